@@ -1,0 +1,15 @@
+"""Adapters, one file per array library, and the registry that finds them."""
+
+from tacops._dispatch import available_backends, backend_of, get_backend, missing_backends, register_backend
+from tacops._protocol import Backend, BackendUnavailable, Window
+
+__all__ = [
+    "Backend",
+    "BackendUnavailable",
+    "Window",
+    "available_backends",
+    "backend_of",
+    "get_backend",
+    "missing_backends",
+    "register_backend",
+]

@@ -1,0 +1,84 @@
+"""Convolution as unfolding and one matrix product, for libraries of the Array API standard without a convolution."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tacops._protocol import Array, Window
+
+__all__ = ["conv_by_unfolding", "pad", "unfold"]
+
+WORK_AREA = 1 << 23
+"""Numbers unfolded at a time (32 MiB of float32): inputs of any size need no more than this beside the output."""
+
+
+def conv_by_unfolding(
+    xp: Any,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    window: Window,
+    matmul: Callable[[Array, Array], Array] | None = None,
+    work_area: int | None = WORK_AREA,
+) -> Array:
+    """`Backend.conv` in Array API terms; `matmul` is the library's full-precision product, ``xp.matmul`` unless given.
+
+    With `work_area` None everything is unfolded at once, as compilers that fuse the copies like it.
+    """
+    matmul = matmul or xp.matmul
+    kernel = tuple(weight.shape[1:-1])
+    taps = math.prod(kernel)
+    padded = pad(xp, x, window)
+    space = window.output_shape(x.shape[1:-1], kernel)
+    flat = _weight_matrix(xp, weight, window.groups)
+    one = max(1, math.prod(space) * taps * x.shape[-1])
+    count = x.shape[0] if work_area is None else max(1, min(x.shape[0], work_area // one))
+    parts = []
+    for n in range(0, x.shape[0], count):
+        columns = unfold(xp, padded[n : n + count, ...], kernel, space, window)
+        part = _product(xp, columns, flat, window.groups, matmul)
+        parts.append(xp.reshape(part, (-1, *space, weight.shape[0])))
+    out = parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
+    return out if bias is None else out + bias
+
+
+def pad(xp: Any, x: Array, window: Window) -> Array:
+    """Zeros around the spatial axes; the standard has no `pad`, so by concatenation."""
+    for axis, (low, high) in enumerate(window.padding, start=1):
+        sides = [xp.zeros((*x.shape[:axis], n, *x.shape[axis + 1 :]), dtype=x.dtype) for n in (low, high)]
+        parts = [part for part in (sides[0], x, sides[1]) if part.shape[axis]]
+        x = parts[0] if len(parts) == 1 else xp.concat(parts, axis=axis)
+    return x
+
+
+def unfold(xp: Any, padded: Array, kernel: tuple[int, ...], space: tuple[int, ...], window: Window) -> Array:
+    """Every kernel position's inputs side by side: (N, *S, C) to (N * prod(space), taps, C)."""
+    slices = []
+    for tap in product(*map(range, kernel)):
+        starts = [t * d for t, d in zip(tap, window.dilation, strict=True)]
+        stops = [a + s * (n - 1) + 1 for a, s, n in zip(starts, window.stride, space, strict=True)]
+        where = (slice(a, b, s) for a, b, s in zip(starts, stops, window.stride, strict=True))
+        slices.append(padded[(slice(None), *where, ...)])
+    columns = xp.stack(slices, axis=-2)
+    return xp.reshape(columns, (-1, len(slices), padded.shape[-1]))
+
+
+def _weight_matrix(xp: Any, weight: Array, groups: int) -> Array:
+    """(C_out, *kernel, C) to (taps * C, C_out), or with groups to (G, taps * C, C_out // G)."""
+    if groups == 1:
+        return xp.matrix_transpose(xp.reshape(weight, (weight.shape[0], -1)))
+    return xp.matrix_transpose(xp.reshape(weight, (groups, weight.shape[0] // groups, -1)))
+
+
+def _product(xp: Any, columns: Array, flat: Array, groups: int, matmul: Callable[[Array, Array], Array]) -> Array:
+    rows, taps, channels = columns.shape
+    if groups == 1:
+        return matmul(xp.reshape(columns, (rows, taps * channels)), flat)
+    split = xp.reshape(columns, (rows, taps, groups, channels // groups))
+    by_group = xp.reshape(xp.permute_dims(split, (2, 0, 1, 3)), (groups, rows, -1))
+    return xp.permute_dims(matmul(by_group, flat), (1, 0, 2))

@@ -1,0 +1,75 @@
+"""Any library of the Python Array API standard: unfolding and one matrix product.
+
+The reference adapter. It uses nothing but the standard and is verified on array-api-strict, the standard's own strict
+implementation. It serves every array type that has ``__array_namespace__`` and no adapter of its own.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tacops._protocol import Array, Backend, Window
+
+from ._unfold import conv_by_unfolding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["BACKEND", "ArrayAPIBackend"]
+
+
+class ArrayAPIBackend(Backend):
+    """The generic backend."""
+
+    name = "array_api"
+
+    def owns(self, array: object) -> bool:
+        """Anything that names its Array API namespace."""
+        return hasattr(array, "__array_namespace__")
+
+    def namespace(self, array: Array) -> Any:
+        """As the array says."""
+        return array.__array_namespace__()
+
+    def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
+        """Unfold in tiles, one matrix product each."""
+        return conv_by_unfolding(self.namespace(x), x, weight, bias, window)
+
+    def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
+        """An array of array-api-strict."""
+        import array_api_strict
+
+        return array_api_strict.asarray(array, copy=True)
+
+    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+        """By DLPack, through the host."""
+        return np.array(np.from_dlpack(array))
+
+    def unavailable(self) -> str | None:
+        """The adapter is always there, but without array-api-strict there are no arrays to try it on."""
+        if find_spec("array_api_strict") is None:
+            return "backend 'array_api' is tried on array_api_strict, which is not installed; try: pip install array-api-strict"
+        return None
+
+    def describe(self) -> Mapping[str, str]:
+        """The strict implementation's version."""
+        try:
+            found = version("array-api-strict")
+        except PackageNotFoundError:
+            found = "not installed"
+        return {"version": f"array-api-strict {found}", "device": "cpu", "precision": "as the library computes"}
+
+    def read(self, array: Array) -> list[float] | None:
+        """Values, where the library can convert numbers at once."""
+        flat = array.__array_namespace__().reshape(array, (-1,))
+        try:
+            return [float(flat[n]) for n in range(flat.shape[0])]
+        except (TypeError, ValueError):  # lazy libraries and tracers refuse
+            return None
+
+
+BACKEND = ArrayAPIBackend()

@@ -1,0 +1,168 @@
+"""JAX: `lax.scan` over time, unfolding on CPUs and XLA's convolution elsewhere, always at highest precision.
+
+On CPUs one matrix product per step inside the scan is faster than XLA's convolution, or as fast, and its memory does not
+grow with T. On GPUs and TPUs the convolution of all frames at once fills the machine better.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from tacops._convolve import Convolve
+from tacops._lif import LIFStep
+from tacops._protocol import Array, Backend, Window
+
+from ._unfold import conv_by_unfolding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["BACKEND", "JAXBackend"]
+
+# The default precision of float32 products is TF32 on recent NVIDIA GPUs and bfloat16 on TPUs; HIGHEST is float32.
+_PRECISION = lax.Precision.HIGHEST
+_SPACE = "DHW"
+
+for _type, _static in (
+    (Convolve, ("backend", "window", "exact")),
+    (LIFStep, ("backend", "reset", "surrogate", "rounded")),
+):
+    _fields = [field for field in _type.__dataclass_fields__ if field not in _static]
+    jax.tree_util.register_dataclass(_type, data_fields=_fields, meta_fields=list(_static))
+
+
+class JAXBackend(Backend):
+    """JAX arrays and tracers."""
+
+    name = "jax"
+    differentiable = True
+    compiles_fast = True
+
+    def owns(self, array: object) -> bool:
+        """Arrays, and the tracers of jit, vmap and grad."""
+        return isinstance(array, jax.Array)
+
+    def namespace(self, array: Array) -> Any:
+        """jax.numpy follows the standard."""
+        return jnp
+
+    def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
+        """A product of unfolded frames on CPUs and in exact mode (XLA may choose Winograd), else XLA's convolution."""
+        if window.groups == 1 and (exact or not window.stride or jax.default_backend() == "cpu"):
+            return conv_by_unfolding(jnp, x, weight, bias, window, partial(_matmul, dtype=x.dtype), work_area=None)
+        space = _SPACE[-len(window.stride) :]
+        out = lax.conv_general_dilated(
+            x,
+            weight,
+            window.stride,
+            window.padding,
+            rhs_dilation=window.dilation,
+            dimension_numbers=(f"N{space}C", f"O{space}I", f"N{space}C"),
+            feature_group_count=window.groups,
+            precision=_PRECISION,
+        )
+        return out if bias is None else out + bias
+
+    def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
+        """A copy on the default device; float64 needs ``jax_enable_x64``."""
+        return jnp.array(array)
+
+    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+        """A copy in host memory."""
+        return np.array(array.astype(jnp.float32) if array.dtype == jnp.bfloat16 else array)
+
+    def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
+        """`lax.scan`, compiled once per shape."""
+        spikes, membrane = _scan(step, currents, membrane, repeat)
+        return spikes, membrane
+
+    def schedule(
+        self, conv: Convolve, step: LIFStep, frames: Array, membrane: Array | None, repeat: int
+    ) -> tuple[Array, Array]:
+        """Convolve inside the scan on CPUs, all frames at once elsewhere."""
+        spikes, membrane = _schedule(conv, step, frames, membrane, repeat)
+        return spikes, membrane
+
+    def stop_gradient(self, x: Array) -> Array:
+        """`lax.stop_gradient`."""
+        return lax.stop_gradient(x)
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`jax.jit`."""
+        compiled: Callable[..., Any] = jax.jit(function)
+        return compiled
+
+    def synchronize(self, *arrays: Array) -> None:
+        """Wait for the device."""
+        jax.block_until_ready(arrays)
+
+    def describe(self) -> Mapping[str, str]:
+        """Version, default device and the precision that is asked for."""
+        return {"version": jax.__version__, "device": str(jax.devices()[0]), "precision": "HIGHEST (full float32)"}
+
+    def device_of(self, array: Array) -> str | None:
+        """The devices an array was put on; uncommitted arrays and tracers may go anywhere."""
+        if isinstance(array, jax.core.Tracer) or not array.committed:
+            return None
+        return ", ".join(sorted(map(str, array.devices())))
+
+    def read(self, array: Array) -> list[float] | None:
+        """Values on a CPU, not of tracers."""
+        if isinstance(array, jax.core.Tracer) or any(d.platform != "cpu" for d in array.devices()):
+            return None
+        values: list[float] = np.ravel(np.asarray(array)).tolist()
+        return values
+
+
+def _matmul(a: Array, b: Array, dtype: Any) -> Array:
+    """Full precision; half-precision products are summed in float32 (this is what the hardware does, where it has them)."""
+    wide = jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
+    return jnp.matmul(a, b, precision=_PRECISION, preferred_element_type=wide).astype(dtype)
+
+
+@partial(jax.jit, static_argnames="repeat")
+def _scan(step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
+    return _over_time(step, lambda current: current, currents, membrane, repeat)
+
+
+@partial(jax.jit, static_argnames="repeat")
+def _schedule(conv: Convolve, step: LIFStep, frames: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
+    if jax.default_backend() == "cpu":
+        return _over_time(step, conv, frames, membrane, repeat)
+    n, batch = frames.shape[:2]
+    currents = conv(frames.reshape(n * batch, *frames.shape[2:]))
+    return _over_time(step, lambda current: current, currents.reshape(n, batch, *currents.shape[1:]), membrane, repeat)
+
+
+def _over_time(
+    step: LIFStep, drive: Callable[[Array], Array], frames: Array, membrane: Array | None, repeat: int
+) -> tuple[Array, Array]:
+    """Scan ``step`` over ``drive(frame)``, `repeat` steps for each frame."""
+
+    def hold(membrane: Array | None, current: Array) -> tuple[Array, Array]:
+        fired = []
+        for _ in range(repeat):
+            membrane, spikes = step(membrane, current)
+            fired.append(spikes)
+        return membrane, jnp.stack(fired)
+
+    if frames.shape[0] == 1:
+        return _swap(hold(membrane, drive(frames[0])))
+    if membrane is None:
+        current = jax.eval_shape(drive, frames[0])
+        membrane = jnp.zeros(current.shape, current.dtype)
+    membrane, spikes = lax.scan(lambda u, frame: hold(u, drive(frame)), membrane, frames)
+    return spikes.reshape(-1, *spikes.shape[2:]), membrane
+
+
+def _swap(pair: tuple[Array, Array]) -> tuple[Array, Array]:
+    return pair[1], pair[0]
+
+
+BACKEND = JAXBackend()

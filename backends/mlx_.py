@@ -1,0 +1,91 @@
+"""MLX: `conv_general`, lazily; Metal on Macs, the CPU elsewhere.
+
+``MLX_ENABLE_TF32`` is on by default and lowers the precision of float32 products on the newest Apple GPUs and under CUDA.
+MLX reads it once, at its first product, so this adapter switches it off when it is imported, unless the user has set it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from tacops._protocol import Array, Backend, Window
+
+from ._unfold import conv_by_unfolding
+
+__all__ = ["BACKEND", "MLXBackend"]
+
+os.environ.setdefault("MLX_ENABLE_TF32", "0")
+
+
+class MLXBackend(Backend):
+    """MLX arrays, inside `mx.compile`, `mx.grad` and `mx.vmap` too."""
+
+    name = "mlx"
+    differentiable = True
+    compiles_fast = True
+
+    def owns(self, array: object) -> bool:
+        """MLX has one array type."""
+        return isinstance(array, mx.array)
+
+    def namespace(self, array: Array) -> Any:
+        """mlx.core has every name of the standard that the core uses."""
+        return mx
+
+    def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
+        """`conv_general`; products of unfolded frames where that can't serve.
+
+        Those are: no spatial dimension, groups in three dimensions (MLX refuses them), float64, and exact mode, because
+        Metal takes Winograd's algorithm for some shapes and has no switch to turn it off.
+        """
+        dims = len(window.stride)
+        if exact or dims == 0 or (dims == 3 and window.groups > 1):
+            return conv_by_unfolding(mx, x, weight, bias, window)
+        padding = ([low for low, _ in window.padding], [high for _, high in window.padding])
+        out = mx.conv_general(
+            x, weight, stride=window.stride, padding=padding, kernel_dilation=window.dilation, groups=window.groups
+        )
+        return out if bias is None else out + bias
+
+    def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
+        """A copy; float64 becomes float32, as MLX's GPUs have no other."""
+        return mx.array(array)
+
+    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+        """A copy in host memory."""
+        return np.array(array.astype(mx.float32) if array.dtype == mx.bfloat16 else array)
+
+    def stop_gradient(self, x: Array) -> Array:
+        """`mx.stop_gradient`."""
+        return mx.stop_gradient(x)
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`mx.compile`."""
+        return mx.compile(function)
+
+    def synchronize(self, *arrays: Array) -> None:
+        """Evaluate."""
+        mx.eval(arrays)
+
+    def describe(self) -> Mapping[str, str]:
+        """Version, default device and whether TF32 is allowed."""
+        tf32 = os.environ["MLX_ENABLE_TF32"] != "0"
+        precision = "TF32 allowed by MLX_ENABLE_TF32" if tf32 else "full float32 (MLX_ENABLE_TF32=0)"
+        return {"version": version("mlx"), "device": str(mx.default_device()), "precision": precision}
+
+    def read(self, array: Array) -> list[float] | None:
+        """Values, unless inside a transformation."""
+        try:
+            values = mx.reshape(array, (-1,)).tolist()
+        except ValueError:  # "Attempting to eval an array during function transformations"
+            return None
+        return [float(value) for value in values]  # type: ignore[union-attr, arg-type]
+
+
+BACKEND = MLXBackend()

@@ -1,0 +1,115 @@
+"""PyTorch: its own convolutions, in channels-last memory, with TF32 off."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import array_api_compat.torch as xp
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from tacops._protocol import Array, Backend, Window
+
+from ._unfold import conv_by_unfolding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["BACKEND", "TorchBackend"]
+
+_CONV: tuple[Any, ...] = (F.linear, F.conv1d, F.conv2d, F.conv3d)
+
+
+class TorchBackend(Backend):
+    """PyTorch tensors, on any of its devices."""
+
+    name = "torch"
+    differentiable = True
+
+    def owns(self, array: object) -> bool:
+        """Tensors and parameters."""
+        return isinstance(array, torch.Tensor)
+
+    def namespace(self, array: Array) -> Any:
+        """array-api-compat's, which gives PyTorch the standard's names."""
+        return xp
+
+    def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
+        """`torch.nn.functional`'s; on GPUs unfolding in exact mode, because cuDNN may choose Winograd or Fourier."""
+        dims = len(window.stride)
+        with _full_precision(x):
+            if dims == 0:
+                return F.linear(x, weight, bias)
+            if exact and x.device.type != "cpu":
+                return conv_by_unfolding(xp, x, weight, bias, window)
+            x = x.movedim(-1, 1)
+            if any(low != high for low, high in window.padding):
+                x = F.pad(x, [n for pair in reversed(window.padding) for n in pair])
+                padding: tuple[int, ...] = (0,) * dims
+            else:
+                padding = tuple(low for low, _ in window.padding)
+            kernel = weight.movedim(-1, 1)
+            out = _CONV[dims](x, kernel, bias, window.stride, padding, window.dilation, window.groups)
+            return out.movedim(1, -1)
+
+    def weighted_sum(self, x: Array, weights: Sequence[float | Array]) -> Array:
+        """One pass over the frames where the weights are numbers."""
+        if x.device.type != "cpu" or not all(isinstance(w, float) for w in weights):
+            return super().weighted_sum(x, weights)
+        row = torch.tensor([weights], dtype=x.dtype)
+        return (row @ x.reshape(*x.shape[:2], -1)).reshape(x.shape[0], *x.shape[2:])
+
+    def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
+        """A copy in host memory."""
+        return torch.from_numpy(np.array(array))
+
+    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+        """A copy in host memory."""
+        array = array.detach().cpu()
+        return np.array((array.float() if array.dtype == torch.bfloat16 else array).numpy())
+
+    def stop_gradient(self, x: Array) -> Array:
+        """`Tensor.detach`; what is no tensor is constant already."""
+        return x.detach() if isinstance(x, torch.Tensor) else x
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`torch.compile`, which takes seconds."""
+        return torch.compile(function)  # type: ignore[no-any-return]
+
+    def synchronize(self, *arrays: Array) -> None:
+        """Wait for the GPU, if there is one."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    def describe(self) -> Mapping[str, str]:
+        """Version, the GPU if there is one, threads, and the precision that is asked for."""
+        device = (
+            torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({torch.get_num_threads()} threads)"
+        )
+        return {"version": torch.__version__, "device": device, "precision": "full float32 (TF32 off)"}
+
+    def device_of(self, array: Array) -> str | None:
+        """Tensors never move by themselves."""
+        return str(array.device)
+
+    def read(self, array: Array) -> list[float] | None:
+        """Values on a CPU, not of traced, vmapped or compiled tensors."""
+        if (
+            array.device.type != "cpu"
+            or torch.compiler.is_compiling()
+            or torch._C._functorch.is_functorch_wrapped_tensor(array)
+        ):
+            return None
+        return [float(value) for value in array.detach().reshape(-1).tolist()]
+
+
+def _full_precision(x: Array) -> contextlib.AbstractContextManager[Any]:
+    """Full float32: cuDNN convolutions use TF32 by default; the flag is the user's, so it is set for this call only."""
+    if x.device.type != "cuda":
+        return contextlib.nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # type: ignore[no-any-return]
+
+
+BACKEND = TorchBackend()

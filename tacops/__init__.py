@@ -1,0 +1,32 @@
+"""Spiking-neural-network operators that run on any array type and fire the same spikes everywhere.
+
+A layer of a spiking neural network is a convolution followed by leaky integrate-and-fire neurons, run for T time steps.
+Temporal Aggregated Convolution (TAC, arXiv:2603.13810) sums K frames before it convolves once. `tac_conv` does so for
+arrays of NumPy, JAX, MLX, PyTorch, CuPy and any other library of the Python Array API standard.
+"""
+
+from pathlib import Path as _Path
+
+if not (_Path(__file__).parent / "backends").is_dir():  # a checkout on a system without symbolic links
+    __path__.append(str(_Path(__file__).resolve().parents[1]))
+
+from . import surrogate
+from ._aggregate import aggregate
+from ._grid import Grid
+from ._layer import SpikeTrain
+from ._operators import conv_lif, lif, tac_conv, tac_linear
+from ._theory import membrane_error_bound
+
+__all__ = [
+    "Grid",
+    "SpikeTrain",
+    "aggregate",
+    "conv_lif",
+    "lif",
+    "membrane_error_bound",
+    "surrogate",
+    "tac_conv",
+    "tac_linear",
+]
+
+__version__ = "0.1.0"

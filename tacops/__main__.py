@@ -1,0 +1,35 @@
+"""``python -m tacops``: what is installed here, and whether it fires the right spikes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from . import __version__
+
+COMMANDS = {
+    "info": ("tacops._info", "version, backends and their precision settings, and what is missing and why"),
+    "check": ("tacops._check_cli", "run the conformance checks on some or all backends"),
+    "advise": ("tacops._advise_cli", "collapse or preserve? Ask a file of spikes"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tacops", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"tacops {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for name, (module, summary) in COMMANDS.items():
+        command = import_module(module)
+        sub = commands.add_parser(name, help=summary, description=summary)
+        command.add_arguments(sub)
+        sub.set_defaults(run=command.main)
+    options = parser.parse_args(arguments)
+    status: int = options.run(options)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""From an operator's arguments to a layer: validation, axes to channels last, and back."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from . import _checks as check
+from ._dispatch import backend_of
+from ._grid import as_grid
+from ._layer import Layer, Neurons, SpikeTrain, run_currents, run_layer
+from ._protocol import Array, Backend, Window
+
+__all__ = ["run_conv", "run_lif", "run_linear"]
+
+LAYOUTS = ("channels_last", "channels_first")
+MODES = ("collapse", "preserve")
+RESETS = ("subtract", "zero", "none")
+DEFAULT_AGGREGATION = {"collapse": "decay", "preserve": "normalized_decay"}
+
+
+def run_conv(
+    function: str,
+    spikes: Array,
+    weight: Array,
+    bias: Array | None,
+    *,
+    stride: object,
+    padding: object,
+    dilation: object,
+    groups: object,
+    layout: str,
+    membrane: Array | None,
+    **options: Any,
+) -> SpikeTrain:
+    """`tacops.tac_conv` under the name `function`."""
+    backend = _backend(function, spikes=spikes, weight=weight, bias=bias, membrane=membrane, **_arrays(options))
+    xp = backend.namespace(weight)
+    first = check.check_choice(function, "layout", layout, LAYOUTS) == "channels_first"
+    check.check_weight(function, xp, weight, range(1, 4))
+    groups = check.check_groups(function, groups, weight.shape[0])
+    axes = "(T, B, C_in, *S)" if first else "(T, B, *S, C_in)"
+    check.check_spikes(function, xp, spikes, weight.shape[1 if first else -1] * groups, axes, weight.ndim + 1)
+    if first:
+        spikes, weight = _channel_to_last(xp, spikes, 2), _channel_to_last(xp, weight, 1)
+    spatial, kernel = tuple(spikes.shape[2:-1]), tuple(weight.shape[1:-1])
+    window = check.check_window(
+        function, spatial, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
+    layer = _layer(function, backend, weight, bias, window, **options)
+    space, batch, channels = window.output_shape(spatial, kernel), spikes.shape[1], weight.shape[0]
+    shape = (batch, channels, *space) if first else (batch, *space, channels)
+    check.check_like(function, "membrane", membrane, weight, shape)
+    if not first:
+        return run_layer(layer, spikes, membrane)
+    train = run_layer(layer, spikes, None if membrane is None else _channel_to_last(xp, membrane, 1))
+    return SpikeTrain(_channel_from_last(xp, train.spikes, 2), _channel_from_last(xp, train.membrane, 1))
+
+
+def run_linear(
+    spikes: Array, weight: Array, bias: Array | None, *, membrane: Array | None, **options: Any
+) -> SpikeTrain:
+    """`tacops.tac_linear`: a convolution without spatial dimensions, where every vector is a sample of its own."""
+    function = "tac_linear"
+    backend = _backend(function, spikes=spikes, weight=weight, bias=bias, membrane=membrane, **_arrays(options))
+    xp = backend.namespace(weight)
+    check.check_weight(function, xp, weight, range(1))
+    features_out, features_in = weight.shape
+    check.check_spikes(function, xp, spikes, features_in, "(T, B, ..., F_in)", None)
+    layer = _layer(function, backend, weight, bias, Window((), (), (), 1), **options)
+    shape = (*spikes.shape[1:-1], features_out)
+    check.check_like(function, "membrane", membrane, weight, shape)
+    samples = math.prod(shape[:-1])
+    start = None if membrane is None else xp.reshape(membrane, (samples, features_out))
+    train = run_layer(layer, xp.reshape(spikes, (spikes.shape[0], samples, features_in)), start)
+    return SpikeTrain(xp.reshape(train.spikes, (-1, *shape)), xp.reshape(train.membrane, shape))
+
+
+def run_lif(
+    current: Array,
+    *,
+    beta: object,
+    threshold: object,
+    reset: str,
+    repeat: object,
+    membrane: Array | None,
+    surrogate: Any,
+    reproducible: object,
+) -> SpikeTrain:
+    """`tacops.lif`."""
+    function = "lif"
+    arrays = _arrays({"beta": beta, "threshold": threshold})
+    backend = _backend(function, current=current, membrane=membrane, **arrays)
+    xp = backend.namespace(current)
+    check.check_current(function, xp, current)
+    neurons = _neurons(function, backend, current, current.shape[-1], beta, threshold, reset, surrogate)
+    repeat = check.check_count(function, "repeat", repeat)
+    check.check_like(function, "membrane", membrane, current, tuple(current.shape[1:]), "current")
+    grid = as_grid(function, reproducible, xp, current, "current")
+    return run_currents(function, backend, neurons, grid, current, membrane, repeat)
+
+
+def _layer(
+    function: str,
+    backend: Backend,
+    weight: Array,
+    bias: Array | None,
+    window: Window,
+    *,
+    chunk_size: object,
+    mode: str,
+    beta: object,
+    threshold: object,
+    reset: str,
+    aggregation: object,
+    surrogate: Any,
+    reproducible: object,
+) -> Layer:
+    """Validate what `tac_conv` and `tac_linear` share."""
+    channels = weight.shape[0]
+    size = check.check_count(function, "chunk_size", chunk_size)
+    check.check_choice(function, "mode", mode, MODES)
+    check.check_like(function, "bias", bias, weight, (channels,))
+    given = DEFAULT_AGGREGATION[mode] if aggregation is None else aggregation
+    weights = check.check_aggregation(function, backend, weight, given, size)
+    neurons = _neurons(function, backend, weight, channels, beta, threshold, reset, surrogate)
+    grid = as_grid(function, reproducible, backend.namespace(weight), weight)
+    return Layer(function, backend, weight, bias, window, size, mode == "preserve", weights, neurons, grid)
+
+
+def _neurons(
+    function: str,
+    backend: Backend,
+    like: Array,
+    channels: int,
+    beta: object,
+    threshold: object,
+    reset: str,
+    surrogate: Any,
+) -> Neurons:
+    check.check_choice(function, "reset", reset, RESETS)
+    check.check_surrogate(function, backend, surrogate)
+    return Neurons(
+        check.check_beta(function, backend, like, beta, channels),
+        check.check_threshold(function, backend, like, threshold, channels),
+        reset,
+        surrogate,
+    )
+
+
+def _backend(function: str, **arrays: Array | None) -> Backend:
+    return backend_of(*arrays.values(), function=function, names=tuple(arrays))
+
+
+def _arrays(options: dict[str, Any]) -> dict[str, Array]:
+    """Those parameters that may be arrays and are."""
+    values = {name: options.get(name) for name in ("beta", "threshold", "aggregation")}
+    return {name: value for name, value in values.items() if hasattr(value, "shape") and not check.is_number(value)}
+
+
+def _channel_to_last(xp: Any, x: Array, axis: int) -> Array:
+    return xp.permute_dims(x, (*range(axis), *range(axis + 1, x.ndim), axis))
+
+
+def _channel_from_last(xp: Any, x: Array, axis: int) -> Array:
+    return xp.permute_dims(x, (*range(axis), x.ndim - 1, *range(axis, x.ndim - 1)))

@@ -1,0 +1,260 @@
+"""Argument validation: ``<function>: <argument> must be <rule>; got <value or shape>``, before any work is done."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from numbers import Real
+from typing import Any
+
+from ._protocol import Array, Backend, Window
+
+__all__ = [
+    "check_aggregation",
+    "check_beta",
+    "check_choice",
+    "check_count",
+    "check_current",
+    "check_frames",
+    "check_groups",
+    "check_like",
+    "check_spikes",
+    "check_surrogate",
+    "check_threshold",
+    "check_weight",
+    "check_window",
+    "fail",
+    "is_number",
+    "shape_of",
+]
+
+AGGREGATIONS = ("decay", "normalized_decay", "sum", "mean")
+
+
+def fail(function: str, argument: str, rule: str, got: object, error: type[Exception] = ValueError) -> Exception:
+    """The one message style."""
+    return error(f"{function}: {argument} must be {rule}; got {got}")
+
+
+def check_choice(function: str, argument: str, value: object, choices: Sequence[str]) -> str:
+    """One of a few words."""
+    if not isinstance(value, str) or value not in choices:
+        raise fail(function, argument, "one of " + ", ".join(map(repr, choices)), repr(value))
+    return value
+
+
+def check_count(function: str, argument: str, value: object) -> int:
+    """An integer of at least 1, bool excluded."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise fail(function, argument, "an int", repr(value), TypeError)
+    count = operator.index(value)
+    if count < 1:
+        raise fail(function, argument, "at least 1", count)
+    return count
+
+
+def check_groups(function: str, value: object, channels_out: int) -> int:
+    """Groups that divide C_out (that they divide C_in shows in the shape of `spikes`)."""
+    groups = check_count(function, "groups", value)
+    if channels_out % groups:
+        raise fail(function, "groups", f"a divisor of the {channels_out} output channels", groups)
+    return groups
+
+
+def check_weight(function: str, xp: Any, weight: Array, dims: range) -> None:
+    """(C_out, *kernel, C_in // groups), real floating."""
+    if not xp.isdtype(weight.dtype, "real floating"):
+        raise fail(function, "weight", "of a real floating dtype", weight.dtype, TypeError)
+    if weight.ndim - 2 not in dims:
+        allowed = " or ".join(str(2 + d) for d in dims)
+        raise fail(function, "weight", f"an array of {allowed} dimensions", f"shape {shape_of(weight)}")
+    if 0 in weight.shape:
+        raise fail(function, "weight", "nonempty", f"shape {shape_of(weight)}")
+
+
+def check_frames(function: str, xp: Any, x: Array) -> None:
+    """Frames to aggregate: (T, ...), T >= 1, real floating."""
+    if not xp.isdtype(x.dtype, "real floating"):
+        raise fail(function, "x", "of a real floating dtype", x.dtype, TypeError)
+    if x.ndim < 1 or x.shape[0] < 1:
+        raise fail(function, "x", "an array (T, ...) with T at least 1", f"shape {shape_of(x)}")
+
+
+def check_spikes(function: str, xp: Any, spikes: Array, channels: int, axes: str, ndim: int | None) -> None:
+    """bool, integer or floating spikes of the stated axes with `channels` channels on the axis called C_in or F_in."""
+    if not xp.isdtype(spikes.dtype, ("bool", "integral", "real floating")):
+        raise fail(function, "spikes", "of a bool, integer or real floating dtype", spikes.dtype, TypeError)
+    shape = shape_of(spikes)
+    if spikes.ndim < 3 or (ndim is not None and spikes.ndim != ndim):
+        raise fail(function, "spikes", f"an array {axes}", f"shape {shape}")
+    if 0 in shape:
+        raise fail(function, "spikes", f"a nonempty array {axes}", f"shape {shape}")
+    axis = 2 if axes.startswith("(T, B, C_in") else -1
+    if shape[axis] != channels:
+        other = -1 if axis == 2 else 2
+        swapped = ndim is not None and ndim > 3 and shape[other] == channels
+        layout = "channels_last" if axis == 2 else "channels_first"
+        hint = f" (this fits layout={layout!r})" if swapped else ""
+        raise fail(function, "spikes", f"an array {axes} with {channels} channels", f"shape {shape}{hint}")
+
+
+def check_current(function: str, xp: Any, current: Array) -> None:
+    """(T, B, ..., C), real floating."""
+    if not xp.isdtype(current.dtype, "real floating"):
+        raise fail(function, "current", "of a real floating dtype", current.dtype, TypeError)
+    if current.ndim < 2 or 0 in current.shape:
+        raise fail(function, "current", "a nonempty array (T, B, ..., C)", f"shape {shape_of(current)}")
+
+
+def check_like(
+    function: str, argument: str, value: Array | None, like: Array, shape: tuple[int, ...], source: str = "weight"
+) -> None:
+    """An optional array of the given shape and of the same dtype as `like`, which errors call `source`."""
+    if value is None:
+        return
+    if value.dtype != like.dtype:
+        raise fail(function, argument, f"of {source}'s dtype {like.dtype}", value.dtype, TypeError)
+    if shape_of(value) != shape:
+        raise fail(function, argument, f"of shape {shape}", f"shape {shape_of(value)}")
+
+
+def check_beta(function: str, backend: Backend, like: Array, beta: object, channels: int) -> float | Array:
+    """Decay in [0, 1]: a float, a 0-d array or an array of shape (channels,)."""
+    return _parameter(function, backend, like, "beta", beta, channels, "in [0, 1]", lambda b: 0.0 <= b <= 1.0)
+
+
+def check_threshold(function: str, backend: Backend, like: Array, threshold: object, channels: int) -> float | Array:
+    """Firing threshold, finite and positive."""
+    return _parameter(
+        function, backend, like, "threshold", threshold, channels, "positive and finite", lambda t: 0.0 < t < math.inf
+    )
+
+
+def _parameter(
+    function: str,
+    backend: Backend,
+    like: Array,
+    name: str,
+    value: object,
+    channels: int,
+    rule: str,
+    holds: Callable[[float], bool],
+) -> float | Array:
+    """A neuron parameter; `holds` is false for NaN."""
+    if is_number(value):
+        number = float(value)  # type: ignore[arg-type]
+        if not holds(number):
+            raise fail(function, name, rule, value)
+        return number
+    if isinstance(value, bool | str) or value is None:
+        raise fail(function, name, "a number or an array", repr(value), TypeError)
+    array = _array_like(function, backend, like, name, value)
+    if shape_of(array) not in ((), (1,), (channels,)):
+        raise fail(function, name, f"a number or an array broadcastable to ({channels},)", f"shape {shape_of(array)}")
+    for number in backend.read(array) or ():
+        if not holds(number):
+            raise fail(function, name, rule, f"an array that holds {number}")
+    xp = backend.namespace(like)
+    return xp.reshape(array, ()) if shape_of(array) == (1,) else array
+
+
+def _array_like(function: str, backend: Backend, like: Array, name: str, value: Any) -> Array:
+    """An array of the same library and dtype as `like` (the caller has checked the device)."""
+    if not backend.owns(value):
+        rule = f"a number or an array of the same library as the other arrays ({backend.name})"
+        raise fail(function, name, rule, f"{type(value).__module__}.{type(value).__qualname__}", TypeError)
+    if value.dtype != like.dtype:
+        raise fail(function, name, f"of the other arrays' dtype {like.dtype}", value.dtype, TypeError)
+    return value
+
+
+def check_aggregation(
+    function: str, backend: Backend, like: Array, value: Any, chunk_size: int
+) -> str | tuple[Array, ...]:
+    """A rule's name, or K weights, which are returned as a tuple of 0-d arrays."""
+    if isinstance(value, str):
+        return check_choice(function, "aggregation", value, AGGREGATIONS)
+    if not backend.owns(value):
+        words = ", ".join(map(repr, AGGREGATIONS))
+        rule = f"one of {words} or an array of the same library as the other arrays ({backend.name})"
+        raise fail(function, "aggregation", rule, f"{type(value).__module__}.{type(value).__qualname__}", TypeError)
+    check_like(function, "aggregation", value, like, (chunk_size,), "the other arrays")
+    return tuple(value[k, ...] for k in range(chunk_size))
+
+
+def check_surrogate(function: str, backend: Backend, surrogate: object) -> None:
+    """None, or a function of the centred membrane on a backend that differentiates."""
+    if surrogate is None:
+        return
+    if not callable(surrogate):
+        raise fail(function, "surrogate", "None or a function of the centred membrane", repr(surrogate), TypeError)
+    if not backend.differentiable:
+        rule = "None on arrays that have no gradients (JAX, MLX and PyTorch arrays have)"
+        raise fail(function, "surrogate", rule, f"{surrogate} with {backend.name} arrays")
+
+
+def check_window(
+    function: str,
+    spatial: tuple[int, ...],
+    kernel: tuple[int, ...],
+    *,
+    stride: object,
+    padding: object,
+    dilation: object,
+    groups: int,
+) -> Window:
+    """Normalise stride, padding and dilation to one entry per spatial dimension, and check that the kernel fits."""
+    dims = len(kernel)
+    strides = _per_axis(function, "stride", stride, dims)
+    dilations = _per_axis(function, "dilation", dilation, dims)
+    if padding == "same" and any(s != 1 for s in strides):
+        raise fail(function, "stride", 'of 1 with padding="same"', stride)
+    window = Window(strides, _padding(function, padding, kernel, dilations), dilations, groups)
+    if any(size < 1 for size in window.output_shape(spatial, kernel)):
+        reach = tuple(d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
+        rule = f"at least as large as the dilated kernel {reach} after padding {window.padding}"
+        raise fail(function, "spikes", rule, f"spatial shape {spatial}")
+    return window
+
+
+def _per_axis(function: str, argument: str, value: object, dims: int) -> tuple[int, ...]:
+    if isinstance(value, tuple | list):
+        if len(value) != dims:
+            raise fail(function, argument, f"an int or {dims} ints", value)
+        return tuple(check_count(function, argument, v) for v in value)
+    return (check_count(function, argument, value),) * dims
+
+
+def _padding(
+    function: str, padding: object, kernel: tuple[int, ...], dilation: tuple[int, ...]
+) -> tuple[tuple[int, int], ...]:
+    """(low, high) per axis; "same" puts an odd extra zero on the high side."""
+    if padding == "valid":
+        return ((0, 0),) * len(kernel)
+    if padding == "same":
+        totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        return tuple((total // 2, total - total // 2) for total in totals)
+    rule = f'an int, {len(kernel)} ints, {len(kernel)} (low, high) pairs, "same" or "valid"'
+    entries = padding if isinstance(padding, tuple | list) else (padding,) * len(kernel)
+    if isinstance(padding, str) or len(entries) != len(kernel):
+        raise fail(function, "padding", rule, repr(padding))
+    pairs = [entry if isinstance(entry, tuple | list) else (entry, entry) for entry in entries]
+    if any(len(pair) != 2 for pair in pairs):
+        raise fail(function, "padding", rule, repr(padding))
+    for value in (v for pair in pairs for v in pair):
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise fail(function, "padding", rule, repr(padding), TypeError)
+        if operator.index(value) < 0:
+            raise fail(function, "padding", "at least 0", padding)
+    return tuple((operator.index(low), operator.index(high)) for low, high in pairs)
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is a real number, NumPy's scalars included, and no bool."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def shape_of(array: Array) -> tuple[int, ...]:
+    """`array.shape` as a plain tuple (PyTorch's prints otherwise)."""
+    return tuple(array.shape)

@@ -1,0 +1,267 @@
+r"""Reproducible numerics: every intermediate is an integer that float32 holds exactly.
+
+Sums of floats depend on their order, and every array library has another order. Sums of integers below 2^24 do not, even
+in float32. In reproducible mode a layer therefore computes in *units*: potentials are integer multiples of a power of two,
+:math:`2^{-g_c - q}`, chosen per output channel c.
+
+* weights: :math:`W = \mathrm{round}(w \, 2^{g_c})`, at most `Grid.weight_bits` bits (11 by default: exact under TF32 too);
+* aggregation weights: :math:`A_k = \mathrm{round}(a_k 2^q)`; q = 0 where the weights are whole (chunk_size 1, "sum");
+* inputs: integer multiples of `Grid.input_step`, of magnitude at most `Grid.input_max`; anything else is an error;
+* bias and threshold: rounded to units; decay: not rounded, but the decayed membrane is: ``round(beta * u)``, to even.
+
+:math:`g_c` is the largest exponent for which the weights have their bits and for which no partial sum of the
+convolution can reach 2^24 units:
+
+.. math:: \Big(\sum |W| + n\Big) \sum_k |A_k| \, x_{max} < 2^{24}
+
+with n the fan-in (a margin for the rounding itself); with a bias, that sum and the bias have 2^23 each. So sums are exact in any order, products are exact or rounded at
+once, nothing is left for a compiler to contract, and spikes and membranes are equal bit for bit on every device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ._aggregate import Weights, chunk_weights
+from ._checks import fail
+from ._protocol import Array, Backend
+
+__all__ = [
+    "Grid",
+    "Units",
+    "add_poison",
+    "aggregation_bits",
+    "as_grid",
+    "check_inputs",
+    "check_units",
+    "current_units",
+    "layer_units",
+    "round_weights",
+]
+
+EXACT = 2.0**24 - 8.0  # a few units of margin for the rounding of the bound itself
+MIN_WEIGHT = 8.0
+"""The largest weight of a channel must be at least this many units (4 bits and a sign), or the grid is too coarse."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What reproducible mode rounds to; ``reproducible=True`` is ``reproducible=Grid()``.
+
+    Parameters
+    ----------
+    weight_bits : int
+        Most bits of a rounded weight, sign excluded; more than 11 needs full float32 convolutions (no TF32).
+    aggregation_bits : int
+        q: aggregation weights are rounded to multiples of 2^-q.
+    input_step : float
+        Inputs must be multiples of it; a power of two. 1 for spikes and counts.
+    input_max : float
+        Largest magnitude of an input: 1 for spikes, the largest count for counts.
+    threshold_bits : int
+        `lif` alone, which has no weights to choose units by: the threshold is below 2^threshold_bits units.
+
+    Examples
+    --------
+    >>> Grid(input_max=15)  # counts of up to 15
+    Grid(weight_bits=11, aggregation_bits=6, input_step=1.0, input_max=15, threshold_bits=16)
+    """
+
+    weight_bits: int = 11
+    aggregation_bits: int = 6
+    input_step: float = 1.0
+    input_max: float = 1.0
+    threshold_bits: int = 16
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("weight_bits", 4, 20), ("aggregation_bits", 0, 16), ("threshold_bits", 4, 23)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise fail("Grid", name, f"an int in [{low}, {high}]", repr(value))
+        for name in ("input_step", "input_max"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value < math.inf:
+                raise fail("Grid", name, "a positive finite number", repr(value))
+        if math.frexp(self.input_step)[0] != 0.5:
+            raise fail("Grid", "input_step", "a power of two", self.input_step)
+
+
+@dataclass(frozen=True)
+class Units:
+    """Units per unit of potential, one power of two for each channel.
+
+    Parameters
+    ----------
+    per_one, inverse : array, shape (C_out,) or ()
+        The power and its reciprocal.
+    weight_scale : array, shape (C_out,)
+        Weights are multiplied by it and rounded.
+    valid : array, bool, shape ()
+        False if the grid is too coarse for the layer.
+    """
+
+    per_one: Array
+    inverse: Array
+    weight_scale: Array
+    valid: Array
+
+
+def as_grid(function: str, reproducible: object, xp: Any, like: Array, argument: str = "weight") -> Grid | None:
+    """The grid that the argument `reproducible` asks for."""
+    if reproducible is False:
+        return None
+    if reproducible is not True and not isinstance(reproducible, Grid):
+        raise fail(function, "reproducible", "True, False or a tacops.Grid", repr(reproducible), TypeError)
+    if like.dtype not in (xp.float32, xp.float64):
+        raise fail(function, argument, "float32 or float64 in reproducible mode", like.dtype, TypeError)
+    return Grid() if reproducible is True else reproducible
+
+
+def aggregation_bits(grid: Grid, aggregation: str | Weights, chunk_size: int) -> int:
+    """q: 0 where every weight is whole by definition."""
+    whole = isinstance(aggregation, str) and (aggregation == "sum" or chunk_size == 1)
+    return 0 if whole else grid.aggregation_bits
+
+
+def round_weights(backend: Backend, weights: Weights, bits: int) -> list[float | Array]:
+    """Aggregation weights in multiples of 2^-bits, as integers."""
+    scale = 2.0**bits
+    return [float(round(w * scale)) if isinstance(w, float) else backend.round_through(w * scale) for w in weights]
+
+
+def layer_units(
+    backend: Backend,
+    grid: Grid,
+    weight: Array,
+    bias: Array | None,
+    aggregation: str | Weights,
+    chunk_size: int,
+    beta: float | Array,
+) -> Units:
+    """Choose the units of a layer by the rule at the top of this file.
+
+    Only exact operations and single roundings are used, so every library chooses the same.
+    """
+    xp = backend.namespace(weight)
+    axes = tuple(range(1, weight.ndim))
+    fan_in = math.prod(weight.shape[1:])
+    q = aggregation_bits(grid, aggregation, chunk_size)
+    reach = _largest_sum(backend, aggregation, chunk_size, beta, q)
+    magnitude = xp.abs(backend.stop_gradient(weight))
+    widest = xp.max(magnitude, axis=axes)
+    limit = EXACT if bias is None else EXACT / 2
+    offset = None if bias is None else xp.abs(backend.stop_gradient(bias)) * (reach / grid.input_step)
+
+    def fits(power: Array) -> Array:
+        narrow = widest * power <= 2.0**grid.weight_bits
+        return narrow if offset is None else xp.logical_and(narrow, offset * power < limit)
+
+    fine = _largest_power(xp, widest, fits, 6)
+    # Sums of integers, the same in any order; above that fan-in, a coarser bound takes their place.
+    rounded = xp.round(magnitude * xp.reshape(fine, (-1, *(1 for _ in axes))))
+    summable = fan_in * 2**grid.weight_bits < EXACT
+    sums = xp.sum(rounded, axis=axes) if summable else xp.max(rounded, axis=axes) * float(fan_in)
+    reach = reach * (grid.input_max / grid.input_step)
+
+    def exact(power: Array) -> Array:
+        return (sums * power + float(fan_in)) * reach < limit
+
+    scale = fine * _largest_power(xp, widest, exact, 4, top=0)
+    enough = xp.logical_or(widest == 0.0, xp.logical_and(widest * scale >= MIN_WEIGHT, exact(scale / fine)))
+    per_one = scale * (2.0**q / grid.input_step)
+    return Units(per_one, _reciprocal(xp, per_one), scale, xp.all(enough))
+
+
+def current_units(backend: Backend, grid: Grid, current: Array, threshold: float | Array) -> Units:
+    """Choose the units of `lif`: the threshold has `grid.threshold_bits` bits."""
+    xp = backend.namespace(current)
+    level = xp.zeros_like(current[0, 0, ...]) + backend.stop_gradient(threshold)
+    level = xp.max(xp.reshape(level, (-1, level.shape[-1] if level.ndim else 1)), axis=0)
+    per_one = _largest_power(xp, level, lambda power: level * power <= 2.0**grid.threshold_bits, 6)
+    return Units(per_one, _reciprocal(xp, per_one), per_one, xp.all(level * per_one >= 1.0))
+
+
+def check_units(function: str, backend: Backend, grid: Grid, units: Units, threshold: Array) -> Array | None:
+    """Fail if a layer's numbers are too far apart for one grid; `threshold` is in units."""
+    xp = backend.namespace(threshold)
+
+    def error() -> Exception:
+        rule = (
+            "within the grid's range in reproducible mode (weights of 4 bits or more, a threshold of one unit or more)"
+        )
+        got = f"numbers too far apart for {grid}; lower input_max, aggregation_bits or chunk_size"
+        return fail(function, "weight and threshold", rule, got)
+
+    return _require(backend, xp.logical_and(units.valid, xp.all(threshold >= 1.0)), threshold, error)
+
+
+def check_inputs(function: str, backend: Backend, grid: Grid, spikes: Array, like: Array) -> Array | None:
+    """Fail if an input is off the grid or too large for the sums to be exact."""
+    xp = backend.namespace(spikes)
+    if xp.isdtype(spikes.dtype, "bool"):
+        return None
+    top, bottom = xp.max(spikes), xp.min(spikes)
+    inside = xp.logical_and(top <= grid.input_max, bottom >= -grid.input_max)
+    if xp.isdtype(spikes.dtype, "real floating"):
+        steps = spikes if grid.input_step == 1.0 else spikes * (1.0 / grid.input_step)
+        inside = xp.logical_and(inside, xp.all(xp.round(steps) == steps))
+
+    def error() -> Exception:
+        rule = f"multiples of {grid.input_step} between -{grid.input_max} and {grid.input_max} in reproducible mode"
+        got = f"values from {backend.read(bottom)} to {backend.read(top)}; reproducible=Grid(input_step=..., input_max=...)"
+        return fail(function, "spikes", rule, got + " sets the grid")
+
+    return _require(backend, inside, like, error)
+
+
+def add_poison(poison: Array | None, x: Array | None) -> Array | None:
+    """`x` plus poison, where either may be None."""
+    if poison is None or x is None:
+        return x if poison is None else poison
+    return x + poison
+
+
+def _require(backend: Backend, holds: Array, like: Array, error: Callable[[], Exception]) -> Array | None:
+    """Raise `error()` unless `holds`.
+
+    Where that can't be known yet, inside a trace or on a busy GPU, nothing may be raised and nothing may be silent:
+    the answer is 0 or NaN, to be added to all results.
+    """
+    known = backend.read(holds)
+    if known is None:
+        xp = backend.namespace(like)
+        zero = xp.zeros_like(xp.reshape(like, (-1,))[0, ...])
+        return xp.where(holds, zero, zero + float("nan"))
+    if not known[0]:
+        raise error()
+    return None
+
+
+def _largest_sum(backend: Backend, aggregation: str | Weights, chunk_size: int, beta: float | Array, q: int) -> Any:
+    """Upper bound of ``sum_k |A_k|`` over chunks of every size up to `chunk_size`, so that no unit depends on T."""
+    if not isinstance(aggregation, str) or aggregation in ("decay", "sum"):
+        rounded = round_weights(backend, chunk_weights(aggregation, chunk_size, beta), q)
+        return sum(abs(backend.stop_gradient(a)) if not isinstance(a, float) else abs(a) for a in rounded)
+    return 2.0**q + 0.5 * chunk_size if chunk_size > 1 else 2.0**q
+
+
+def _largest_power(xp: Any, like: Array, holds: Callable[[Array], Array], bits: int, top: int | None = None) -> Array:
+    """The largest power of two, elementwise, for which a monotone condition holds: a binary search of its exponent.
+
+    The exponent lies in ``[top - 2**bits + 1, top]``; `top` is ``2**(bits - 1) - 1`` unless given. Neither log2 nor exp2
+    would do: they round differently from library to library.
+    """
+    top = 2 ** (bits - 1) - 1 if top is None else top
+    power = xp.ones_like(like) * 2.0 ** (top - 2**bits + 1)
+    for bit in reversed(range(bits)):
+        larger = power * 2.0 ** (2**bit)
+        power = xp.where(holds(larger), larger, power)
+    return power
+
+
+def _reciprocal(xp: Any, power: Array) -> Array:
+    """``1 / power`` of powers of two (exact in every library that divides by IEEE 754)."""
+    return xp.ones_like(power) / power

@@ -1,0 +1,205 @@
+"""A layer's run: chunks of frames through synapses and neurons, by the backend's schedule.
+
+The operators validate and describe a layer; this file knows how its two functions, `Convolve` and `LIFStep`, follow from
+that description, in plain floats or in reproducible units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ._aggregate import Weights, cast, chunk_weights, decay_power, merge_chunks, segments
+from ._convolve import Convolve
+from ._grid import (
+    Grid,
+    Units,
+    add_poison,
+    aggregation_bits,
+    check_inputs,
+    check_units,
+    current_units,
+    layer_units,
+    round_weights,
+)
+from ._lif import LIFStep
+from ._protocol import Array, Backend, Window
+
+__all__ = ["Layer", "Neurons", "SpikeTrain", "run_currents", "run_layer"]
+
+
+class SpikeTrain(NamedTuple):
+    """What a layer of neurons answers.
+
+    Parameters
+    ----------
+    spikes : array
+        0 and 1, in the computing dtype, time first.
+    membrane : array
+        Membrane potential after the last step and its reset; pass it on as ``membrane=`` to continue the simulation.
+    """
+
+    spikes: Array
+    membrane: Array
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """Parameters of the LIF neurons."""
+
+    beta: float | Array
+    threshold: float | Array
+    reset: str
+    surrogate: Callable[[Array], Array] | None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A validated layer, channels last."""
+
+    function: str
+    backend: Backend
+    weight: Array
+    bias: Array | None
+    window: Window
+    chunk_size: int
+    preserve: bool
+    aggregation: str | Weights
+    neurons: Neurons
+    grid: Grid | None
+
+
+class _Numbers(NamedTuple):
+    """A layer's numbers, as floats or in units: where the two ways to compute meet."""
+
+    weight: Array
+    bias: Callable[[Array, float | Array], Array]
+    """Of the given bias and the sum of the aggregation weights."""
+    weights: Callable[[int], Weights]
+    threshold: float | Array
+    units: Units | None
+    poison: Array | None
+
+
+def run_layer(layer: Layer, spikes: Array, membrane: Array | None) -> SpikeTrain:
+    """Simulate `layer` on spikes (T, B, *S, C_in) from `membrane`, or from zero."""
+    backend = layer.backend
+    xp = backend.namespace(spikes)
+    numbers = _float_numbers(layer) if layer.grid is None else _unit_numbers(layer, layer.grid, spikes)
+    if layer.grid is not None and layer.grid.input_step != 1.0:
+        spikes = cast(xp, spikes, layer.weight.dtype) * (1.0 / layer.grid.input_step)  # exact
+    membrane = _enter(backend, numbers.units, membrane)
+    trains = []
+    for start, stop, size in segments(spikes.shape[0], layer.chunk_size):
+        part = spikes if stop - start == spikes.shape[0] else spikes[start:stop, ...]
+        train, membrane = _run_segment(layer, numbers, part, size, membrane)
+        trains.append(train)
+    train = trains[0] if len(trains) == 1 else xp.concat(trains, axis=0)
+    return SpikeTrain(train, _leave(numbers.units, numbers.poison, membrane))
+
+
+def run_currents(
+    function: str,
+    backend: Backend,
+    neurons: Neurons,
+    grid: Grid | None,
+    current: Array,
+    membrane: Array | None,
+    repeat: int,
+) -> SpikeTrain:
+    """Simulate neurons alone on currents (T, B, ..., C)."""
+    units, poison, threshold = None, None, neurons.threshold
+    if grid is not None:
+        units = current_units(backend, grid, current, threshold)
+        threshold = backend.round_through(units.per_one * threshold)
+        poison = check_units(function, backend, grid, units, threshold)
+        current = backend.round_through(current * units.per_one)
+    step = LIFStep(backend, neurons.beta, threshold, neurons.reset, neurons.surrogate, grid is not None, poison)
+    spikes, after = backend.scan(step, current, _enter(backend, units, membrane), repeat)
+    return SpikeTrain(spikes, _leave(units, poison, after))
+
+
+def _run_segment(
+    layer: Layer, numbers: _Numbers, spikes: Array, size: int, membrane: Array | None
+) -> tuple[Array, Array]:
+    """Run whole chunks of `size` frames."""
+    backend, beta = layer.backend, layer.neurons.beta
+    weights = numbers.weights(size)
+    # one decay per output channel: see Convolve.per_channel
+    per_channel = any(not isinstance(a, float) and a.ndim for a in weights)
+    conv = Convolve(
+        backend,
+        layer.window,
+        numbers.weight,
+        None if layer.bias is None else numbers.bias(layer.bias, _total(weights)),
+        per_channel=tuple(weights) if per_channel else None,
+        exact=layer.grid is not None,
+    )
+    frames = _chunk_axis(backend, spikes, size) if per_channel else _merge(layer, spikes, weights)
+    decay = beta if layer.preserve else decay_power(beta, size)
+    neurons, rounded = layer.neurons, layer.grid is not None
+    step = LIFStep(backend, decay, numbers.threshold, neurons.reset, neurons.surrogate, rounded, numbers.poison)
+    return backend.schedule(conv, step, frames, membrane, size if layer.preserve else 1)
+
+
+def _merge(layer: Layer, spikes: Array, weights: Weights) -> Array:
+    """Aggregated frames; single frames of weight 1 are left as they are, to be cast where they are convolved."""
+    if len(weights) == 1 and isinstance(weights[0], float) and weights[0] == 1.0:
+        return spikes
+    xp = layer.backend.namespace(spikes)
+    return merge_chunks(layer.backend, cast(xp, spikes, layer.weight.dtype), weights)
+
+
+def _chunk_axis(backend: Backend, spikes: Array, size: int) -> Array:
+    """(n * K, B, ...) to (n, B, K, ...)."""
+    xp = backend.namespace(spikes)
+    chunks = xp.reshape(spikes, (spikes.shape[0] // size, size, *spikes.shape[1:]))
+    return xp.permute_dims(chunks, (0, 2, 1, *range(3, chunks.ndim)))
+
+
+def _total(weights: Weights) -> float | Array:
+    return sum(weights[1:], weights[0])
+
+
+def _float_numbers(layer: Layer) -> _Numbers:
+    """Numbers of the default path: as given."""
+    beta = layer.neurons.beta
+    return _Numbers(
+        weight=layer.weight,
+        bias=lambda bias, total: bias if isinstance(total, float) and total == 1.0 else bias * total,
+        weights=lambda size: chunk_weights(layer.aggregation, size, beta),
+        threshold=layer.neurons.threshold,
+        units=None,
+        poison=None,
+    )
+
+
+def _unit_numbers(layer: Layer, grid: Grid, spikes: Array) -> _Numbers:
+    """Numbers of reproducible mode: integers on the layer's grid."""
+    backend, weight = layer.backend, layer.weight
+    beta, threshold = layer.neurons.beta, layer.neurons.threshold
+    xp = backend.namespace(weight)
+    q = aggregation_bits(grid, layer.aggregation, layer.chunk_size)
+    units = layer_units(backend, grid, weight, layer.bias, layer.aggregation, layer.chunk_size, beta)
+    level = backend.round_through(units.per_one * threshold)
+    poison = check_units(layer.function, backend, grid, units, level)
+    poison = add_poison(poison, check_inputs(layer.function, backend, grid, spikes, weight))
+    return _Numbers(
+        weight=backend.round_through(weight * xp.reshape(units.weight_scale, (-1, *(1 for _ in weight.shape[1:])))),
+        bias=lambda bias, total: backend.round_through(bias * (units.weight_scale * (total * (1.0 / grid.input_step)))),
+        weights=lambda size: round_weights(backend, chunk_weights(layer.aggregation, size, beta), q),
+        threshold=level,
+        units=units,
+        poison=poison,
+    )
+
+
+def _enter(backend: Backend, units: Units | None, membrane: Array | None) -> Array | None:
+    """A membrane potential in units."""
+    return membrane if units is None or membrane is None else backend.round_through(membrane * units.per_one)
+
+
+def _leave(units: Units | None, poison: Array | None, membrane: Array) -> Array:
+    """A membrane in units as a potential."""
+    return add_poison(poison, membrane if units is None else membrane * units.inverse)

@@ -1,0 +1,321 @@
+"""The public operators: what they mean. How arguments become a layer is in ``_build.py``, how it runs in ``_layer.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
+
+from ._build import run_conv, run_lif, run_linear
+from ._grid import Grid
+from ._layer import SpikeTrain
+from ._protocol import Array
+
+__all__ = ["conv_lif", "lif", "tac_conv", "tac_linear"]
+
+Aggregation: TypeAlias = Literal["decay", "normalized_decay", "sum", "mean"] | Array
+Layout: TypeAlias = Literal["channels_last", "channels_first"]
+Mode: TypeAlias = Literal["collapse", "preserve"]
+Padding: TypeAlias = int | Sequence[int] | Sequence[tuple[int, int]] | Literal["same", "valid"]
+Reset: TypeAlias = Literal["subtract", "zero", "none"]
+
+
+def tac_conv(
+    spikes: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    chunk_size: int,
+    mode: Mode = "collapse",
+    beta: float | Array = 0.9,
+    threshold: float | Array = 1.0,
+    reset: Reset = "subtract",
+    aggregation: Aggregation | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    layout: Layout = "channels_last",
+    membrane: Array | None = None,
+    surrogate: Callable[[Array], Array] | None = None,
+    reproducible: bool | Grid = False,
+) -> SpikeTrain:
+    r"""Temporal aggregated convolution followed by leaky integrate-and-fire neurons.
+
+    Every chunk c of K consecutive frames is summed with weights and convolved once:
+
+    .. math:: i_c = w * \sum_k a_k x_{cK+k} + b \sum_k a_k
+
+    ``mode="collapse"`` then takes one step per chunk, :math:`v = \beta^{K_c} u + i_c`, and answers ceil(T / K) frames:
+    right where frames are samples of one rate. ``mode="preserve"`` takes :math:`K_c` steps
+    :math:`v = \beta u + i_c` with the same current and answers T frames: right where frames carry motion.
+    A step fires, ``s = 1 if v >= threshold else 0``, and resets.
+
+    Parameters
+    ----------
+    spikes : array, shape (T, B, *S, C_in), or (T, B, C_in, *S) with ``layout="channels_first"``
+        One to three spatial dimensions S. bool, integer (spike counts) or floating; cast to `weight`'s dtype.
+    weight : array, shape (C_out, *kernel, C_in // groups), or (C_out, C_in // groups, *kernel)
+        Its floating dtype is the computing and output dtype.
+    bias : array, shape (C_out,), optional
+        Added once per frame, hence aggregated too.
+    chunk_size : int
+        K, at least 1; the last chunk may be shorter (:math:`K_c` frames). K >= T is one chunk.
+    mode : {"collapse", "preserve"}
+    beta : float or array broadcastable to (C_out,)
+        Decay of the membrane per frame, in [0, 1]; 1 is integrate-and-fire.
+    threshold : float or array broadcastable to (C_out,)
+        Positive. A tie fires.
+    reset : {"subtract", "zero", "none"}
+        After a spike u = v - threshold, or 0, or v.
+    aggregation : {"decay", "normalized_decay", "sum", "mean"} or array of shape (K,), optional
+        Weights :math:`a_k`, see `aggregate`; "decay" for collapse and "normalized_decay" for preserve unless given.
+        With a beta per channel the two decays differ per output channel, so their frames can't be summed before the
+        convolution: such a layer is right but saves nothing; another aggregation, or a scalar beta, saves.
+    stride, dilation : int or sequence of int
+    padding : int, sequence of int, sequence of (low, high) pairs, "same" or "valid"
+        Zeros around the input. "same" keeps the spatial shape (stride 1 only; an odd zero goes to the high side).
+    groups : int
+        Divides C_in and C_out.
+    layout : {"channels_last", "channels_first"}
+        Of `spikes`, `weight`, `membrane` and the result.
+    membrane : array, shape (B, *S_out, C_out) or (B, C_out, *S_out), optional
+        Membrane before the first frame, 0 unless given: a simulation cut at chunk boundaries continues exactly.
+    surrogate : callable, optional
+        Derivative of the spike, one of `tacops.surrogate`; None lets no gradient through spikes.
+    reproducible : bool or Grid
+        Spikes and membranes that are equal bit for bit on every backend, see `Grid`.
+
+    Returns
+    -------
+    SpikeTrain
+        ``spikes`` (ceil(T / K), B, *S_out, C_out) or (T, B, *S_out, C_out), and ``membrane`` (B, *S_out, C_out).
+
+    Raises
+    ------
+    TypeError
+        For arrays of several libraries, or dtypes that don't fit.
+    ValueError
+        For shapes and values outside the rules above.
+
+    References
+    ----------
+    Temporal Aggregated Convolution (TAC and TAC-TP), arXiv:2603.13810.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tacops
+    >>> spikes = np.ones((8, 1, 5, 5, 1), dtype=bool)
+    >>> weight = np.full((2, 3, 3, 1), 0.125, dtype=np.float32)
+    >>> out = tacops.tac_conv(spikes, weight, chunk_size=4, padding=1)
+    >>> out.spikes.shape, out.membrane.shape
+    ((2, 1, 5, 5, 2), (1, 5, 5, 2))
+    """
+    return run_conv(
+        "tac_conv",
+        spikes,
+        weight,
+        bias,
+        chunk_size=chunk_size,
+        mode=mode,
+        aggregation=aggregation,
+        beta=beta,
+        threshold=threshold,
+        reset=reset,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        layout=layout,
+        membrane=membrane,
+        surrogate=surrogate,
+        reproducible=reproducible,
+    )
+
+
+def tac_linear(
+    spikes: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    chunk_size: int,
+    mode: Mode = "collapse",
+    beta: float | Array = 0.9,
+    threshold: float | Array = 1.0,
+    reset: Reset = "subtract",
+    aggregation: Aggregation | None = None,
+    membrane: Array | None = None,
+    surrogate: Callable[[Array], Array] | None = None,
+    reproducible: bool | Grid = False,
+) -> SpikeTrain:
+    r"""Temporal aggregated matrix product followed by leaky integrate-and-fire neurons.
+
+    The convolution of `tac_conv` without a spatial dimension: :math:`i_c = W \\sum_k a_k x_{cK+k} + b \\sum_k a_k`.
+
+    Parameters
+    ----------
+    spikes : array, shape (T, B, ..., F_in)
+    weight : array, shape (F_out, F_in)
+    bias : array, shape (F_out,), optional
+    chunk_size, mode, beta, threshold, reset, aggregation, surrogate, reproducible
+        As in `tac_conv`.
+    membrane : array, shape (B, ..., F_out), optional
+
+    Returns
+    -------
+    SpikeTrain
+        ``spikes`` (ceil(T / K) or T, B, ..., F_out) and ``membrane`` (B, ..., F_out).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `tac_conv`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tacops
+    >>> spikes = np.ones((6, 2, 3), dtype=bool)
+    >>> out = tacops.tac_linear(spikes, np.full((4, 3), 0.1, dtype=np.float32), chunk_size=2, mode="preserve")
+    >>> out.spikes.shape, out.membrane.shape
+    ((6, 2, 4), (2, 4))
+    """
+    return run_linear(
+        spikes,
+        weight,
+        bias,
+        chunk_size=chunk_size,
+        mode=mode,
+        aggregation=aggregation,
+        beta=beta,
+        threshold=threshold,
+        reset=reset,
+        membrane=membrane,
+        surrogate=surrogate,
+        reproducible=reproducible,
+    )
+
+
+def conv_lif(
+    spikes: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    beta: float | Array = 0.9,
+    threshold: float | Array = 1.0,
+    reset: Reset = "subtract",
+    stride: int | Sequence[int] = 1,
+    padding: Padding = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    layout: Layout = "channels_last",
+    membrane: Array | None = None,
+    surrogate: Callable[[Array], Array] | None = None,
+    reproducible: bool | Grid = False,
+) -> SpikeTrain:
+    r"""Convolution followed by leaky integrate-and-fire neurons, every frame on its own: the exact baseline.
+
+    :math:`v_t = \\beta u_{t-1} + w * x_t + b`; then fire and reset, as in `tac_conv`, of which this is the case
+    ``chunk_size=1``.
+
+    Parameters
+    ----------
+    spikes, weight, bias, beta, threshold, reset, stride, padding, dilation, groups, layout, membrane, surrogate, \
+reproducible
+        As in `tac_conv`.
+
+    Returns
+    -------
+    SpikeTrain
+        ``spikes`` (T, B, *S_out, C_out) and ``membrane`` (B, *S_out, C_out).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `tac_conv`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tacops
+    >>> out = tacops.conv_lif(np.ones((4, 1, 6, 3)), np.full((1, 3, 3), 0.1), beta=0.5)
+    >>> out.spikes[:, 0, 0, 0]
+    array([0., 1., 0., 1.])
+    """
+    return run_conv(
+        "conv_lif",
+        spikes,
+        weight,
+        bias,
+        chunk_size=1,
+        mode="collapse",
+        aggregation=None,
+        beta=beta,
+        threshold=threshold,
+        reset=reset,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        layout=layout,
+        membrane=membrane,
+        surrogate=surrogate,
+        reproducible=reproducible,
+    )
+
+
+def lif(
+    current: Array,
+    *,
+    beta: float | Array = 0.9,
+    threshold: float | Array = 1.0,
+    reset: Reset = "subtract",
+    repeat: int = 1,
+    membrane: Array | None = None,
+    surrogate: Callable[[Array], Array] | None = None,
+    reproducible: bool | Grid = False,
+) -> SpikeTrain:
+    r"""Leaky integrate-and-fire neurons driven by given currents.
+
+    .. math:: v = \beta u + i, \quad s = [v \ge \vartheta], \quad u = v - s \vartheta \;(\text{subtract}),\;
+        v (1 - s) \;(\text{zero}),\; v \;(\text{none})
+
+    Parameters
+    ----------
+    current : array, shape (T, B, ..., C)
+        Real floating; channels last.
+    beta, threshold, reset, surrogate, reproducible
+        As in `tac_conv`; arrays are broadcastable to (C,).
+    repeat : int
+        Steps for which each current is held.
+    membrane : array, shape (B, ..., C), optional
+        Membrane before the first step, 0 unless given.
+
+    Returns
+    -------
+    SpikeTrain
+        ``spikes`` (T * repeat, B, ..., C) and ``membrane`` (B, ..., C).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `tac_conv`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tacops
+    >>> out = tacops.lif(np.full((4, 1, 1), 0.75), beta=0.5)
+    >>> out.spikes[:, 0, 0], out.membrane
+    (array([0., 1., 0., 0.]), array([[0.84375]]))
+    """
+    return run_lif(
+        current,
+        repeat=repeat,
+        beta=beta,
+        threshold=threshold,
+        reset=reset,
+        membrane=membrane,
+        surrogate=surrogate,
+        reproducible=reproducible,
+    )

@@ -1,0 +1,204 @@
+"""What a backend must be.
+
+A backend adapts one array library. It knows arrays and convolutions, never neurons: the core hands it two pure
+functions, `conv(frames) -> currents` and `step(membrane, current) -> (membrane, spikes)`, and it may choose in which
+order to apply them, nothing else.
+
+To add a library, subclass `Backend` in one file, put an instance in it and name that instance in the entry-point group
+``tacops.backends`` (or call `tacops.backends.register_backend`). **Required:**
+
+* `name`, and `owns(array)`: true for every array of the library, tracers included;
+* `namespace(array)`: the Array API namespace of those arrays. The core uses it for a short list of functions
+  (``tests/test_public_api.py`` holds the list) and for nothing else;
+* `conv`: a zero- to three-dimensional convolution, channels last, in full precision;
+* `from_numpy`, `to_numpy`: copies through host memory, for tests and benchmarks.
+
+**Optional**, with defaults below that are right for any library: `weighted_sum`, `scan`, `schedule` (speed);
+`stop_gradient` (override it and set `differentiable` for surrogate gradients); `unavailable`, `compile`,
+`synchronize`, `describe`, `device_of`, `read`. Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip
+over. ``python -m tacops check NAME`` says whether an adapter is right.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ._convolve import Convolve
+    from ._lif import LIFStep
+
+__all__ = ["Array", "Backend", "BackendUnavailable", "Window"]
+
+Array: TypeAlias = Any
+"""An array of any library; all arrays of one call belong to the same one."""
+
+
+class BackendUnavailable(RuntimeError):  # noqa: N818 (it is a state of the machine, not a mistake in a call)
+    """The library behind a backend is missing or cannot run here; the message says what would mend it."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a kernel moves over its input, one entry per spatial dimension."""
+
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+    def output_shape(self, spatial: Sequence[int], kernel: Sequence[int]) -> tuple[int, ...]:
+        """Spatial shape of the convolution's output.
+
+        Parameters
+        ----------
+        spatial, kernel : sequence of int
+            Spatial shapes of the input and of the kernel.
+        """
+        axes = zip(spatial, kernel, self.stride, self.padding, self.dilation, strict=True)
+        return tuple((size + low + high - d * (k - 1) - 1) // s + 1 for size, k, s, (low, high), d in axes)
+
+
+class Backend(ABC):
+    """Base class of all adapters; this module's docstring is the contract."""
+
+    name: ClassVar[str]
+    differentiable: ClassVar[bool] = False
+    """Whether surrogate gradients flow, that is whether the library differentiates and `stop_gradient` is overridden."""
+    compiles_fast: ClassVar[bool] = False
+    """Whether users of the library wrap hot functions in `compile` as a matter of course."""
+
+    @abstractmethod
+    def owns(self, array: object) -> bool:
+        """Whether `array` is one of this library's arrays."""
+
+    @abstractmethod
+    def namespace(self, array: Array) -> Any:
+        """The Array API namespace of `array`."""
+
+    @abstractmethod
+    def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
+        """Convolve, channels last (cross-correlation, as everywhere in deep learning).
+
+        Parameters
+        ----------
+        x : array, shape (N, *S, C_in)
+            Zero to three spatial dimensions; `weight`'s dtype.
+        weight : array, shape (C_out, *kernel, C_in // groups)
+            With no spatial dimension this is the matrix product ``x @ weight.T``.
+        bias : array or None, shape (C_out,)
+        window : Window
+        exact : bool
+            All numbers are integers below 2^24 in every partial sum: use plain sums of products in any order, but
+            neither Winograd nor Fourier transforms, whose intermediate results are not integers.
+
+        Returns
+        -------
+        array, shape (N, *window.output_shape(S, kernel), C_out)
+        """
+
+    @abstractmethod
+    def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
+        """Copy a NumPy array to this library's default device."""
+
+    @abstractmethod
+    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+        """Copy an array to host memory; bfloat16 becomes float32."""
+
+    def unavailable(self) -> str | None:
+        """One sentence why the library, though it can be imported, cannot run here; None if it can."""
+        return None
+
+    def weighted_sum(self, x: Array, weights: Sequence[float | Array]) -> Array:
+        """``sum_k weights[k] * x[:, k]`` for `x` of shape (n, K, ...) and K numbers, or arrays that broadcast against x[:, k]."""
+        total = _times(x[:, 0, ...], weights[0])
+        for k in range(1, len(weights)):
+            total = total + _times(x[:, k, ...], weights[k])
+        return total
+
+    def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
+        """Apply `step` `repeat` times to each current in turn.
+
+        Parameters
+        ----------
+        step : callable
+            ``step(membrane, current) -> (membrane, spikes)``.
+        currents : array, shape (n, B, ...)
+        membrane : array or None, shape (B, ...)
+            None is a membrane of zeros, on which the first decay can be skipped.
+        repeat : int
+
+        Returns
+        -------
+        spikes : array, shape (n * repeat, B, ...)
+        membrane : array, shape (B, ...)
+        """
+        spikes = []
+        for n in range(currents.shape[0]):
+            for _ in range(repeat):
+                membrane, fired = step(membrane, currents[n, ...])
+                spikes.append(fired)
+        return self.namespace(currents).stack(spikes, axis=0), membrane
+
+    def schedule(
+        self, conv: Convolve, step: LIFStep, frames: Array, membrane: Array | None, repeat: int
+    ) -> tuple[Array, Array]:
+        """Convolve frames and step the neurons: `scan` over ``conv(frames[n])``, in whichever order is fastest.
+
+        The default folds time into the batch, convolves once and scans.
+
+        Parameters
+        ----------
+        conv : callable
+            ``conv(frames) -> currents`` for any number of frames at once, (N, ...) to (N, *S_out, C_out).
+        step, membrane, repeat
+            As in `scan`.
+        frames : array, shape (n, B, ...)
+
+        Returns
+        -------
+        spikes, membrane
+            As in `scan`.
+        """
+        xp = self.namespace(frames)
+        n, batch = frames.shape[:2]
+        currents = conv(xp.reshape(frames, (n * batch, *frames.shape[2:])))
+        return self.scan(step, xp.reshape(currents, (n, batch, *currents.shape[1:])), membrane, repeat)
+
+    def stop_gradient(self, x: Array) -> Array:
+        """`x` as a constant: the identity with derivative zero."""
+        return x
+
+    def round_through(self, x: Array) -> Array:
+        """`x` rounded to integers, ties to even, with the derivative of the identity (straight-through)."""
+        rounded = self.namespace(x).round(x)
+        if not self.differentiable:
+            return rounded
+        return self.stop_gradient(rounded) + (x - self.stop_gradient(x))
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The library's just-in-time compiled version of `function`, or `function` itself."""
+        return function
+
+    def synchronize(self, *arrays: Array) -> None:  # noqa: B027 (right for libraries that compute at once)
+        """Wait until `arrays` are computed."""
+
+    def describe(self) -> Mapping[str, str]:
+        """What a reader of a benchmark wants to know: at least ``version``, ``device`` and ``precision``."""
+        return {"version": "unknown", "device": "unknown", "precision": "unknown"}
+
+    def device_of(self, array: Array) -> str | None:
+        """The device an array is bound to, or None where the library places and moves arrays by itself."""
+        return None
+
+    def read(self, array: Array) -> list[float] | None:
+        """The values of a small array, or None where reading would disturb a trace or wait for a device."""
+        return None
+
+
+def _times(x: Array, weight: float | Array) -> Array:
+    return x if isinstance(weight, float) and weight == 1.0 else x * weight
