@@ -149,6 +149,9 @@ def _neurons(
 
 
 def _backend(function: str, **arrays: Array | None) -> Backend:
+    for name in ("spikes", "weight", "current"):
+        if name in arrays and arrays[name] is None:
+            raise check.fail(function, name, "an array", None, TypeError)
     return backend_of(*arrays.values(), function=function, names=tuple(arrays))
 
 
