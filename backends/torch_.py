@@ -54,12 +54,12 @@ class TorchBackend(Backend):
             out = _CONV[dims](x, kernel, bias, window.stride, padding, window.dilation, window.groups)
             return out.movedim(1, -1)
 
-    def weighted_sum(self, x: Array, weights: Sequence[float | Array]) -> Array:
-        """One pass over the frames where the weights are numbers."""
-        if x.device.type != "cpu" or not all(isinstance(w, float) for w in weights):
-            return super().weighted_sum(x, weights)
-        row = torch.tensor([weights], dtype=x.dtype)
-        return (row @ x.reshape(*x.shape[:2], -1)).reshape(x.shape[0], *x.shape[2:])
+    def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
+        """On CPUs a product over the chunk axis."""
+        if x.device.type != "cpu" or not all(isinstance(weight, float) for weight in weights):
+            return super().weighted_sum(x, weights, dtype)
+        row = torch.tensor([weights], dtype=dtype)
+        return (row @ x.to(dtype).reshape(*x.shape[:2], -1)).reshape(x.shape[0], *x.shape[2:])
 
     def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
         """A copy in host memory."""

@@ -79,13 +79,13 @@ def cast(xp: Any, x: Array, dtype: Any) -> Array:
     return x if x.dtype == dtype else xp.astype(x, dtype)
 
 
-def merge_chunks(backend: Backend, x: Array, weights: Weights) -> Array:
-    """Weighted sum of every chunk: (n * K, ...) to (n, ...) for K = ``len(weights)``."""
+def merge_chunks(backend: Backend, x: Array, weights: Weights, dtype: Any) -> Array:
+    """Weighted sum of every chunk, (n * K, ...) to (n, ...) for K = ``len(weights)``; single frames of weight 1 as they are."""
     size = len(weights)
     if size == 1 and isinstance(weights[0], float) and weights[0] == 1.0:
         return x
     xp = backend.namespace(x)
-    return backend.weighted_sum(xp.reshape(x, (x.shape[0] // size, size, *x.shape[1:])), weights)
+    return backend.weighted_sum(xp.reshape(x, (x.shape[0] // size, size, *x.shape[1:])), weights, dtype)
 
 
 def aggregate(x: Array, chunk_size: int, *, aggregation: str | Array = "decay", beta: float | Array = 0.9) -> Array:
@@ -132,7 +132,7 @@ def aggregate(x: Array, chunk_size: int, *, aggregation: str | Array = "decay", 
     beta = check_beta("aggregate", backend, x, beta, channels=1)
     aggregation = check_aggregation("aggregate", backend, x, aggregation, chunk_size)
     parts = [
-        merge_chunks(backend, x[start:stop, ...], chunk_weights(aggregation, size, beta))
+        merge_chunks(backend, x[start:stop, ...], chunk_weights(aggregation, size, beta), x.dtype)
         for start, stop, size in segments(x.shape[0], chunk_size)
     ]
     return parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)

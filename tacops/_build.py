@@ -97,7 +97,13 @@ def run_lif(
     repeat = check.check_count(function, "repeat", repeat)
     check.check_like(function, "membrane", membrane, current, tuple(current.shape[1:]), "current")
     grid = as_grid(function, reproducible, xp, current, "current")
-    return run_currents(function, backend, neurons, grid, current, membrane, repeat)
+    if current.ndim > 2:
+        return run_currents(function, backend, neurons, grid, current, membrane, repeat)
+    start = None if membrane is None else xp.reshape(membrane, (1, -1))
+    train = run_currents(
+        function, backend, neurons, grid, xp.reshape(current, (-1, 1, current.shape[1])), start, repeat
+    )
+    return SpikeTrain(train.spikes[:, 0, ...], train.membrane[0, ...])
 
 
 def _layer(

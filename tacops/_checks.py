@@ -100,11 +100,11 @@ def check_spikes(function: str, xp: Any, spikes: Array, channels: int, axes: str
 
 
 def check_current(function: str, xp: Any, current: Array) -> None:
-    """(T, B, ..., C), real floating."""
+    """(T, B, ..., C) or (T, C), real floating."""
     if not xp.isdtype(current.dtype, "real floating"):
         raise fail(function, "current", "of a real floating dtype", current.dtype, TypeError)
     if current.ndim < 2 or 0 in current.shape:
-        raise fail(function, "current", "a nonempty array (T, B, ..., C)", f"shape {shape_of(current)}")
+        raise fail(function, "current", "a nonempty array (T, B, ..., C) or (T, C)", f"shape {shape_of(current)}")
 
 
 def check_like(

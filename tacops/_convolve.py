@@ -42,7 +42,7 @@ class Convolve:
         if self.per_channel is None:
             return self._convolve(frames, self.bias)
         flat = xp.reshape(frames, (-1, *frames.shape[2:]))
-        currents = merge_chunks(self.backend, self._convolve(flat, None), self.per_channel)
+        currents = merge_chunks(self.backend, self._convolve(flat, None), self.per_channel, self.weight.dtype)
         return currents if self.bias is None else currents + self.bias
 
     def _convolve(self, x: Array, bias: Array | None) -> Array:

@@ -136,19 +136,14 @@ def _run_segment(
         per_channel=tuple(weights) if per_channel else None,
         exact=layer.grid is not None,
     )
-    frames = _chunk_axis(backend, spikes, size) if per_channel else _merge(layer, spikes, weights)
+    if per_channel:
+        frames = _chunk_axis(backend, spikes, size)
+    else:
+        frames = merge_chunks(backend, spikes, weights, layer.weight.dtype)
     decay = beta if layer.preserve else decay_power(beta, size)
     neurons, rounded = layer.neurons, layer.grid is not None
     step = LIFStep(backend, decay, numbers.threshold, neurons.reset, neurons.surrogate, rounded, numbers.poison)
     return backend.schedule(conv, step, frames, membrane, size if layer.preserve else 1)
-
-
-def _merge(layer: Layer, spikes: Array, weights: Weights) -> Array:
-    """Aggregated frames; single frames of weight 1 are left as they are, to be cast where they are convolved."""
-    if len(weights) == 1 and isinstance(weights[0], float) and weights[0] == 1.0:
-        return spikes
-    xp = layer.backend.namespace(spikes)
-    return merge_chunks(layer.backend, cast(xp, spikes, layer.weight.dtype), weights)
 
 
 def _chunk_axis(backend: Backend, spikes: Array, size: int) -> Array:

@@ -282,7 +282,7 @@ def lif(
 
     Parameters
     ----------
-    current : array, shape (T, B, ..., C)
+    current : array, shape (T, B, ..., C) or (T, C)
         Real floating; channels last.
     beta, threshold, reset, surrogate, reproducible
         As in `tac_conv`; arrays are broadcastable to (C,).

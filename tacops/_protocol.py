@@ -113,11 +113,25 @@ class Backend(ABC):
         """One sentence why the library, though it can be imported, cannot run here; None if it can."""
         return None
 
-    def weighted_sum(self, x: Array, weights: Sequence[float | Array]) -> Array:
-        """``sum_k weights[k] * x[:, k]`` for `x` of shape (n, K, ...) and K numbers, or arrays that broadcast against x[:, k]."""
-        total = _times(x[:, 0, ...], weights[0])
+    def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
+        """``sum_k weights[k] * x[:, k]`` in floating dtype `dtype`.
+
+        Parameters
+        ----------
+        x : array, shape (n, K, ...)
+            bool, integer or floating.
+        weights : sequence of K floats, or of K arrays that broadcast against ``x[:, k]``
+        dtype : dtype
+            Of the result, and of weights that are arrays.
+
+        Returns
+        -------
+        array, shape (n, ...)
+        """
+        xp = self.namespace(x)
+        total = _times(xp.astype(x[:, 0, ...], dtype), weights[0])
         for k in range(1, len(weights)):
-            total = total + _times(x[:, k, ...], weights[k])
+            total = total + _times(xp.astype(x[:, k, ...], dtype), weights[k])
         return total
 
     def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
