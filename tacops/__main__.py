@@ -1,4 +1,4 @@
-"""``python -m tacops``: what is installed here, and whether it fires the right spikes."""
+"""``python -m tacops``: what is installed here, whether it fires the right spikes, and which mode fits your data."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="python -m tacops", description=__doc__)
     parser.add_argument("--version", action="version", version=f"tacops {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
     for name, (module, summary) in COMMANDS.items():
-        command = import_module(module)
-        sub = commands.add_parser(name, help=summary, description=summary)
-        command.add_arguments(sub)
-        sub.set_defaults(run=command.main)
+        sub = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        if name == chosen:  # the others, and what they import, are none of this call's business
+            command = import_module(module)
+            command.add_arguments(sub)
+            sub.set_defaults(run=command.main)
     options = parser.parse_args(arguments)
     status: int = options.run(options)
     return status
