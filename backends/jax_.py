@@ -21,7 +21,7 @@ from tacops._protocol import Array, Backend, Window
 from ._unfold import conv_by_unfolding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["BACKEND", "JAXBackend"]
 
@@ -77,6 +77,10 @@ class JAXBackend(Backend):
         """A copy in host memory."""
         return np.array(array.astype(jnp.float32) if array.dtype == jnp.bfloat16 else array)
 
+    def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
+        """The sum as one fused kernel."""
+        return _weighted_sum(x, tuple(weights), dtype)
+
     def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
         """`lax.scan`, compiled once per shape."""
         spikes, membrane = _scan(step, currents, membrane, repeat)
@@ -124,6 +128,11 @@ def _matmul(a: Array, b: Array, dtype: Any) -> Array:
     """Full precision; half-precision products are summed in float32 (this is what the hardware does, where it has them)."""
     wide = jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
     return jnp.matmul(a, b, precision=_PRECISION, preferred_element_type=wide).astype(dtype)
+
+
+@partial(jax.jit, static_argnames="dtype")
+def _weighted_sum(x: Array, weights: tuple[float | Array, ...], dtype: Any) -> Array:
+    return Backend.weighted_sum(BACKEND, x, weights, dtype)
 
 
 @partial(jax.jit, static_argnames="repeat")

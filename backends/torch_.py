@@ -17,6 +17,8 @@ from ._unfold import conv_by_unfolding
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from tacops._lif import LIFStep
+
 __all__ = ["BACKEND", "TorchBackend"]
 
 _CONV: tuple[Any, ...] = (F.linear, F.conv1d, F.conv2d, F.conv3d)
@@ -61,6 +63,13 @@ class TorchBackend(Backend):
         row = torch.tensor([weights], dtype=dtype)
         return (row @ x.to(dtype).reshape(*x.shape[:2], -1)).reshape(x.shape[0], *x.shape[2:])
 
+    def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
+        """In place where nothing is differentiated or traced."""
+        tensors = (currents, membrane, step.decay, step.threshold)
+        if any(_is_watched(t) for t in tensors if isinstance(t, torch.Tensor)) or step.poison is not None:
+            return super().scan(step, currents, membrane, repeat)
+        return _scan_in_place(step, currents, membrane, repeat)
+
     def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
         """A copy in host memory."""
         return torch.from_numpy(np.array(array))
@@ -96,13 +105,41 @@ class TorchBackend(Backend):
 
     def read(self, array: Array) -> list[float] | None:
         """Values on a CPU, not of traced, vmapped or compiled tensors."""
-        if (
-            array.device.type != "cpu"
-            or torch.compiler.is_compiling()
-            or torch._C._functorch.is_functorch_wrapped_tensor(array)
-        ):
+        if array.device.type != "cpu" or _is_traced(array):
             return None
         return [float(value) for value in array.detach().reshape(-1).tolist()]
+
+
+def _is_traced(x: Array) -> bool:
+    return bool(torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x))
+
+
+def _is_watched(x: Array) -> bool:
+    return _is_traced(x) or (x.requires_grad and torch.is_grad_enabled())
+
+
+def _scan_in_place(step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
+    """`LIFStep` operation by operation, without an array for every result; equal bit for bit, and twice as fast."""
+    spikes = torch.empty(
+        (currents.shape[0] * repeat, *currents.shape[1:]), dtype=currents.dtype, device=currents.device
+    )
+    u = None if membrane is None else membrane.clone()
+    scratch = torch.empty_like(currents[0])
+    for t, fired in enumerate(spikes):
+        current = currents[t // repeat]
+        if u is None:
+            u = current.clone()
+        else:
+            u.mul_(step.decay)
+            if step.rounded:
+                u.round_()
+            u.add_(current)
+        fired.copy_(u >= step.threshold)
+        if step.reset == "subtract":
+            u.sub_(torch.mul(fired, step.threshold, out=scratch))
+        elif step.reset == "zero":
+            u.mul_(torch.rsub(fired, 1.0))
+    return spikes, u
 
 
 def _full_precision(x: Array) -> contextlib.AbstractContextManager[Any]:
