@@ -41,11 +41,12 @@ class MLXBackend(Backend):
     def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
         """`conv_general`; products of unfolded frames where that can't serve.
 
-        Those are: no spatial dimension, groups in three dimensions (MLX refuses them), float64, and exact mode, because
+        Those are: no spatial dimension, groups in three dimensions (MLX refuses them), float64 (MLX sums it as
+        float32), and exact mode, because
         Metal takes Winograd's algorithm for some shapes and has no switch to turn it off.
         """
         dims = len(window.stride)
-        if exact or dims == 0 or (dims == 3 and window.groups > 1):
+        if exact or dims == 0 or (dims == 3 and window.groups > 1) or x.dtype == mx.float64:
             return conv_by_unfolding(mx, x, weight, bias, window)
         padding = ([low for low, _ in window.padding], [high for _, high in window.padding])
         out = mx.conv_general(
@@ -54,8 +55,9 @@ class MLXBackend(Backend):
         return out if bias is None else out + bias
 
     def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
-        """A copy; float64 becomes float32, as MLX's GPUs have no other."""
-        return mx.array(array)
+        """A copy; float64 stays float64 on a CPU, which alone has it."""
+        double = array.dtype == np.float64 and mx.default_device().type == mx.DeviceType.cpu
+        return mx.array(array, dtype=mx.float64 if double else None)
 
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         """A copy in host memory."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Sequence
 from numbers import Real
@@ -125,9 +124,11 @@ def check_beta(function: str, backend: Backend, like: Array, beta: object, chann
 
 
 def check_threshold(function: str, backend: Backend, like: Array, threshold: object, channels: int) -> float | Array:
-    """Firing threshold, finite and positive."""
+    """Firing threshold, positive and finite in the computing dtype too: a subnormal one could become 0."""
+    largest = float(backend.namespace(like).finfo(like.dtype).max)
+    rule = f"positive and finite in {like.dtype}"
     return _parameter(
-        function, backend, like, "threshold", threshold, channels, "positive and finite", lambda t: 0.0 < t < math.inf
+        function, backend, like, "threshold", threshold, channels, rule, lambda t: 4.0 / largest <= t <= largest
     )
 
 

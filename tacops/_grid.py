@@ -178,7 +178,8 @@ def layer_units(
 def current_units(backend: Backend, grid: Grid, current: Array, threshold: float | Array) -> Units:
     """Choose the units of `lif`: the threshold has `grid.threshold_bits` bits."""
     xp = backend.namespace(current)
-    level = xp.zeros_like(current[0, 0, ...]) + backend.stop_gradient(threshold)
+    level = xp.zeros_like(current[0, 0, ...]) + threshold
+    level = backend.stop_gradient(level)
     level = xp.max(xp.reshape(level, (-1, level.shape[-1] if level.ndim else 1)), axis=0)
     per_one = _largest_power(xp, level, lambda power: level * power <= 2.0**grid.threshold_bits, 6)
     return Units(per_one, _reciprocal(xp, per_one), per_one, xp.all(level * per_one >= 1.0))
@@ -203,7 +204,8 @@ def check_inputs(function: str, backend: Backend, grid: Grid, spikes: Array, lik
     xp = backend.namespace(spikes)
     if xp.isdtype(spikes.dtype, "bool"):
         return None
-    top, bottom = xp.max(spikes), xp.min(spikes)
+    # cast, because unsigned integers can't be compared with negative bounds, nor small ones with large bounds
+    top, bottom = xp.astype(xp.max(spikes), like.dtype), xp.astype(xp.min(spikes), like.dtype)
     inside = xp.logical_and(top <= grid.input_max, bottom >= -grid.input_max)
     if xp.isdtype(spikes.dtype, "real floating"):
         steps = spikes if grid.input_step == 1.0 else spikes * (1.0 / grid.input_step)

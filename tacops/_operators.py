@@ -220,8 +220,9 @@ def conv_lif(
 
     Parameters
     ----------
-    spikes, weight, bias, beta, threshold, reset, stride, padding, dilation, groups, layout, membrane, surrogate, \
-reproducible
+    spikes, weight, bias, beta, threshold, reset : array, float, str
+        As in `tac_conv`.
+    stride, padding, dilation, groups, layout, membrane, surrogate, reproducible
         As in `tac_conv`.
 
     Returns
@@ -240,7 +241,7 @@ reproducible
     >>> import tacops
     >>> out = tacops.conv_lif(np.ones((4, 1, 6, 3)), np.full((1, 3, 3), 0.1), beta=0.5)
     >>> out.spikes[:, 0, 0, 0]
-    array([0., 1., 0., 1.])
+    array([0., 1., 1., 0.])
     """
     return run_conv(
         "conv_lif",
@@ -307,7 +308,7 @@ def lif(
     >>> import tacops
     >>> out = tacops.lif(np.full((4, 1, 1), 0.75), beta=0.5)
     >>> out.spikes[:, 0, 0], out.membrane
-    (array([0., 1., 0., 0.]), array([[0.84375]]))
+    (array([0., 1., 0., 1.]), array([[0.15625]]))
     """
     return run_lif(
         current,

@@ -10,7 +10,7 @@ __all__ = ["membrane_error_bound"]
 
 
 def membrane_error_bound(rate: float, *, beta: float = 0.9, threshold: float = 1.0) -> float:
-    r"""A-priori bound of the membrane error that collapsing time can cause.
+    r"""A-priori bound of the membrane error that collapsing time causes, on average over neurons.
 
     A collapsed layer integrates the same drive as the plain simulation, but resets at chunk boundaries only. With
     subtract reset and spikes at rate :math:`\rho`, the missing and the late resets, each worth one threshold and
@@ -18,10 +18,13 @@ def membrane_error_bound(rate: float, *, beta: float = 0.9, threshold: float = 1
 
     .. math:: |u_{collapse} - u_{exact}| \le \rho \, \vartheta \, \frac{\beta}{1 - \beta}
 
+    in the mean over neurons of that rate. A single neuron can exceed it while its spikes come in bursts; no neuron
+    exceeds the bound for ``rate=1``.
+
     Parameters
     ----------
     rate : float
-        Firing rate of the neuron in the plain simulation, spikes per step, in [0, 1].
+        Firing rate of the neurons in the plain simulation, spikes per step, in [0, 1].
     beta : float
         Decay per step, in [0, 1); at 1 nothing is ever forgotten and there is no bound.
     threshold : float

@@ -1,0 +1,96 @@
+"""Which backends are tested: every one by default, the missing ones reported; with ``--backend NAME`` those and no others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache
+from importlib import metadata
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tacops.backends import Backend, BackendUnavailable, get_backend
+
+BACKENDS = ("array_api", "numpy", "jax", "mlx", "torch", "cupy")
+
+settings.register_profile(
+    "tacops",
+    deadline=None,  # the first call of a compiled backend is slow
+    max_examples=int(os.environ.get("TACOPS_EXAMPLES", "15")),
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tacops")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --backend."""
+    parser.addoption(
+        "--backend",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="test this backend only (repeatable); missing is a failure",
+    )
+
+
+@cache
+def problem(name: str) -> str | None:
+    """Why a backend can't be used, or None."""
+    try:
+        get_backend(name)
+    except (BackendUnavailable, ValueError) as error:  # missing, or no such name
+        return str(error)
+    return None
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """One line for every backend: what is tested, and why the others are not."""
+    named = config.getoption("--backend")
+    lines = []
+    for name in dict.fromkeys((*BACKENDS, *named)):
+        reason = problem(name)
+        state = f"missing: {reason}" if reason else f"found: {version(name)}"
+        lines.append(f"backend {name}: {state}{'' if not named or name in named else ' (not asked for)'}")
+    return lines
+
+
+def version(name: str) -> str:
+    """Name the library behind a backend, and its version."""
+    module = {"array_api": "array_api_strict"}.get(name, name)
+    dists = metadata.packages_distributions().get(module, ())
+    return " ".join(f"{dist} {metadata.version(dist)}" for dist in sorted(set(dists)))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every test that takes a ``backend`` once for each of them."""
+    if "backend" in metafunc.fixturenames:
+        named = dict.fromkeys(metafunc.config.getoption("--backend"))
+        # a missing one would be hundreds of skips: test_dispatch.py reports it once
+        names = named or [name for name in BACKENDS if not problem(name)]
+        metafunc.parametrize("backend", list(names), indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def backend(request: pytest.FixtureRequest, need: Callable[[str], Backend]) -> Backend:
+    """Every backend in turn."""
+    return need(request.param)
+
+
+@pytest.fixture(scope="session")
+def need(pytestconfig: pytest.Config) -> Callable[[str], Backend]:
+    """``need(name)`` returns that backend; skips the test where it is missing, fails it where it was asked for."""
+    named = pytestconfig.getoption("--backend")
+
+    def get(name: str) -> Backend:
+        if named and name not in named:
+            pytest.skip(f"backend {name}: not among those named by --backend")
+        reason = problem(name)
+        if reason and named:
+            pytest.fail(f"--backend {name}: {reason}", pytrace=False)
+        if reason:
+            pytest.skip(f"backend {name}: {reason}")
+        return get_backend(name)
+
+    return get

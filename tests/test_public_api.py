@@ -1,0 +1,169 @@
+"""The public surface is what it says it is, documented, and the core keeps to the array API."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import tacops
+from tacops import _dispatch
+from tacops.backends import Backend
+
+CORE = Path(tacops.__file__).parent
+FILES = sorted(CORE.glob("*.py"))
+PUBLIC = ["tacops", "tacops.surrogate", "tacops.backends", "tacops.testing"]
+LIBRARIES = {"numpy", "jax", "mlx", "torch", "cupy", "array_api_compat", "array_api_strict", "scipy", "tensorflow"}
+XP = {
+    "abs", "all", "any", "astype", "concat", "exp", "finfo", "floor", "isdtype", "logical_and", "logical_or", "max", "maximum", "min",
+    "minimum", "ones_like", "permute_dims", "reshape", "round", "stack", "sum", "where", "zeros", "zeros_like",
+    "float32", "float64",
+}  # fmt: skip
+"""Every array API function that the core may call: each has been seen to behave alike on all libraries."""
+
+
+def test_public_names() -> None:
+    """What a user may rely on."""
+    names = {"tac_conv", "tac_linear", "conv_lif", "aggregate", "lif", "membrane_error_bound", "SpikeTrain"}
+    assert names <= set(tacops.__all__)
+    surrogates = {"fast_sigmoid", "arctan", "sigmoid", "triangular", "straight_through"}
+    assert surrogates <= set(tacops.surrogate.__all__)
+    registry = {"register_backend", "available_backends", "backend_of", "get_backend"}
+    assert registry <= set(import_module("tacops.backends").__all__)
+
+
+def _public(module: ModuleType) -> set[str]:
+    """Names without an underscore that are neither modules, nor imported from a library, nor type-checking helpers."""
+    found = set()
+    for name, value in vars(module).items():
+        home = getattr(value, "__module__", module.__name__)
+        if name.startswith("_") or isinstance(value, ModuleType) or not str(home).startswith("tacops"):
+            continue
+        if inspect.isfunction(value) or inspect.isclass(value):
+            found.add(name)
+    return found
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_all_is_the_public_members(name: str) -> None:
+    """``__all__`` lists every function and class that the module shows, sorted, each with a docstring."""
+    module = import_module(name)
+    listed = list(module.__all__)
+    assert len(listed) == len(set(listed))
+    functions = {n for n in listed if callable(getattr(module, n))}
+    shown = _public(module)
+    if name in ("tacops", "tacops.backends"):  # these two only gather; the others also import what they use
+        assert functions == shown
+    assert functions <= shown
+    own = {n for n in shown if getattr(module, n).__module__ == name}
+    assert own <= functions
+    for public in functions:
+        assert inspect.getdoc(getattr(module, public)), f"{name}.{public} has no docstring"
+
+
+@pytest.mark.parametrize("name", ["tac_conv", "tac_linear", "conv_lif", "lif"])
+def test_options_are_keywords(name: str) -> None:
+    """Arrays may be positional, options never; everything is annotated."""
+    signature = inspect.signature(getattr(tacops, name))
+    positional = [p.name for p in signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
+    assert positional in (["spikes", "weight", "bias"], ["current"])
+    assert all(p.annotation is not p.empty for p in signature.parameters.values())
+    assert signature.return_annotation == "SpikeTrain"
+
+
+def _modules() -> list[str]:
+    return ["tacops" if f.stem == "__init__" else f"tacops.{f.stem}" for f in FILES if f.stem != "__main__"]
+
+
+@pytest.mark.parametrize("name", [*_modules(), "tacops.backends"])
+def test_examples_in_docstrings(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Every example is what Python prints."""
+    monkeypatch.setattr(_dispatch, "_registered", {})  # an example registers a backend
+    monkeypatch.setattr(_dispatch, "_by_type", {})
+    outcome = doctest.testmod(import_module(name))
+    assert outcome.failed == 0
+
+
+@pytest.mark.parametrize("name", ["tac_conv", "tac_linear", "conv_lif", "aggregate", "lif", "membrane_error_bound"])
+def test_operators_have_examples(name: str) -> None:
+    """Each operator's docstring holds an example, the parameters and what is returned."""
+    function = getattr(tacops, name)
+    text = inspect.getdoc(function) or ""
+    assert ">>> " in text
+    assert re.search(r"^Returns\n-------", text, re.MULTILINE)
+    for parameter in inspect.signature(function).parameters:
+        assert re.search(rf"^(\w+, )*\**{parameter}\b", text, re.MULTILINE), f"{name}: {parameter} is not documented"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+def test_core_imports_no_array_library(path: Path) -> None:
+    """Neither at the top nor inside functions; only for type checkers."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [node.module or ""]
+        assert not {n.split(".")[0] for n in names} & LIBRARIES, f"{path.name}:{getattr(node, 'lineno', 0)}"
+
+
+def _xp_calls(tree: ast.AST) -> set[str]:
+    """Names looked up on ``xp``, or directly on what ``.namespace(...)`` returns."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            owner = node.value
+            direct = isinstance(owner, ast.Call) and getattr(owner.func, "attr", "") == "namespace"
+            if direct or (isinstance(owner, ast.Name) and owner.id == "xp"):
+                found.add(node.attr)
+    return found
+
+
+def test_core_calls_a_closed_list_of_functions() -> None:
+    """New functions are added to the list here after a look at how each library treats them."""
+    used = {f.name: _xp_calls(ast.parse(f.read_text(encoding="utf-8"))) for f in FILES if f.stem != "testing"}
+    everything = set().union(*used.values())
+    assert "reshape" in everything, "the search finds nothing"
+    assert everything <= XP, {name: calls - XP for name, calls in used.items() if calls - XP}
+
+
+FORBIDDEN = {"device", "to_device", "at", "numpy", "item", "tolist", "__array_namespace__", "__setitem__"}
+
+
+def test_core_never_writes_to_arrays_or_asks_for_devices() -> None:
+    """No item assignment (NumPy would obey), no attribute that only some libraries' arrays have."""
+    for path in FILES:
+        if path.stem not in ("_aggregate", "_build", "_convolve", "_grid", "_layer", "_lif", "_operators", "surrogate"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute):
+                assert node.attr not in FORBIDDEN, f"{path.name}:{node.lineno}: .{node.attr}"
+            targets = (
+                node.targets
+                if isinstance(node, ast.Assign)
+                else [node.target]
+                if isinstance(node, ast.AugAssign)
+                else []
+            )
+            for target in targets:
+                plain = not isinstance(target, ast.Subscript) or ast.unparse(target.value).startswith("_")
+                assert plain, f"{path.name}:{node.lineno}: assignment to {ast.unparse(target)}"  # type: ignore[attr-defined]
+
+
+def test_backend_functions_exist(backend: Backend) -> None:
+    """The core's whole list is there in every library's namespace."""
+    import numpy as np
+
+    xp = backend.namespace(backend.from_numpy(np.zeros(1, np.float32)))
+    used = set().union(*(_xp_calls(ast.parse(f.read_text(encoding="utf-8"))) for f in FILES if f.stem != "testing"))
+    assert [name for name in sorted(used) if not hasattr(xp, name)] == []
