@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from . import _arena as arena
+
 if TYPE_CHECKING:
     from tacops._protocol import Array, Window
 
@@ -38,7 +40,8 @@ class TileConv:
             starts[0] += rows.start * window.stride[0]
         first = [max(0, start) for start in starts]
         last = [max(f, min(size, start + r)) for f, size, start, r in _axes(first, spatial, starts, reach)]
-        padded = np.zeros((count, *reach, channels), dtype=weight.dtype)
+        padded = arena.empty((count, *reach, channels), weight.dtype)
+        padded[...] = 0.0
         self.source = (slice(None), *(slice(a, b) for a, b in _axes(first, last)))
         inside = (slice(None), *(slice(a - s, b - s) for a, b, s in _axes(first, last, starts)))
         self.interior = padded[inside]
@@ -84,7 +87,7 @@ class _Wide:
         self.view = view
         taps = math.prod(weight.shape[1:-1])
         dense = taps == 1 and view.flags.c_contiguous
-        self.columns = view if dense else np.empty(view.shape, dtype=view.dtype)
+        self.columns = view if dense else arena.empty(view.shape, view.dtype)
         self.flat = self.columns.reshape(math.prod(view.shape[: dims + 1]), -1)
         self.matrix = weight.reshape(weight.shape[0], -1).T
 
@@ -100,7 +103,7 @@ class _Narrow:
     def __init__(self, view: Array, dims: int, weight: Array):
         positions = range(dims + 1)
         self.view = view.transpose(*range(dims + 1, view.ndim), *positions)
-        self.columns = np.empty(self.view.shape, dtype=view.dtype)
+        self.columns = arena.empty(self.view.shape, view.dtype)
         self.flat = self.columns.reshape(-1, math.prod(view.shape[: dims + 1]))
         self.matrix = weight.reshape(weight.shape[0], -1).T
 
@@ -115,7 +118,7 @@ class _DepthWise:
     def __init__(self, view: Array, dims: int, weight: Array):
         taps = list(product(*map(range, weight.shape[1:-1])))
         self.terms = [(view[(slice(None),) * (dims + 1) + tap], weight[(slice(None), *tap, 0)].copy()) for tap in taps]
-        self.scratch = np.empty((*view.shape[: dims + 1], view.shape[-1]), dtype=view.dtype)
+        self.scratch = arena.empty((*view.shape[: dims + 1], view.shape[-1]), view.dtype)
 
     def __call__(self, out: Array) -> None:
         np.multiply(*self.terms[0], out=out)
@@ -136,7 +139,7 @@ class _Grouped:
             )
             for g in range(groups)
         ]
-        self.scratch = np.empty((*view.shape[: dims + 1], outputs), dtype=view.dtype)
+        self.scratch = arena.empty((*view.shape[: dims + 1], outputs), view.dtype)
 
     def __call__(self, out: Array) -> None:
         for channels, part in self.parts:

@@ -1,9 +1,9 @@
-"""NumPy's schedule: walk tiles of the output, small enough for a core's cache, through all of time.
+"""NumPy's schedule: walk tiles of the output, small enough for the cache, through all of time.
 
 The plain order, all convolutions and then all neurons, streams every intermediate array through main memory. Here a tile
 of samples (or of rows of one large sample) goes through unfolding, matrix product and neurons frame by frame, in buffers
 that are made once; only inputs and spikes touch main memory. Threads share out the tiles, each with a BLAS of one
-thread. Peak memory beside the output is about `TILE` numbers per thread (or one row of the unfolded input, if that is
+thread (OpenBLAS's own threads spin for milliseconds after every product, in the way of ours). Peak memory beside the output is about `TILE` numbers per thread (or one row of the unfolded input, if that is
 more), whatever T and B.
 """
 
@@ -14,10 +14,12 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from threading import Barrier
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from . import _arena as arena
 from ._blas import one_blas_thread
 from ._tile_conv import TileConv
 
@@ -25,16 +27,20 @@ if TYPE_CHECKING:
     from tacops._lif import LIFStep
     from tacops._protocol import Array, Window
 
-__all__ = ["TILE", "convolve_tiles", "run_tiles", "scan_tiles"]
+__all__ = ["convolve_tiles", "run_tiles", "scan_tiles", "sum_blocks"]
 
-TILE = 1 << 18
-"""Numbers a tile works on: 1 MiB of float32, a core's second-level cache."""
+TILE = 1 << 20
+"""Numbers a tile works on, 4 MiB of float32: smaller ones fit a closer cache, but their many short calls wait for the
+interpreter's lock whenever two threads compete for it (2^17 to 2^21 tried; 2^20 is best or within 5 % of it)."""
 PARALLEL = 1 << 21
 """Multiply-adds (and, for neurons alone, steps) below which threads cost more than they save."""
 
 
 class Tile(NamedTuple):
-    """Samples and output rows (along the first spatial axis) that are simulated together."""
+    """Samples and output rows (along the first spatial axis) that are simulated together.
+
+    Either whole samples or rows of one: a tile of a frame is contiguous memory.
+    """
 
     samples: slice
     rows: slice
@@ -61,13 +67,15 @@ def run_tiles(
     after = np.empty(spikes.shape[1:], dtype=weight.dtype)
 
     def run(tile: Tile) -> None:
-        out, u = tile.of(spikes, 1), np.empty(tile.of(after, 0).shape, dtype=weight.dtype)
+        out, u = tile.of(spikes, 1), tile.of(after, 0)
         conv = TileConv(weight, bias, window, spatial, len(u), tile.rows)
         neurons = _Neurons(step, u, None if membrane is None else tile.of(membrane, 0))
+        current = arena.empty(u.shape, u.dtype)
         for t in range(n):
-            conv(frames[t, tile.samples], neurons.current)
-            neurons.hold(out[t * repeat : (t + 1) * repeat])
-        tile.of(after, 0)[...] = neurons.membrane
+            # the first current of a resting membrane is the membrane
+            drive = u if t == 0 and membrane is None and repeat == 1 else current
+            conv(frames[t, tile.samples], drive)
+            neurons.hold(drive, out[t * repeat : (t + 1) * repeat])
 
     unfolded = math.prod(weight.shape[1:-1]) * frames.shape[-1] + 3 * weight.shape[0]
     _run_all(run, batch, space, unfolded, n * after.size * math.prod(weight.shape[1:]))
@@ -82,10 +90,7 @@ def convolve_tiles(x: Array, weight: Array, bias: Array | None, window: Window) 
 
     def run(tile: Tile) -> None:
         part = tile.of(out, 0)
-        buffer = part if part.flags.c_contiguous else np.empty(part.shape, dtype=part.dtype)
-        TileConv(weight, bias, window, spatial, len(part), tile.rows)(x[tile.samples], buffer)
-        if buffer is not part:
-            part[...] = buffer
+        TileConv(weight, bias, window, spatial, len(part), tile.rows)(x[tile.samples], part)
 
     unfolded = math.prod(weight.shape[1:-1]) * x.shape[-1] + weight.shape[0]
     _run_all(run, x.shape[0], space, unfolded, out.size * math.prod(weight.shape[1:]))
@@ -99,15 +104,27 @@ def scan_tiles(currents: Array, step: LIFStep, membrane: Array | None, repeat: i
     after = np.empty(currents.shape[1:], dtype=currents.dtype)
 
     def run(tile: Tile) -> None:
-        out, u = tile.of(spikes, 1), np.empty(tile.of(after, 0).shape, dtype=currents.dtype)
-        neurons = _Neurons(step, u, None if membrane is None else tile.of(membrane, 0))
+        out = tile.of(spikes, 1)
+        neurons = _Neurons(step, tile.of(after, 0), None if membrane is None else tile.of(membrane, 0))
         for t in range(n):
-            np.copyto(neurons.current, tile.of(currents[t], 0))
-            neurons.hold(out[t * repeat : (t + 1) * repeat])
-        tile.of(after, 0)[...] = neurons.membrane
+            neurons.hold(tile.of(currents[t], 0), out[t * repeat : (t + 1) * repeat])
 
     _run_all(run, batch, space, 3 * currents.shape[-1], spikes.size)
     return spikes, after
+
+
+def sum_blocks(chunks: Array, weights: Array) -> Array:
+    """Weighted sums of chunks (n, K, M), of any dtype, as (n, M) of the dtype of weights (K,); cast while in cache."""
+    n, size, width = chunks.shape
+    out = np.empty((n, width), dtype=weights.dtype)
+
+    def run(tile: Tile) -> None:
+        part = chunks[tile.samples, :, tile.rows].astype(weights.dtype, copy=False)
+        for frames, total in zip(part, tile.of(out[..., None], 0)[..., 0], strict=True):
+            np.matmul(weights[None], frames, out=total[None])  # unlike dot, without copying rows that lie apart
+
+    _run_all(run, n, (width,), size, chunks.size)
+    return out
 
 
 class _Neurons:
@@ -119,67 +136,81 @@ class _Neurons:
 
     def __init__(self, step: LIFStep, membrane: Array, start: Array | None):
         self.step = step
+        self.decay, self.threshold = _spread(step.decay, membrane), _spread(step.threshold, membrane)
         self.membrane = membrane
-        self.current = np.empty_like(membrane)
-        self.fired = np.empty(membrane.shape, dtype=bool)
-        self.scratch = np.empty_like(membrane)
+        self.fired = arena.empty(membrane.shape, bool)
+        self.scratch = arena.empty(membrane.shape, membrane.dtype)
         self.fresh = start is None
         if start is not None:
             np.copyto(membrane, start)
 
-    def hold(self, out: Array) -> None:
+    def hold(self, current: Array, out: Array) -> None:
         """Step through frames of spikes `out`, under `current` all along."""
         for frame in out:
-            self._integrate()
-            np.greater_equal(self.membrane, self.step.threshold, out=self.fired)
+            self._integrate(current)
+            np.greater_equal(self.membrane, self.threshold, out=self.fired)
             np.copyto(frame, self.fired)
             self._reset(frame)
 
-    def _integrate(self) -> None:
+    def _integrate(self, current: Array) -> None:
         u = self.membrane
         if self.fresh:
-            np.copyto(u, self.current)
+            if current is not u:
+                np.copyto(u, current)
             self.fresh = False
             return
-        if not (isinstance(self.step.decay, float) and self.step.decay == 1.0):
-            np.multiply(u, self.step.decay, out=u)
+        if not (isinstance(self.decay, float) and self.decay == 1.0):
+            np.multiply(u, self.decay, out=u)
         if self.step.rounded:
             np.rint(u, out=u)
-        u += self.current
+        u += current
 
     def _reset(self, spikes: Array) -> None:
         if self.step.reset == "none":
             return
         if self.step.reset == "subtract":
-            unit = isinstance(self.step.threshold, float) and self.step.threshold == 1.0
-            self.membrane -= spikes if unit else np.multiply(spikes, self.step.threshold, out=self.scratch)
+            unit = isinstance(self.threshold, float) and self.threshold == 1.0
+            self.membrane -= spikes if unit else np.multiply(spikes, self.threshold, out=self.scratch)
         else:
             np.logical_not(self.fired, out=self.fired)
             np.multiply(self.membrane, self.fired, out=self.membrane)
 
 
+def _spread(parameter: float | Array, membrane: Array) -> float | Array:
+    """A parameter per channel, written out for all neurons: NumPy runs one loop over them, not one for every few channels."""
+    return np.broadcast_to(parameter, membrane.shape).copy() if np.ndim(parameter) else parameter
+
+
 def _run_all(run: Callable[[Tile], None], batch: int, space: tuple[int, ...], per_position: int, work: int) -> None:
-    """Run all tiles, on all cores if there is enough to do."""
+    """Run all tiles, on all cores if there is enough to do; the calling thread takes its share."""
     cores = _cores() if work >= PARALLEL else 1
     tiles = list(_cut(batch, space, per_position, cores))
-    if cores < 2 or len(tiles) < 2:
-        for tile in tiles:
+
+    def run_share(share: Iterable[Tile]) -> None:
+        for tile in share:
+            arena.reset()
             run(tile)
+
+    workers = min(cores, len(tiles))
+    if workers < 2:
+        run_share(tiles)
         return
     with one_blas_thread():
-        for _ in _pool().map(run, tiles):
-            pass
+        others = [_pool().submit(run_share, tiles[n::workers]) for n in range(1, workers)]
+        run_share(tiles[0::workers])
+        for other in others:
+            other.result()
 
 
 def _cut(batch: int, space: tuple[int, ...], per_position: int, cores: int) -> Iterable[Tile]:
     """Tiles of about `TILE` numbers, evenly large and at least one per core where the batch allows it."""
     rows = space[0] if space else 1
-    row = math.prod(space[1:]) * per_position
-    if row * rows <= TILE or rows == 1:
-        count = max(1, min(-(-batch // cores), TILE // (row * rows)))
+    sample = math.prod(space) * per_position
+    parts = min(rows, max(-(-sample // TILE), -(-cores // batch)))
+    if parts == 1:
+        count = max(1, min(-(-batch // cores), TILE // sample))
         return (Tile(slice(b, min(b + count, batch)), slice(0, rows)) for b in range(0, batch, count))
-    parts = -(-rows * row // TILE)
-    height = -(-rows // min(parts, rows))
+    height = -(-rows // parts)
     starts = range(0, rows, height)
     return (Tile(slice(b, b + 1), slice(r, min(r + height, rows))) for b in range(batch) for r in starts)
 
@@ -190,7 +221,17 @@ def _cores() -> int:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_cores(), thread_name_prefix="tacops")
+    """The threads beside the calling one.
+
+    All are started at once: the executor counts a thread that goes from one task to the next as idle, and then starts no
+    other, so two tiles would share one thread (seen on CPython 3.11).
+    """
+    count = max(1, _cores() - 1)
+    pool = ThreadPoolExecutor(count, thread_name_prefix="tacops")
+    meeting = Barrier(count)
+    for waiting in [pool.submit(meeting.wait) for _ in range(count)]:
+        waiting.result()
+    return pool
 
 
 if hasattr(os, "register_at_fork"):  # a forked child has the pool object but not its threads

@@ -40,7 +40,7 @@ def conv_by_unfolding(
     count = x.shape[0] if work_area is None else max(1, min(x.shape[0], work_area // one))
     parts = []
     for n in range(0, x.shape[0], count):
-        columns = unfold(xp, padded[n : n + count, ...], kernel, space, window)
+        columns = unfold(xp, padded[n : min(n + count, x.shape[0]), ...], kernel, space, window)
         part = _product(xp, columns, flat, window.groups, matmul)
         parts.append(xp.reshape(part, (-1, *space, weight.shape[0])))
     out = parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)

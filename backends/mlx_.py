@@ -79,7 +79,7 @@ class MLXBackend(Backend):
         """Version, default device and whether TF32 is allowed."""
         tf32 = os.environ["MLX_ENABLE_TF32"] != "0"
         precision = "TF32 allowed by MLX_ENABLE_TF32" if tf32 else "full float32 (MLX_ENABLE_TF32=0)"
-        return {"version": version("mlx"), "device": str(mx.default_device()), "precision": precision}
+        return {"version": version("mlx"), "device": mx.default_device().type.name, "precision": precision}
 
     def read(self, array: Array) -> list[float] | None:
         """Values, unless inside a transformation."""

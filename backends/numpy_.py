@@ -8,7 +8,7 @@ import numpy as np
 
 from tacops._protocol import Array, Backend, Window
 
-from ._tiles import TILE, convolve_tiles, run_tiles, scan_tiles
+from ._tiles import convolve_tiles, run_tiles, scan_tiles, sum_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,6 +40,13 @@ class NumPyBackend(Backend):
             return self.conv(x, weight, bias, window, exact=exact).astype(np.float16)
         return convolve_tiles(x, weight, bias, window)
 
+    def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
+        """A product over the chunk axis, of blocks that stay in cache while they are cast."""
+        if any(np.ndim(weight) for weight in weights):
+            return super().weighted_sum(x, weights, dtype)
+        sums = sum_blocks(x.reshape(*x.shape[:2], -1), np.array(weights, dtype=dtype))
+        return sums.reshape(x.shape[0], *x.shape[2:])
+
     def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
         """In place, tile by tile."""
         return scan_tiles(currents, step, membrane, repeat)
@@ -51,20 +58,6 @@ class NumPyBackend(Backend):
         if conv.per_channel is not None or conv.weight.dtype == np.float16:
             return super().schedule(conv, step, frames, membrane, repeat)
         return run_tiles(frames, conv.weight, conv.bias, conv.window, step, membrane, repeat)
-
-    def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
-        """A product over the chunk axis, of blocks that stay in cache while they are cast."""
-        if any(np.ndim(weight) for weight in weights):
-            return super().weighted_sum(x, weights, dtype)
-        row = np.array([weights], dtype=dtype)
-        chunks = x.reshape(*x.shape[:2], -1)
-        out = np.empty((chunks.shape[0], 1, chunks.shape[2]), dtype=dtype)
-        width = chunks.shape[2] if x.dtype == dtype else max(1, TILE // chunks.shape[1])
-        for start in range(0, chunks.shape[2], width):
-            block = (slice(None), slice(None), slice(start, start + width))
-            for frames, total in zip(chunks[block], out[block], strict=True):
-                np.matmul(row, frames.astype(dtype, copy=False), out=total)
-        return out.reshape(x.shape[0], *x.shape[2:])
 
     def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
         """A copy."""

@@ -115,7 +115,8 @@ def run_currents(
         threshold = backend.round_through(units.per_one * threshold)
         poison = check_units(function, backend, grid, units, threshold)
         current = backend.round_through(current * units.per_one)
-    step = LIFStep(backend, neurons.beta, threshold, neurons.reset, neurons.surrogate, grid is not None, poison)
+    unit = None if units is None else units.inverse
+    step = LIFStep(backend, neurons.beta, threshold, neurons.reset, neurons.surrogate, grid is not None, poison, unit)
     spikes, after = backend.scan(step, current, _enter(backend, units, membrane), repeat)
     return SpikeTrain(spikes, _leave(units, poison, after))
 
@@ -142,7 +143,8 @@ def _run_segment(
         frames = merge_chunks(backend, spikes, weights, layer.weight.dtype)
     decay = beta if layer.preserve else decay_power(beta, size)
     neurons, rounded = layer.neurons, layer.grid is not None
-    step = LIFStep(backend, decay, numbers.threshold, neurons.reset, neurons.surrogate, rounded, numbers.poison)
+    unit = None if numbers.units is None else numbers.units.inverse
+    step = LIFStep(backend, decay, numbers.threshold, neurons.reset, neurons.surrogate, rounded, numbers.poison, unit)
     return backend.schedule(conv, step, frames, membrane, size if layer.preserve else 1)
 
 

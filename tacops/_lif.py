@@ -34,6 +34,8 @@ class LIFStep:
         Round the decayed membrane to an integer (reproducible mode, where membranes are integers on a grid).
     poison : array or None, shape ()
         Added to the spikes: 0, or NaN where an input broke a rule that could not be checked in time.
+    unit : array or None, shape (C,) or ()
+        Potential of one unit in reproducible mode: the surrogate is a function of potentials, not of units.
     """
 
     backend: Backend
@@ -43,6 +45,7 @@ class LIFStep:
     surrogate: Callable[[Array], Array] | None = None
     rounded: bool = False
     poison: Array | None = None
+    unit: Array | None = None
 
     def __call__(self, membrane: Array | None, current: Array) -> tuple[Array, Array]:
         """One step; `membrane` None is a membrane of zeros."""
@@ -72,4 +75,6 @@ class LIFStep:
         # while its derivative is 1: forward and reverse mode, vmap and compilation need no rule of their own.
         stop = self.backend.stop_gradient
         excess = v - self.threshold
+        if self.unit is not None:
+            excess = excess * self.unit
         return spikes + (excess - stop(excess)) * self.surrogate(stop(excess))

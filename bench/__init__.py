@@ -1,0 +1,1 @@
+"""Benchmarks and the demonstration of tacops: ``python -m bench --help`` lists them."""

@@ -1,0 +1,95 @@
+"""``python -m bench``: the demonstration, or the sub-command that is named.
+
+A sub-command is a module with ``add_arguments(parser)`` and ``main(args) -> int`` and one line in ``COMMANDS``.
+Modules are imported when they are chosen, so a benchmark may need libraries that the others do without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+DEMO = "bench.demo"
+
+# name -> (module, one line for --help)
+COMMANDS = {
+    "flips": ("bench.flips", "count the spikes on which array libraries disagree, layer by layer, and draw the figure"),
+    "train": ("bench.train", "train the networks of the demonstration again (JAX and Optax, tens of minutes)"),
+    "subset": ("bench.subset", "cut the shipped test images out of Fashion-MNIST again"),
+}
+
+# OpenBLAS reads these when NumPy is loaded; set for another purpose or another processor they slow NumPy down.
+SLOWING_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+
+
+class Command(Protocol):
+    """What a module named in ``COMMANDS`` offers."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the command's options to ``parser``."""
+
+    def main(self, args: argparse.Namespace) -> int:
+        """Run, and return the exit code."""
+
+
+def unset_slowing_variables() -> list[str]:
+    """Remove, in this process only, the variables that slow OpenBLAS; return ``NAME=value`` for each that was set."""
+    return [f"{name}={os.environ.pop(name)}" for name in SLOWING_VARIABLES if name in os.environ]
+
+
+def load(module: str) -> Command:
+    """Import a sub-command's module."""
+    return cast(Command, importlib.import_module(module))
+
+
+def demo_parser(command: Command) -> argparse.ArgumentParser:
+    """Make the parser of ``python -m bench`` without a sub-command, whose help also lists the sub-commands."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        usage="python -m bench [options]\n       python -m bench COMMAND [options]",
+        description="Without a command: classify real images with small spiking networks on every array library that\n"
+        "is installed, and compare exact simulation with temporal aggregation. Takes less than a minute.",
+        epilog="\n".join(["commands (each has its own --help):", *lines]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(parser)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parse ``argv``, run the chosen command and return its exit code (2 for data that is missing or damaged)."""
+    unset = unset_slowing_variables()
+    from bench.datasets import DatasetError
+
+    chosen, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else (None, argv)
+    if chosen is None:
+        command = load(DEMO)
+        parser = demo_parser(command)
+    elif chosen in COMMANDS:
+        module, text = COMMANDS[chosen]
+        command = load(module)
+        parser = argparse.ArgumentParser(prog=f"python -m bench {chosen}", description=f"{text[0].upper()}{text[1:]}.")
+        command.add_arguments(parser)
+    else:
+        print(f"python -m bench: no command {chosen!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    args = parser.parse_args(rest)
+    args.unset_variables = unset
+    try:
+        return command.main(args)
+    except DatasetError as error:
+        print(f"python -m bench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("python -m bench: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
