@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from numbers import Real
 from typing import Any
 
@@ -63,7 +64,7 @@ def check_groups(function: str, value: object, channels_out: int) -> int:
 
 def check_weight(function: str, xp: Any, weight: Array, dims: range) -> None:
     """(C_out, *kernel, C_in // groups), real floating."""
-    if not xp.isdtype(weight.dtype, "real floating"):
+    if not is_dtype(xp, weight.dtype, "real floating"):
         raise fail(function, "weight", "of a real floating dtype", weight.dtype, TypeError)
     if weight.ndim - 2 not in dims:
         allowed = " or ".join(str(2 + d) for d in dims)
@@ -74,7 +75,7 @@ def check_weight(function: str, xp: Any, weight: Array, dims: range) -> None:
 
 def check_frames(function: str, xp: Any, x: Array) -> None:
     """Frames to aggregate: (T, ...), T >= 1, real floating."""
-    if not xp.isdtype(x.dtype, "real floating"):
+    if not is_dtype(xp, x.dtype, "real floating"):
         raise fail(function, "x", "of a real floating dtype", x.dtype, TypeError)
     if x.ndim < 1 or x.shape[0] < 1:
         raise fail(function, "x", "an array (T, ...) with T at least 1", f"shape {shape_of(x)}")
@@ -82,7 +83,7 @@ def check_frames(function: str, xp: Any, x: Array) -> None:
 
 def check_spikes(function: str, xp: Any, spikes: Array, channels: int, axes: str, ndim: int | None) -> None:
     """bool, integer or floating spikes of the stated axes with `channels` channels on the axis called C_in or F_in."""
-    if not xp.isdtype(spikes.dtype, ("bool", "integral", "real floating")):
+    if not is_dtype(xp, spikes.dtype, ("bool", "integral", "real floating")):
         raise fail(function, "spikes", "of a bool, integer or real floating dtype", spikes.dtype, TypeError)
     shape = shape_of(spikes)
     if spikes.ndim < 3 or (ndim is not None and spikes.ndim != ndim):
@@ -100,7 +101,7 @@ def check_spikes(function: str, xp: Any, spikes: Array, channels: int, axes: str
 
 def check_current(function: str, xp: Any, current: Array) -> None:
     """(T, B, ..., C) or (T, C), real floating."""
-    if not xp.isdtype(current.dtype, "real floating"):
+    if not is_dtype(xp, current.dtype, "real floating"):
         raise fail(function, "current", "of a real floating dtype", current.dtype, TypeError)
     if current.ndim < 2 or 0 in current.shape:
         raise fail(function, "current", "a nonempty array (T, B, ..., C) or (T, C)", f"shape {shape_of(current)}")
@@ -125,11 +126,22 @@ def check_beta(function: str, backend: Backend, like: Array, beta: object, chann
 
 def check_threshold(function: str, backend: Backend, like: Array, threshold: object, channels: int) -> float | Array:
     """Firing threshold, positive and finite in the computing dtype too: a subnormal one could become 0."""
-    largest = float(backend.namespace(like).finfo(like.dtype).max)
+    largest = _largest(backend.namespace(like), like.dtype)
     rule = f"positive and finite in {like.dtype}"
     return _parameter(
         function, backend, like, "threshold", threshold, channels, rule, lambda t: 4.0 / largest <= t <= largest
     )
+
+
+@lru_cache
+def is_dtype(xp: Any, dtype: Any, kind: str | tuple[str, ...]) -> bool:
+    """``xp.isdtype``, remembered: it is slow enough to show in the time of a small layer."""
+    return bool(xp.isdtype(dtype, kind))
+
+
+@lru_cache
+def _largest(xp: Any, dtype: Any) -> float:
+    return float(xp.finfo(dtype).max)
 
 
 def _parameter(
@@ -231,7 +243,7 @@ def _padding(
     function: str, padding: object, kernel: tuple[int, ...], dilation: tuple[int, ...]
 ) -> tuple[tuple[int, int], ...]:
     """(low, high) per axis; "same" puts an odd extra zero on the high side."""
-    if padding == "valid":
+    if padding == "valid" or (padding == 0 and type(padding) is int):
         return ((0, 0),) * len(kernel)
     if padding == "same":
         totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
