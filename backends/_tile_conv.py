@@ -31,6 +31,7 @@ class TileConv:
         self, weight: Array, bias: Array | None, window: Window, spatial: tuple[int, ...], count: int, rows: slice
     ):
         self.bias = bias
+        weight = np.ascontiguousarray(weight)  # other strides can mean another order of sums (NumPy 2.1)
         kernel, channels = weight.shape[1:-1], weight.shape[-1] * window.groups
         space = window.output_shape(spatial, kernel)
         space = (rows.stop - rows.start, *space[1:]) if space else ()

@@ -216,8 +216,10 @@ def test_double_precision(backend: Backend, mode: str) -> None:
     with contextlib.ExitStack() as stack:
         if backend.name == "jax":
             import jax
+            import jax.experimental
 
-            stack.enter_context(jax.enable_x64(True))
+            old = jax.__version_info__ < (0, 8)  # its place before
+            stack.enter_context(jax.experimental.enable_x64(True) if old else jax.enable_x64(True))
         layer = float_layer(14).as_dtype("float64")
         probe = to_backend(backend, layer.weight, "float64")
         if "float64" not in str(probe.dtype):
