@@ -1,0 +1,288 @@
+"""The layers of the bitwise tier: their options, and inputs that are the same on every machine and with every version.
+
+Inputs are exact fractions drawn from SplitMix64 with Python integers; no array library has a part in them. Two kinds:
+
+* *exact*: 0/1 spikes and weights with few bits, so that the default path's sums are exact in float32 in any order;
+* *reproducible*: arbitrary float32 weights, run with ``reproducible=`` `Grid`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any
+
+from .._grid import Grid
+
+__all__ = ["CASES", "Case", "Inputs", "bell", "inputs_of", "stream_of"]
+
+Values = list[Fraction]
+Inputs = dict[str, tuple[tuple[int, ...], Values]]
+"""Shape and flat values by the argument's name."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call of an operator.
+
+    Parameters
+    ----------
+    name : str
+        Also the seed of the inputs.
+    function : str
+        Of `tacops`.
+    spikes : tuple of int
+        Shape (T, B, *S, C_in), channels last; of `lif` the current's.
+    weight : tuple of int
+        Shape (C_out, *kernel, C_in // groups); () for `lif`.
+    options : mapping
+        Keyword options of the operator. Tuples for beta, threshold and aggregation become arrays.
+    values : {"coarse", "wide", "any", "uneven"}
+        Weights: multiples of 1/16; of 2^-13; arbitrary float32; these with channels of very different size, one zero.
+    drive : {"float", "bool", "counts", "halves"}
+        Inputs: 0/1 as floats, as bool, uint8 up to 7, multiples of 1/2 up to 2.
+    bias, membrane : bool
+        Whether the call has them.
+    dtype : str
+    """
+
+    name: str
+    function: str
+    spikes: tuple[int, ...]
+    weight: tuple[int, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    values: str = "coarse"
+    drive: str = "float"
+    bias: bool = False
+    membrane: bool = False
+    dtype: str = "float32"
+
+    @property
+    def grid(self) -> Grid | None:
+        """The grid of reproducible mode."""
+        reproducible = self.options.get("reproducible", False)
+        return Grid() if reproducible is True else reproducible or None
+
+    @property
+    def channels_first(self) -> bool:
+        """Whether the call has its channels first; inputs and golden results are stored channels last."""
+        return self.options.get("layout") == "channels_first"
+
+    def window(self) -> tuple[tuple[int, ...], list[tuple[int, int]], tuple[int, ...]]:
+        """Stride, padding and dilation, one entry per axis."""
+        dims = max(len(self.weight) - 2, 0)
+        stride, dilation = (self.options.get(name, 1) for name in ("stride", "dilation"))
+        padding = self.options.get("padding", 0)
+        strides, dilations = ((n,) * dims if isinstance(n, int) else tuple(n) for n in (stride, dilation))
+        if padding == "same":
+            totals = [d * (k - 1) for d, k in zip(dilations, self.weight[1:-1], strict=True)]
+            return strides, [(total // 2, total - total // 2) for total in totals], dilations
+        entries = [padding] * dims if isinstance(padding, int) else padding
+        return strides, [(p, p) if isinstance(p, int) else (p[0], p[1]) for p in entries], dilations
+
+    def space(self) -> tuple[int, ...]:
+        """Spatial shape of the output (with `tac_linear`, of any axes between B and F)."""
+        if len(self.weight) <= 2:
+            return self.spikes[2:-1]
+        axes = zip(self.spikes[2:-1], self.weight[1:-1], *self.window(), strict=True)
+        return tuple((size + low + high - d * (k - 1) - 1) // s + 1 for size, k, s, (low, high), d in axes)
+
+    @property
+    def channels(self) -> int:
+        """C_out."""
+        return self.weight[0] if self.weight else self.spikes[-1]
+
+
+def stream_of(seed: str) -> Iterator[int]:
+    """SplitMix64: 64-bit integers."""
+    state, mask = zlib.crc32(seed.encode()), (1 << 64) - 1
+    while True:
+        state = (state + 0x9E3779B97F4A7C15) & mask
+        z = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+        yield z ^ (z >> 31)
+
+
+def bell(stream: Iterator[int]) -> int:
+    """An integer of at most 24 bits and a sign, bell-shaped with standard deviation 2^22.2."""
+    z = next(stream)
+    sixteens = sum((z >> shift) & 0xFFFF for shift in (0, 16, 32, 48)) - 2 * 0xFFFF
+    return (sixteens << 7) + (next(stream) & 0x7F)
+
+
+def inputs_of(case: Case) -> Inputs:
+    """Every array argument of a call, channels last."""
+    stream = stream_of(case.name)
+    found: Inputs = {}
+    if case.function == "lif":
+        found["current"] = _draw(case.spikes, lambda: Fraction(bell(stream) + (1 << 21), 1 << 23))
+    else:
+        found["spikes"] = _draw(case.spikes, _drive(case, stream))
+        found["weight"] = _weights(case, stream)
+    if case.bias:
+        unit = 4 if case.values in ("any", "uneven") else 20
+        found["bias"] = _draw(
+            (case.channels,), lambda: Fraction((bell(stream) >> unit) + ((1 << 21) >> unit), (1 << 24) >> unit)
+        )
+    if case.membrane:
+        unit = 0 if case.grid else 20
+        shape = (case.spikes[1], *case.space(), case.channels)
+        found["membrane"] = _draw(shape, lambda: Fraction(bell(stream) >> unit, (1 << 23) >> unit))
+    for name in ("beta", "threshold", "aggregation"):
+        value = case.options.get(name)
+        if isinstance(value, tuple):
+            found[name] = (len(value),), [Fraction(entry) for entry in value]
+    return found
+
+
+def _draw(shape: tuple[int, ...], draw: Callable[[], Fraction]) -> tuple[tuple[int, ...], Values]:
+    count = 1
+    for size in shape:
+        count *= size
+    return shape, [draw() for _ in range(count)]
+
+
+def _drive(case: Case, stream: Iterator[int]) -> Callable[[], Fraction]:
+    if case.drive == "counts":
+        return lambda: Fraction(max(0, next(stream) % 12 - 4))
+    if case.drive == "halves":
+        return lambda: Fraction(max(-2, next(stream) % 8 - 4), 2)
+    return lambda: Fraction(int(next(stream) % 10 < 3))
+
+
+def _weights(case: Case, stream: Iterator[int]) -> tuple[tuple[int, ...], Values]:
+    shape = case.weight
+    if case.values == "coarse":
+        return _draw(shape, lambda: Fraction(next(stream) % 13 - 4, 16))
+    if case.values == "wide":
+        return _draw(shape, lambda: Fraction(next(stream) % 6001 - 1800, 1 << 13))
+    fan_in = 1
+    for size in shape[1:]:
+        fan_in *= size
+    shift = 22 + max(0, (fan_in.bit_length() - 2) // 2)
+    # a positive mean, so that neurons fire
+    _, values = _draw(shape, lambda: Fraction(bell(stream) + (1 << 20), 1 << shift))
+    if case.values == "uneven":
+        scales = [Fraction(0), Fraction(1, 64), Fraction(4), Fraction(1)]
+        values = [value * scales[(n // fan_in) % 4] for n, value in enumerate(values)]
+    return shape, values
+
+
+_CONV: dict[str, Any] = {"spikes": (6, 2, 5, 4, 3), "weight": (4, 3, 3, 3)}
+_LINEAR: dict[str, Any] = {"spikes": (5, 3, 10), "weight": (5, 10)}
+_ARRAYS: dict[str, Any] = {"beta": (0.5, 1.0, 0.25, 0.0), "threshold": (1.0, 0.5, 2.0, 0.75)}
+_FOUR = (0.5, 0.25, -0.5, 1.0)
+_RESETS = ("subtract", "zero", "none")
+
+
+def _exact_cases() -> Iterator[Case]:
+    """Default path; beta 1/2 keeps every membrane within 24 bits."""
+    half: dict[str, Any] = {"beta": 0.5, "padding": 1}
+    for reset in _RESETS:
+        yield Case(f"conv-lif-{reset}", "conv_lif", **_CONV, options={**half, "reset": reset}, bias=True)
+        chunked = {**half, "reset": reset, "chunk_size": 3}
+        yield Case(f"collapse-decay-{reset}", "tac_conv", **_CONV, options=chunked, bias=True)
+        held = {**chunked, "mode": "preserve", "aggregation": "sum"}
+        yield Case(f"preserve-sum-{reset}", "tac_conv", **_CONV, options=held, bias=True)
+    for mode in ("collapse", "preserve"):
+        both: dict[str, Any] = {**half, "mode": mode}
+        yield Case(f"{mode}-mean", "tac_conv", **_CONV, options={**both, "chunk_size": 2, "aggregation": "mean"})
+        given = {**both, "chunk_size": 4, "aggregation": _FOUR}
+        yield Case(f"{mode}-given-ragged", "tac_conv", **_CONV, options=given, bias=True, membrane=True)
+        yield Case(f"{mode}-one-chunk", "tac_conv", **_CONV, options={**both, "chunk_size": 9, "aggregation": "sum"})
+    yield Case("preserve-default", "tac_conv", **_CONV, options={"beta": 1.0, "chunk_size": 2, "mode": "preserve"})
+    per_channel = {**_ARRAYS, "chunk_size": 2, "padding": 1}
+    yield Case("per-channel-collapse", "tac_conv", **_CONV, options=per_channel, bias=True, membrane=True)
+    arrays = {**per_channel, "mode": "preserve", "aggregation": "sum"}
+    yield Case("per-channel-preserve", "tac_conv", **_CONV, options=arrays, bias=True)
+    yield Case("wide-weights", "tac_conv", **_CONV, options={**half, "chunk_size": 4}, values="wide")
+    yield Case("bool", "tac_conv", **_CONV, options={**half, "chunk_size": 3}, drive="bool")
+    yield Case("counts", "conv_lif", **_CONV, options={**half, "threshold": 4.0}, drive="counts")
+    yield from _geometry_cases(half)
+    yield Case("linear", "tac_linear", **_LINEAR, options={"beta": 0.5, "chunk_size": 3}, bias=True)
+    yield Case("linear-inner-axes", "tac_linear", (5, 2, 3, 6), (4, 6), options={"beta": 0.5, "chunk_size": 2})
+    yield Case("float64", "tac_conv", **_CONV, options={**half, "chunk_size": 3}, values="wide", dtype="float64")
+
+
+def _geometry_cases(options: Mapping[str, Any]) -> Iterator[Case]:
+    """Every way in which a kernel can move; exact, or reproducible, as `options` say."""
+    more: dict[str, Any] = {"values": "any" if "reproducible" in options else "coarse"}
+    chunked = {**options, "chunk_size": 2}
+    one, two, three = (((4, 2, *size, 4), (6, *kernel, 4)) for size, kernel in _SIZES)
+    yield Case("one-dimension", "tac_conv", *one, options={**chunked, "padding": 2, "dilation": 2}, **more)
+    yield Case("three-dimensions", "tac_conv", *three, options={**chunked, "padding": (1, 0, 1)}, **more)
+    yield Case("stride", "tac_conv", *two, options={**chunked, "stride": (2, 1)}, **more)
+    yield Case("padding-pairs", "tac_conv", *two, options={**chunked, "padding": ((2, 0), (1, 3))}, **more)
+    yield Case(
+        "padding-same", "tac_conv", (4, 2, 6, 5, 4), (6, 2, 4, 4), options={**chunked, "padding": "same"}, **more
+    )
+    yield Case("dilation-stride", "conv_lif", *two, options={**options, "dilation": 2, "stride": 2}, **more)
+    yield Case("one-by-one", "conv_lif", two[0], (6, 1, 1, 4), options={**options, "padding": 0}, **more)
+    grouped: dict[str, Any] = {**chunked, "groups": 2}
+    yield Case("groups", "tac_conv", two[0], (6, 3, 2, 2), options=grouped, bias=True, **more)
+    yield Case("depthwise", "conv_lif", two[0], (8, 3, 3, 1), options={**options, "groups": 4}, **more)
+    yield Case("groups-one-dimension", "tac_conv", one[0], (6, 3, 2), options=grouped, **more)
+    yield Case("groups-three-dimensions", "tac_conv", three[0], (4, 2, 2, 2, 2), options=grouped, **more)
+    first = {**chunked, "layout": "channels_first", "padding": (1, 0), "stride": (1, 2)}
+    yield Case("channels-first", "tac_conv", *two, options=first, bias=True, membrane=True, **more)
+
+
+_SIZES = (((9,), (3,)), ((6, 5), (3, 2)), ((4, 3, 4), (2, 2, 3)))
+
+
+def _reproducible_cases() -> Iterator[Case]:
+    """Arbitrary float32 weights."""
+    on: dict[str, Any] = {"reproducible": True, "beta": 0.9, "padding": 1}
+    conv: dict[str, Any] = {**_CONV, "values": "any"}
+    for reset in _RESETS:
+        options = {**on, "reset": reset, "chunk_size": 3}
+        yield Case(f"collapse-{reset}", "tac_conv", **conv, options=options, bias=True)
+        yield Case(f"preserve-{reset}", "tac_conv", **conv, options={**options, "mode": "preserve"}, bias=True)
+    yield Case("conv-lif", "conv_lif", **conv, options={**on, "threshold": 0.7}, bias=True, membrane=True)
+    for mode in ("collapse", "preserve"):
+        for aggregation in ("decay", "normalized_decay", "sum", "mean"):
+            options = {**on, "mode": mode, "aggregation": aggregation, "chunk_size": 4, "beta": 0.8}
+            yield Case(f"{mode}-{aggregation}", "tac_conv", **conv, options=options, bias=True)
+        options = {**on, "mode": mode, "aggregation": (0.9, 0.3125, -0.7, 1.1), "chunk_size": 4}
+        options["aggregation"] = tuple(_float32(a) for a in options["aggregation"])
+        yield Case(f"{mode}-given-ragged", "tac_conv", **conv, options=options, bias=True, membrane=True)
+        arrays = {**on, "mode": mode, "chunk_size": 4, "beta": tuple(map(_float32, (0.9, 1.0, 0.3, 0.0)))}
+        arrays["threshold"] = tuple(map(_float32, (1.0, 0.4, 2.2, 0.1)))
+        yield Case(f"{mode}-per-channel", "tac_conv", **conv, options=arrays, bias=True, membrane=True)
+    uneven: dict[str, Any] = {**_CONV, "values": "uneven"}
+    yield Case("uneven-channels", "tac_conv", **uneven, options={**on, "chunk_size": 2})
+    yield Case("integrate", "tac_conv", **conv, options={**on, "beta": 1.0, "reset": "none", "chunk_size": 3})
+    yield Case("forget", "conv_lif", **conv, options={**on, "beta": 0.0})
+    yield Case("bool", "tac_conv", **conv, options={**on, "chunk_size": 2}, drive="bool")
+    counts = {**on, "reproducible": Grid(input_max=7), "chunk_size": 2, "threshold": 4.0}
+    yield Case("counts", "tac_conv", **conv, options=counts, drive="counts", bias=True)
+    halves = {**on, "reproducible": Grid(input_step=0.5, input_max=2), "chunk_size": 2}
+    yield Case("halves", "tac_conv", **conv, options=halves, drive="halves", bias=True)
+    fine = {**on, "reproducible": Grid(weight_bits=15, aggregation_bits=2), "chunk_size": 2}
+    yield Case("fine-grid", "tac_conv", **conv, options=fine)
+    yield from _geometry_cases({"reproducible": True, "beta": 0.9})
+    linear: dict[str, Any] = {**_LINEAR, "values": "any"}
+    yield Case("linear", "tac_linear", **linear, options={"reproducible": True, "chunk_size": 3}, bias=True)
+    alone: dict[str, Any] = {"reproducible": True, "beta": 0.9}
+    yield Case("lif", "lif", (9, 2, 3, 4), (), options=alone, membrane=True)
+    yield Case("lif-repeat", "lif", (4, 2, 4), (), options={**alone, "repeat": 3, **_ARRAYS, "reset": "zero"})
+    yield Case("float64", "tac_conv", **conv, options={**on, "chunk_size": 3}, bias=True, dtype="float64")
+
+
+def _float32(value: float) -> float:
+    """The nearest number with 24 significant bits."""
+    fraction, bits = Fraction(value), 0
+    while fraction and abs(fraction) < 1 << 23:
+        fraction, bits = fraction * 2, bits + 1
+    return float(round(fraction)) / 2.0**bits
+
+
+def _named(kind: str, cases: Iterator[Case]) -> Iterator[tuple[str, Case]]:
+    for case in cases:
+        name = f"{kind}-{case.name}"
+        yield name, replace(case, name=name)
+
+
+CASES: dict[str, Case] = dict([*_named("exact", _exact_cases()), *_named("reproducible", _reproducible_cases())])

@@ -1,0 +1,214 @@
+"""Tier 3, gradients: what complex-step differentiation of the definition gives, for every array of a call.
+
+Without a surrogate nothing is checked here; a backend without gradients must refuse surrogates with the documented error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, partial
+from typing import Any
+
+import tacops
+from tacops.backends import _gradient
+
+from .._protocol import Array, Backend, Window
+from ._check import Check, NotApplicable
+from ._host import native, np
+from ._reference import chunks, convolve, draw, simulate
+
+__all__ = ["PROBLEMS", "Problem", "gradient_checks", "reference_gradients"]
+
+SLOPE = 2.0
+STEP = 1e-30
+"""The complex step: so small that its square is nothing beside it."""
+MARGIN = 2e-3
+"""No membrane of a problem comes closer to the threshold, so every backend fires the same spikes."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One call, whose arrays are all differentiated by."""
+
+    function: str
+    spikes: tuple[int, ...] = (5, 1, 4, 3, 2)
+    weight: tuple[int, ...] = (3, 3, 3, 2)
+    chunk_size: int = 1
+    mode: str = "collapse"
+    aggregation: str = "decay"
+    reset: str = "subtract"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+_CHUNKED: dict[str, Any] = {"function": "tac_conv", "chunk_size": 2, "options": {"padding": 1}}
+PROBLEMS = {
+    "conv-lif-subtract": Problem("conv_lif"),
+    "conv-lif-zero": Problem("conv_lif", reset="zero"),
+    "conv-lif-none": Problem("conv_lif", reset="none"),
+    "collapse-decay": Problem(**_CHUNKED),
+    "collapse-given": Problem(**_CHUNKED, aggregation="given"),
+    "preserve-normalized-decay": Problem(**_CHUNKED, mode="preserve", aggregation="normalized_decay"),
+    "preserve-given": Problem(**_CHUNKED, mode="preserve", aggregation="given", reset="zero"),
+    "linear": Problem("tac_linear", (6, 3, 5), (4, 5), chunk_size=3, aggregation="mean"),
+    "lif": Problem("lif", (6, 2, 4), ()),
+}
+_REPRODUCIBLE = ("conv-lif-subtract", "collapse-decay", "preserve-given", "lif")
+
+
+def gradient_checks() -> Iterator[Check]:
+    """Every problem on the default path, some in reproducible mode, and the refusal."""
+    for name in PROBLEMS:
+        yield Check(f"gradients-{name}", 3, partial(_check_gradients, name, False))
+    for name in _REPRODUCIBLE:
+        yield Check(f"gradients-reproducible-{name}", 3, partial(_check_gradients, name, True))
+    yield Check("gradients-none-without-surrogate", 3, _check_no_gradient)
+    yield Check("gradients-surrogate-refused", 3, _check_refused)
+
+
+@cache
+def _problem(name: str) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Arrays of a call by name, and the two factors of the loss; the first seed with a margin is taken."""
+    for seed in range(200):
+        arrays = _arrays(PROBLEMS[name], f"gradients-{name}-{seed}")
+        spikes, membrane, margin = _run(PROBLEMS[name], arrays)
+        if margin >= MARGIN and 0.1 < np.mean(spikes) < 0.9:
+            factors = {
+                "spikes": draw(f"{name}-s", spikes.shape, 1.0),
+                "membrane": draw(f"{name}-u", membrane.shape, 1.0),
+            }
+            return arrays, factors
+    raise RuntimeError(f"no seed gives {name} a margin")
+
+
+def _arrays(problem: Problem, seed: str) -> dict[str, Array]:
+    sixteenths = partial(_sixteenths, seed)
+    channels = problem.weight[0] if problem.weight else problem.spikes[-1]
+    found = {}
+    if problem.function == "lif":
+        found["current"] = sixteenths(problem.spikes, 0.6, 0.3)
+    else:
+        found["spikes"] = (draw(f"{seed}-x", problem.spikes, 1.0) > 0.4).astype(np.float32)
+        found["weight"] = sixteenths(problem.weight, 0.4, 0.1)
+        found["bias"] = sixteenths((channels,), 0.2, 0.1)
+    found["beta"] = (0.8 + 0.05 * np.arange(channels)).astype(np.float32)
+    found["threshold"] = (0.9 + 0.11 * np.arange(channels)).astype(np.float32)
+    if problem.aggregation == "given":
+        found["aggregation"] = np.linspace(0.5, 1.0, problem.chunk_size).astype(np.float32)
+    shape = _run(problem, found)[1].shape
+    found["membrane"] = sixteenths(shape, 0.3)
+    return found
+
+
+def _sixteenths(seed: str, shape: tuple[int, ...], scale: float, mean: float = 0.0) -> Array:
+    """Multiples of 1/16, which reproducible mode leaves as they are."""
+    return np.round(16 * draw(f"{seed}-{shape}", shape, scale, mean)) / np.float32(16)
+
+
+def _window(problem: Problem) -> Window:
+    dims = max(len(problem.weight) - 2, 0)
+    padding = problem.options.get("padding", 0)
+    return Window((1,) * dims, ((padding, padding),) * dims, (1,) * dims, 1)
+
+
+def _run(
+    problem: Problem, arrays: Mapping[str, Array], derivative: Callable[[Array], Array] | None = None
+) -> tuple[Array, Array, float]:
+    """The reference."""
+    wide = {name: array.astype(np.result_type(array, np.float64)) for name, array in arrays.items()}
+    if problem.function == "lif":
+        currents, bias = wide["current"], 0.0
+    else:
+        x = wide["spikes"]
+        currents = convolve(x.reshape(-1, *x.shape[2:]), wide["weight"], _window(problem))
+        currents, bias = currents.reshape(*x.shape[:2], *currents.shape[1:]), wide["bias"]
+    aggregation = wide.get("aggregation", problem.aggregation)
+    mode = {"mode": problem.mode, "aggregation": aggregation, "beta": wide["beta"]}
+    parts = chunks(currents, bias, problem.chunk_size, **mode)
+    start = wide.get("membrane", 0.0)
+    return simulate(parts, start, threshold=wide["threshold"], reset=problem.reset, derivative=derivative)
+
+
+@cache
+def reference_gradients(name: str) -> dict[str, Array]:
+    """Derivatives of the loss by every element of every array, one complex step each."""
+    arrays, factors = _problem(name)
+    found = {}
+    for key, array in arrays.items():
+        flat = np.zeros(array.size)
+        for n in range(array.size):
+            moved = array.astype(np.complex128)
+            moved.reshape(-1)[n] += 1j * STEP
+            spikes, membrane, _ = _run(
+                PROBLEMS[name], {**arrays, key: moved}, lambda x: 1 / (1 + SLOPE * np.abs(x)) ** 2
+            )
+            loss = np.sum(factors["spikes"] * spikes) + np.sum(factors["membrane"] * membrane)
+            flat[n] = loss.imag / STEP
+        found[key] = flat.reshape(array.shape)
+    return found
+
+
+def _gradients(backend: Backend, name: str, **more: Any) -> dict[str, Array]:
+    """The backend's gradients, on the host."""
+    if not backend.differentiable:
+        raise NotApplicable(f"{backend.name} has no gradients")
+    problem, (arrays, factors) = PROBLEMS[name], _problem(name)
+    chunk = {"chunk_size": problem.chunk_size, "mode": problem.mode} if "tac" in problem.function else {}
+    if "tac" in problem.function and problem.aggregation != "given":
+        chunk["aggregation"] = problem.aggregation
+    options = {**problem.options, **chunk, "reset": problem.reset, **more}
+    scale = native(backend, factors)
+
+    def loss(*given: Array) -> Array:
+        named = dict(zip(arrays, given, strict=True))
+        positional = [named.pop(key) for key in ("current", "spikes", "weight", "bias") if key in named]
+        train = getattr(tacops, problem.function)(*positional, **named, **options)
+        xp = backend.namespace(train.membrane)
+        return xp.sum(train.spikes * scale["spikes"]) + xp.sum(train.membrane * scale["membrane"])
+
+    found = _gradient.gradient(backend, loss, [native(backend, array) for array in arrays.values()])
+    if found is None:
+        raise NotApplicable(f"{backend.name} offers no method gradient(function, arrays)")
+    return {key: backend.to_numpy(g) for key, g in zip(arrays, found, strict=True)}
+
+
+def _check_gradients(name: str, reproducible: bool, backend: Backend) -> str:
+    surrogate = tacops.surrogate.fast_sigmoid(slope=SLOPE)
+    found = _gradients(backend, name, surrogate=surrogate, reproducible=reproducible)
+    worst = 0.0
+    for key, want in reference_gradients(name).items():
+        got, largest = found[key].astype(np.float64), float(np.max(np.abs(want)))
+        if got.shape != want.shape:
+            raise AssertionError(f"gradient of {key}: shape {got.shape}, must be {want.shape}")
+        # in reproducible mode membranes are rounded on the way, so derivatives are taken at slightly other places
+        error, allowed = np.abs(got - want) / largest, 2e-2 if reproducible else 2e-5
+        worst = max(worst, float(np.max(error)))
+        if not np.all(error <= allowed):
+            first = tuple(np.argwhere(~(error <= allowed))[0].tolist())
+            raise AssertionError(
+                f"gradient of {key}: first wrong at {first}: {float(got[first])!r}, must be {float(want[first])!r} "
+                f"within {allowed} of the largest, {largest:.3g}"
+            )
+    return f"largest error {worst:.1e}"
+
+
+def _check_no_gradient(backend: Backend) -> None:
+    """Without a surrogate, spikes are constants, yet the membrane's own gradient flows."""
+    found = _gradients(backend, "conv-lif-none")
+    if not np.any(found["weight"]):
+        raise AssertionError("gradient of weight: all zero, though the membrane depends on it")
+    if np.any(found["threshold"]):
+        raise AssertionError("gradient of threshold: not zero, though only spikes depend on it")
+
+
+def _check_refused(backend: Backend) -> None:
+    if backend.differentiable:
+        raise NotApplicable(f"{backend.name} has gradients")
+    arrays = [native(backend, _problem("linear")[0][key]) for key in ("spikes", "weight")]
+    try:
+        tacops.tac_linear(*arrays, chunk_size=1, surrogate=tacops.surrogate.arctan())
+    except ValueError as error:
+        if "tac_linear: surrogate must be None" not in str(error):
+            raise AssertionError(f"unclear message for a surrogate: {error}") from error
+    else:
+        raise AssertionError("tac_linear: a surrogate on arrays without gradients must raise ValueError")

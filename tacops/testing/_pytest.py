@@ -1,0 +1,94 @@
+"""The checks as pytest parameters; pytest is imported when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from .._protocol import Backend
+from ._check import Check, run_checks
+from ._load import load_backend
+
+__all__ = ["BoundCheck", "parametrize_with_checks"]
+
+
+@dataclass(frozen=True)
+class BoundCheck:
+    """A check and the backend it is for: ``check()`` runs it under pytest.
+
+    Parameters
+    ----------
+    check : Check
+    backend : str or Backend
+        As in `parametrize_with_checks`. A backend that is missing fails every check with the sentence that says why.
+    reason : str or None
+        Why a failure is expected; a pass is a failure then.
+    """
+
+    check: Check
+    backend: str | Backend
+    reason: str | None = None
+
+    def __call__(self) -> None:
+        """Run; skip, fail or expect a failure as pytest does."""
+        import pytest
+
+        backend = _loaded(self.backend) if isinstance(self.backend, str) else self.backend
+        expected = None if self.reason is None else {self.check.id: self.reason}
+        [outcome] = run_checks(backend, [self.check], expected)
+        if outcome.status == "not applicable":
+            pytest.skip(outcome.message)
+        if outcome.status == "expected failure":
+            pytest.xfail(outcome.message)
+        if outcome.status == "failed":
+            raise AssertionError(outcome.message) from outcome.error
+
+
+@cache
+def _loaded(name: str) -> Backend:
+    return load_backend(name)
+
+
+def parametrize_with_checks(*backends: str | Backend, expected_failures: Mapping[str, str] | None = None) -> Any:
+    """A pytest decorator: the test is run with every check for every backend as its argument `check`.
+
+    Parameters
+    ----------
+    *backends : str or Backend
+        Names as `load_backend` takes them, or backends.
+    expected_failures : mapping of str to str, optional
+        Reasons by the check's id. They are strict: an expected failure that does not happen fails.
+
+    Raises
+    ------
+    ValueError
+        For an expected failure of a check that does not exist.
+
+    Examples
+    --------
+    >>> from tacops.testing import parametrize_with_checks
+    >>> @parametrize_with_checks("numpy", expected_failures={"behaviour-threads": "one thread only"})
+    ... def test_conformance(check):
+    ...     check()
+    """
+    import pytest
+
+    from . import conformance_checks
+
+    expected = dict(expected_failures or {})
+    checks = list(conformance_checks())
+    if unknown := sorted(set(expected) - {check.id for check in checks}):
+        msg = f"parametrize_with_checks: expected_failures must name checks; got {', '.join(unknown)}"
+        raise ValueError(msg)
+    parameters = [
+        pytest.param(BoundCheck(check, backend, expected.get(check.id)), id=f"{_name(backend)}-{check.id}")
+        for backend in backends
+        for check in checks
+    ]
+    return pytest.mark.parametrize("check", parameters)
+
+
+def _name(backend: str | Backend) -> str:
+    return backend if isinstance(backend, str) else backend.name

@@ -1,0 +1,97 @@
+"""The definition in float64, for the tiers that compare floats; it shares no code with the operators.
+
+Aggregation is applied to the currents of single frames, which is the other order than the operators'. Complex inputs are
+welcome: an imaginary part of 1e-30 is a derivative that is carried along (complex-step differentiation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+from .._protocol import Array, Window
+from ._cases import bell, stream_of
+from ._host import np
+
+__all__ = ["Chunk", "chunks", "convolve", "draw", "fire", "simulate", "weights_of"]
+
+
+def draw(seed: str, shape: Sequence[int], scale: float, mean: float = 0.0) -> Array:
+    """Bell-shaped float32 numbers, the same on every machine."""
+    stream = stream_of(seed)
+    values = np.array([bell(stream) for _ in range(int(np.prod(shape)))], np.float64) * (scale / 2.0**22.2) + mean
+    return values.astype(np.float32).reshape(shape)
+
+
+def convolve(x: Array, weight: Array, window: Window) -> Array:
+    """(N, *S, C_in) with (C_out, *kernel, C_in // groups) to (N, *S_out, C_out), tap by tap."""
+    space = window.output_shape(x.shape[1:-1], weight.shape[1:-1])
+    x = np.pad(x, ((0, 0), *window.padding, (0, 0)))
+    inner, outer = weight.shape[-1], weight.shape[0] // window.groups
+    out = np.zeros((x.shape[0], *space, weight.shape[0]), np.result_type(x, weight, np.float64))
+    for tap in product(*map(range, weight.shape[1:-1])):
+        axes = zip(tap, window.dilation, window.stride, space, strict=True)
+        seen = x[(slice(None), *(slice(t * d, t * d + s * (n - 1) + 1, s) for t, d, s, n in axes))]
+        for g in range(window.groups):
+            mine = slice(g * outer, (g + 1) * outer)
+            out[..., mine] += seen[..., g * inner : (g + 1) * inner] @ weight[(mine, *tap)].T
+    return out
+
+
+def weights_of(aggregation: Any, size: int, beta: Any) -> list[Any]:
+    """a_0 .. a_{size-1} of a chunk of `size` frames."""
+    if not isinstance(aggregation, str):
+        return list(aggregation[len(aggregation) - size :])
+    if aggregation in ("sum", "mean"):
+        return [1.0 if aggregation == "sum" else 1.0 / size] * size
+    powers = [np.prod([beta] * (size - 1 - k), axis=0) for k in range(size)]
+    return powers if aggregation == "decay" else [power / sum(powers) for power in powers]
+
+
+class Chunk(NamedTuple):
+    """One chunk's current, the decay of a step, and how many steps it lasts."""
+
+    current: Array
+    decay: Any
+    steps: int
+
+
+def chunks(currents: Array, bias: Any, size: int, *, mode: str, aggregation: Any, beta: Any) -> list[Chunk]:
+    """Aggregate the currents (T, ...) of single frames."""
+    found = []
+    for start in range(0, currents.shape[0], size):
+        frames = currents[start : start + size]
+        weights = weights_of(aggregation, len(frames), beta)
+        current = sum(a * (frame + bias) for a, frame in zip(weights, frames, strict=True))
+        collapse = mode == "collapse"
+        decay = np.prod([beta] * len(frames), axis=0) if collapse else beta
+        found.append(Chunk(current, decay, 1 if collapse else len(frames)))
+    return found
+
+
+def fire(v: Array, threshold: Any, derivative: Callable[[Array], Array] | None) -> Array:
+    """Spikes; with a derivative their imaginary part carries it."""
+    excess = v - threshold
+    spikes = (excess.real >= 0).astype(np.float64)
+    return spikes if derivative is None else spikes + 1j * derivative(excess.real) * excess.imag
+
+
+def simulate(
+    parts: Sequence[Chunk],
+    membrane: Any,
+    *,
+    threshold: Any,
+    reset: str,
+    derivative: Callable[[Array], Array] | None = None,
+) -> tuple[Array, Array, float]:
+    """Spikes, the last membrane, and the smallest distance of any membrane from the threshold."""
+    u, spikes, margin = membrane, [], float("inf")
+    for current, decay, steps in parts:
+        for _ in range(steps):
+            v = decay * u + current
+            s = fire(v, threshold, derivative)
+            margin = min(margin, float(np.min(np.abs((v - threshold).real))))
+            u = {"subtract": v - s * threshold, "zero": v * (1.0 - s), "none": v}[reset]
+            spikes.append(s)
+    return np.stack(spikes), u, margin

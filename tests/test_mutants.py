@@ -1,0 +1,77 @@
+"""The conformance checks can fail: every planted mistake is found, by the tiers that should find it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tacops.backends import Backend, get_backend
+from tacops.testing import conformance_checks, run_checks
+from tacops.testing.mutants import Mutant, mutants
+
+FOUND_BY = {
+    "conv-scaled": {1, 2, 4},
+    "kernel-transposed": {1, 2},
+    "kernel-flipped": {1, 2, 4},
+    "weights-tf32": {1, 2},
+    "membrane-forgotten": {1, 2, 4},
+    "batch-mixed": {1, 2, 4},
+    "state-kept": {1, 2, 4},
+    "tie-silent": {1},
+    "reset-first": {1, 2},
+    "decay-twice": {1, 2},
+    "reset-missing": {1, 2},
+    "decay-unrounded": {1, 4},
+    "bias-once": {1, 2},
+    "last-chunk-first": {1},
+}
+"""Tiers that find each mistake on NumPy, which has no gradients: the table of the documentation."""
+
+
+def found_by(mutant: Mutant) -> set[int]:
+    """Tiers of which at least one check fails, and fails by what it checks rather than by an accident."""
+    found = set()
+    with mutant.use() as backend:
+        for check in conformance_checks():
+            if check.tier not in found:
+                [outcome] = run_checks(backend, [check])
+                if outcome.status == "failed":
+                    assert isinstance(outcome.error, AssertionError), outcome.message
+                    found.add(check.tier)
+    return found
+
+
+@pytest.mark.parametrize("mutant", list(mutants(get_backend("numpy"))), ids=lambda mutant: mutant.name)
+def test_every_mutant_is_found(mutant: Mutant) -> None:
+    """By exactly the tiers of the table."""
+    assert found_by(mutant) == FOUND_BY[mutant.name]
+
+
+def test_the_table_is_complete() -> None:
+    names = [mutant.name for mutant in mutants(get_backend("numpy"))]
+    assert sorted(names) == sorted(FOUND_BY)
+
+
+def test_mutants_leave_nothing_behind() -> None:
+    """After a mutant was in use the backend passes again, even when a check raised."""
+    for mutant in mutants(get_backend("numpy")):
+        with mutant.use():
+            pass
+    for check in conformance_checks():
+        if check.id in ("bitwise-exact-collapse-given-ragged", "behaviour-streaming"):
+            check(get_backend("numpy"))
+
+
+GRADIENTS = {"conv-scaled", "kernel-transposed", "decay-twice", "reset-missing", "bias-once"}
+
+
+@pytest.mark.parametrize("name", sorted(GRADIENTS))
+def test_gradient_tier_finds_mistakes(need: Callable[[str], Backend], name: str) -> None:
+    """Where a library differentiates, wrong numbers have wrong derivatives."""
+    [mutant] = [mutant for mutant in mutants(need("torch")) if mutant.name == name]
+    checks = [check for check in conformance_checks() if check.id == "gradients-preserve-given"]
+    with mutant.use() as backend:
+        [outcome] = run_checks(backend, checks)
+    assert outcome.status == "failed"
+    assert "gradient of" in outcome.message
