@@ -48,7 +48,7 @@ def test_it_passes_every_check(site: Path) -> None:
     """By its registered name, as its author would ask."""
     done = _run(site, "-m", "tacops", "check", "tally")
     assert done.returncode == 0, done.stdout
-    assert re.search(r"^tally: \d{3} passed, 0 failed", done.stdout, re.MULTILINE)
+    assert int(re.findall(r"^tally: (\d+) passed, 0 failed", done.stdout, re.MULTILINE)[0]) > 90
 
 
 def test_it_passes_before_it_is_registered(site: Path) -> None:

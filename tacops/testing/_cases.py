@@ -262,7 +262,9 @@ def _reproducible_cases() -> Iterator[Case]:
     yield Case("halves", "tac_conv", **conv, options=halves, drive="halves", bias=True)
     fine = {**on, "reproducible": Grid(weight_bits=15, aggregation_bits=2), "chunk_size": 2}
     yield Case("fine-grid", "tac_conv", **conv, options=fine)
-    yield from _geometry_cases({"reproducible": True, "beta": 0.9})
+    for case in _geometry_cases({"reproducible": True, "beta": 0.9}):
+        if case.name not in ("stride", "padding-same", "one-by-one", "depthwise", "groups-one-dimension"):
+            yield case  # the others differ from these in nothing that the mode touches
     linear: dict[str, Any] = {**_LINEAR, "values": "any"}
     yield Case("linear", "tac_linear", **linear, options={"reproducible": True, "chunk_size": 3}, bias=True)
     alone: dict[str, Any] = {"reproducible": True, "beta": 0.9}

@@ -51,7 +51,7 @@ _NETWORKS = {
     "preserve": _Network("preserve", 4, "normalized_decay", beta=0.8),
     "linear": _Network("collapse", 1, space=()),
 }
-_CHANNELS = (3, 8, 8, 6)
+_CHANNELS = (8, 8, 8, 8)
 
 
 def float_checks() -> Iterator[Check]:

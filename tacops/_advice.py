@@ -1,0 +1,162 @@
+"""What `advise` answers, in print and as a plot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = ["Advice"]
+
+LABELS = {"pixel": "single pixels", "neighbourhood": "neighbourhoods", "frame": "whole frames"}
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Collapse or preserve, with the evidence; `print` it, or ask its `reason`.
+
+    Attributes
+    ----------
+    mode : {"collapse", "preserve"} or None
+        What to pass to `tac_conv`; None if the input can't tell.
+    chunk_size : int or None
+        The greatest K that `max_loss` and `keep` allow; 1 means that only the exact simulation (`conv_lif`) will do.
+    reason : str
+        One sentence.
+    p_value : float
+        Probability of a departure at least as great as the one seen if the frames were draws of one rate; NaN if there
+        is nothing to test.
+    effect_size : float
+        Share of the signal's energy that changes over time, which is what one chunk for all frames would lose: 0 for a
+        constant rate, 1/2 for two patterns of equal size that share no pixel. NaN if it can't be measured.
+    losses : mapping of int to float
+        The share that would be lost for each K.
+    dispersion : mapping of str to mapping of int to float
+        Variance between blocks of K frames over its mean over all orders of the frames, for ``"pixel"``,
+        ``"neighbourhood"`` (4 x 4 pixels) and ``"frame"``: 1 for draws of one rate, more if the rate changes slowly,
+        less if it alternates within a block.
+    band : mapping of str to mapping of int to (float, float)
+        Dispersion that is compatible with one rate; all lengths and scales together leave it with probability
+        `significance`.
+    detectable : float
+        Share of the signal's energy that a linear drift must change to be found with a probability of about one half.
+    frames, samples : int
+        T, and how many samples were tested.
+    changing : int
+        Samples that change significantly by themselves.
+    max_loss, keep, significance, seed
+        As given.
+    """
+
+    mode: Literal["collapse", "preserve"] | None
+    chunk_size: int | None
+    reason: str
+    p_value: float
+    effect_size: float
+    frames: int
+    samples: int
+    changing: int = 0
+    detectable: float = math.nan
+    losses: Mapping[int, float] = field(default_factory=dict)
+    dispersion: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    band: Mapping[str, Mapping[int, tuple[float, float]]] = field(default_factory=dict)
+    max_loss: float = 0.05
+    keep: float = 0.5
+    significance: float = 0.01
+    seed: int = 0
+
+    @property
+    def saving(self) -> float:
+        """Convolutions of the exact simulation for each one of the advised mode: ``T / ceil(T / K)``."""
+        return self.frames / -(-self.frames // self.chunk_size) if self.chunk_size else 1.0
+
+    def __str__(self) -> str:
+        """The answer, the reason, and the numbers."""
+        answer = f"{self.mode}, chunk_size={self.chunk_size}" if self.mode else "can't tell"
+        calls = f" ({self.saving:.3g} x fewer convolutions)" if self.saving > 1 else ""
+        lines = [f"{answer}{calls}", self.reason]
+        tested = f"{self.samples} sample{'s' * (self.samples != 1)} of {self.frames} frame{'s' * (self.frames != 1)}"
+        if not math.isnan(self.p_value):
+            tested += f"; p = {self.p_value:.2g} (significant: {self.significance:g})"
+            tested += "" if math.isnan(self.effect_size) else f"; {_percent(self.effect_size)} of the signal changes"
+        lines.append(f"{tested}; seed {self.seed}")
+        lengths = list(next(iter(self.dispersion.values()), {}))
+        columns = [*lengths, *(K for K in self.losses if K not in lengths)]
+        if columns:
+            lines.append(f"{'frames per block':>36} " + "".join(f"{K:>8}" for K in columns))
+        for pool, row in self.dispersion.items():
+            cells = [self._cell(pool, K, row[K]) if K in row else "" for K in columns]
+            lines.append(f"{'dispersion of ' + LABELS[pool]:>36} " + "".join(f"{cell:>8}" for cell in cells))
+        if self.losses:
+            cells = [_percent(self.losses[K]) if K in self.losses else "" for K in columns]
+            lines.append(f"{'signal lost in a chunk':>36} " + "".join(f"{cell:>8}" for cell in cells))
+        if any("*" in line for line in lines):
+            lines.append("* outside of what one rate gives; 1 is expected")
+        return "\n".join(lines)
+
+    def _cell(self, pool: str, K: int, value: float) -> str:
+        """A dispersion, starred where it leaves the band."""
+        if math.isnan(value):
+            return "-"
+        low, high = self.band[pool][K]
+        return f"{value:.2f}{' ' if low <= value <= high else '*'}"
+
+    def plot(self) -> Any:
+        """Draw the dispersion and the loss for every block length.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Save it with ``figure.savefig(path)``.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If matplotlib is not installed.
+        ValueError
+            If the input gave nothing to draw.
+        """
+        if not self.dispersion:
+            msg = f"plot: the advice must hold statistics; got none, because {self.reason}"
+            raise ValueError(msg)
+        try:
+            from matplotlib.figure import Figure
+        except ModuleNotFoundError as error:
+            msg = "plot: matplotlib must be installed (pip install matplotlib)"
+            raise ModuleNotFoundError(msg) from error
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        self._draw_dispersion(left)
+        self._draw_losses(right)
+        figure.suptitle(f"{self.mode or 'can not tell'}" + (f", K = {self.chunk_size}" if self.mode else ""))
+        return figure
+
+    def _draw_dispersion(self, axes: Any) -> None:
+        for color, (pool, row) in zip(("C0", "C1", "C2"), self.dispersion.items(), strict=True):
+            axes.plot(list(row), list(row.values()), "o-", color=color, label=LABELS[pool])
+            low, high = zip(*self.band[pool].values(), strict=True)
+            axes.fill_between(list(row), low, high, color=color, alpha=0.15, linewidth=0)
+        axes.axhline(1, color="0.4", linewidth=0.8)
+        axes.set(xlabel="frames per block, K", ylabel="dispersion of block counts", xscale="log")
+        lengths = list(next(iter(self.dispersion.values())))
+        axes.set_xticks(lengths, [str(K) for K in lengths])
+        axes.minorticks_off()
+        axes.legend(title=f"shaded: one rate ({1 - self.significance:.0%})", fontsize="small")
+
+    def _draw_losses(self, axes: Any) -> None:
+        lengths = list(self.losses)
+        axes.plot(lengths, [100 * loss for loss in self.losses.values()], "o-", color="C3")
+        axes.axhline(100 * self.max_loss, color="0.4", linestyle="--", label=f"max_loss = {self.max_loss:g}")
+        if self.mode is not None:
+            axes.axvline(self.chunk_size, color="0.4", linestyle=":", label=f"advised: K = {self.chunk_size}")
+        axes.set(xlabel="frames per chunk, K", ylabel="signal lost in a chunk, %", xscale="log")
+        axes.set_xticks(lengths, [str(K) for K in lengths])
+        axes.minorticks_off()
+        axes.legend(fontsize="small")
+
+
+def _percent(share: float) -> str:
+    """Two digits, without a minus before zero."""
+    value = max(100 * share, 0.0)
+    return f"{value:.0f} %" if value >= 9.5 else f"{value:.1f} %"
