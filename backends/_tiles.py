@@ -63,7 +63,7 @@ def run_tiles(
     """`Backend.schedule`: convolution and neurons."""
     n, batch, spatial = frames.shape[0], frames.shape[1], frames.shape[2:-1]
     space = window.output_shape(spatial, weight.shape[1:-1])
-    spikes = np.empty((n * repeat, batch, *space, weight.shape[0]), dtype=weight.dtype)
+    spikes = np.empty((n * repeat, batch, *space, weight.shape[0]), dtype=bool if step.compact else weight.dtype)
     after = np.empty(spikes.shape[1:], dtype=weight.dtype)
 
     def run(tile: Tile) -> None:
@@ -100,7 +100,7 @@ def convolve_tiles(x: Array, weight: Array, bias: Array | None, window: Window) 
 def scan_tiles(currents: Array, step: LIFStep, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
     """`Backend.scan`: neurons alone."""
     n, batch, space = currents.shape[0], currents.shape[1], currents.shape[2:-1]
-    spikes = np.empty((n * repeat, *currents.shape[1:]), dtype=currents.dtype)
+    spikes = np.empty((n * repeat, *currents.shape[1:]), dtype=bool if step.compact else currents.dtype)
     after = np.empty(currents.shape[1:], dtype=currents.dtype)
 
     def run(tile: Tile) -> None:
@@ -148,9 +148,10 @@ class _Neurons:
         """Step through frames of spikes `out`, under `current` all along."""
         for frame in out:
             self._integrate(current)
-            np.greater_equal(self.membrane, self.threshold, out=self.fired)
-            np.copyto(frame, self.fired)
-            self._reset(frame)
+            fired, spikes = (frame, self.scratch) if self.step.compact else (self.fired, frame)
+            np.greater_equal(self.membrane, self.threshold, out=fired)
+            np.copyto(spikes, fired)
+            self._reset(spikes)
 
     def _integrate(self, current: Array) -> None:
         u = self.membrane
@@ -172,8 +173,8 @@ class _Neurons:
             unit = isinstance(self.threshold, float) and self.threshold == 1.0
             self.membrane -= spikes if unit else np.multiply(spikes, self.threshold, out=self.scratch)
         else:
-            np.logical_not(self.fired, out=self.fired)
-            np.multiply(self.membrane, self.fired, out=self.membrane)
+            np.subtract(1.0, spikes, out=self.scratch)
+            self.membrane *= self.scratch
 
 
 def _spread(parameter: float | Array, membrane: Array) -> float | Array:

@@ -31,7 +31,7 @@ _SPACE = "DHW"
 
 for _type, _static in (
     (Convolve, ("backend", "window", "exact")),
-    (LIFStep, ("backend", "reset", "surrogate", "rounded")),
+    (LIFStep, ("backend", "reset", "surrogate", "rounded", "compact")),
 ):
     _fields = [field for field in _type.__dataclass_fields__ if field not in _static]
     jax.tree_util.register_dataclass(_type, data_fields=_fields, meta_fields=list(_static))
@@ -96,6 +96,10 @@ class JAXBackend(Backend):
     def stop_gradient(self, x: Array) -> Array:
         """`lax.stop_gradient`."""
         return lax.stop_gradient(x)
+
+    def gradient(self, function: Callable[..., Array], arrays: Sequence[Array]) -> list[Array]:
+        """`jax.grad`."""
+        return list(jax.grad(function, tuple(range(len(arrays))))(*arrays))
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`jax.jit`."""

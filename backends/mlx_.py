@@ -7,7 +7,7 @@ MLX reads it once, at its first product, so this adapter switches it off when it
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -66,6 +66,11 @@ class MLXBackend(Backend):
     def stop_gradient(self, x: Array) -> Array:
         """`mx.stop_gradient`."""
         return mx.stop_gradient(x)
+
+    def gradient(self, function: Callable[..., Array], arrays: Sequence[Array]) -> list[Array]:
+        """`mx.grad`."""
+        gradients: Any = mx.grad(function, list(range(len(arrays))))(*arrays)
+        return list(gradients) if isinstance(gradients, tuple | list) else [gradients]
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`mx.compile`."""

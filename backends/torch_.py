@@ -83,6 +83,11 @@ class TorchBackend(Backend):
         """`Tensor.detach`; what is no tensor is constant already."""
         return x.detach() if isinstance(x, torch.Tensor) else x
 
+    def gradient(self, function: Callable[..., Array], arrays: Sequence[Array]) -> list[Array]:
+        """`torch.autograd.grad`; zero for an array that the function does not depend on."""
+        leaves = [array.detach().clone().requires_grad_() for array in arrays]
+        return list(torch.autograd.grad(function(*leaves), leaves, allow_unused=True, materialize_grads=True))
+
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`torch.compile`, which takes seconds."""
         return torch.compile(function)  # type: ignore[no-any-return]
@@ -120,9 +125,8 @@ def _is_watched(x: Array) -> bool:
 
 def _scan_in_place(step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
     """`LIFStep` operation by operation, without an array for every result; equal bit for bit, and twice as fast."""
-    spikes = torch.empty(
-        (currents.shape[0] * repeat, *currents.shape[1:]), dtype=currents.dtype, device=currents.device
-    )
+    dtype = torch.bool if step.compact else currents.dtype
+    spikes = torch.empty((currents.shape[0] * repeat, *currents.shape[1:]), dtype=dtype, device=currents.device)
     u = None if membrane is None else membrane.clone()
     scratch = torch.empty_like(currents[0])
     for t, fired in enumerate(spikes):
@@ -138,7 +142,7 @@ def _scan_in_place(step: LIFStep, currents: Array, membrane: Array | None, repea
         if step.reset == "subtract":
             u.sub_(torch.mul(fired, step.threshold, out=scratch))
         elif step.reset == "zero":
-            u.mul_(torch.rsub(fired, 1.0))
+            u.mul_(torch.rsub(fired.to(u.dtype), 1.0))
     return spikes, u
 
 

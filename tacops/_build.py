@@ -85,6 +85,7 @@ def run_lif(
     repeat: object,
     membrane: Array | None,
     surrogate: Any,
+    compact: object,
     reproducible: object,
 ) -> SpikeTrain:
     """`tacops.lif`."""
@@ -93,7 +94,7 @@ def run_lif(
     backend = _backend(function, current=current, membrane=membrane, **arrays)
     xp = backend.namespace(current)
     check.check_current(function, xp, current)
-    neurons = _neurons(function, backend, current, current.shape[-1], beta, threshold, reset, surrogate)
+    neurons = _neurons(function, backend, current, current.shape[-1], beta, threshold, reset, surrogate, compact)
     repeat = check.check_count(function, "repeat", repeat)
     check.check_like(function, "membrane", membrane, current, tuple(current.shape[1:]), "current")
     grid = as_grid(function, reproducible, xp, current, "current")
@@ -120,6 +121,7 @@ def _layer(
     reset: str,
     aggregation: object,
     surrogate: Any,
+    compact: object,
     reproducible: object,
 ) -> Layer:
     """Validate what `tac_conv` and `tac_linear` share."""
@@ -129,7 +131,7 @@ def _layer(
     check.check_like(function, "bias", bias, weight, (channels,))
     given = DEFAULT_AGGREGATION[mode] if aggregation is None else aggregation
     weights = check.check_aggregation(function, backend, weight, given, size)
-    neurons = _neurons(function, backend, weight, channels, beta, threshold, reset, surrogate)
+    neurons = _neurons(function, backend, weight, channels, beta, threshold, reset, surrogate, compact)
     grid = as_grid(function, reproducible, backend.namespace(weight), weight)
     return Layer(function, backend, weight, bias, window, size, mode == "preserve", weights, neurons, grid)
 
@@ -143,14 +145,17 @@ def _neurons(
     threshold: object,
     reset: str,
     surrogate: Any,
+    compact: object,
 ) -> Neurons:
     check.check_choice(function, "reset", reset, RESETS)
     check.check_surrogate(function, backend, surrogate)
+    check.check_compact(function, compact, surrogate)
     return Neurons(
         check.check_beta(function, backend, like, beta, channels),
         check.check_threshold(function, backend, like, threshold, channels),
         reset,
         surrogate,
+        bool(compact),
     )
 
 

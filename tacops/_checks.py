@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from numbers import Real
 from typing import Any
 
@@ -14,6 +13,7 @@ __all__ = [
     "check_aggregation",
     "check_beta",
     "check_choice",
+    "check_compact",
     "check_count",
     "check_current",
     "check_frames",
@@ -28,6 +28,8 @@ __all__ = [
     "is_number",
     "shape_of",
 ]
+
+_kinds: dict[tuple[Any, Any, str | tuple[str, ...]], bool] = {}
 
 AGGREGATIONS = ("decay", "normalized_decay", "sum", "mean")
 
@@ -126,22 +128,19 @@ def check_beta(function: str, backend: Backend, like: Array, beta: object, chann
 
 def check_threshold(function: str, backend: Backend, like: Array, threshold: object, channels: int) -> float | Array:
     """Firing threshold, positive and finite in the computing dtype too: a subnormal one could become 0."""
-    largest = _largest(backend.namespace(like), like.dtype)
+    largest = float(backend.namespace(like).finfo(like.dtype).max)
     rule = f"positive and finite in {like.dtype}"
     return _parameter(
         function, backend, like, "threshold", threshold, channels, rule, lambda t: 4.0 / largest <= t <= largest
     )
 
 
-@lru_cache
 def is_dtype(xp: Any, dtype: Any, kind: str | tuple[str, ...]) -> bool:
     """``xp.isdtype``, remembered: it is slow enough to show in the time of a small layer."""
-    return bool(xp.isdtype(dtype, kind))
-
-
-@lru_cache
-def _largest(xp: Any, dtype: Any) -> float:
-    return float(xp.finfo(dtype).max)
+    key = (xp, dtype, kind)
+    if key not in _kinds:  # no lru_cache, which torch.compile warns of
+        _kinds[key] = bool(xp.isdtype(dtype, kind))
+    return _kinds[key]
 
 
 def _parameter(
@@ -205,6 +204,14 @@ def check_surrogate(function: str, backend: Backend, surrogate: object) -> None:
     if not backend.differentiable:
         rule = "None on arrays that have no gradients (JAX, MLX and PyTorch arrays have)"
         raise fail(function, "surrogate", rule, f"{surrogate} with {backend.name} arrays")
+
+
+def check_compact(function: str, compact: object, surrogate: object) -> None:
+    """A bool, and False where gradients have to flow."""
+    if not isinstance(compact, bool):
+        raise fail(function, "compact", "True or False", repr(compact), TypeError)
+    if compact and surrogate is not None:
+        raise fail(function, "compact", "False with a surrogate, because bool spikes carry no gradient", compact)
 
 
 def check_window(

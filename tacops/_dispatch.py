@@ -196,7 +196,9 @@ def _load_built_in(name: str, *, check: bool = True) -> Backend:
     try:
         backend: Backend = import_module(built_in.module).BACKEND
     except ImportError as error:
-        msg = f"backend {name!r} needs {built_in.library}, which cannot be imported ({error}); try: pip install {built_in.install!r}"
+        known = error.name is not None and error.name.partition(".")[0] == built_in.library
+        needs = f"needs {built_in.library}, which cannot" if known else "cannot"
+        msg = f"backend {name!r} {needs} be imported ({error}); try: pip install {built_in.install!r}"
         if name == "cupy":
             msg += " (or 'tacops[cupy-cuda12]' where nvidia-smi shows CUDA 12)"
         raise BackendUnavailable(msg) from error

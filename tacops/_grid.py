@@ -14,7 +14,8 @@ convolution can reach 2^24 units:
 
 .. math:: \Big(\sum |W| + n\Big) \sum_k |A_k| \, x_{max} < 2^{24}
 
-with n the fan-in (a margin for the rounding itself); with a bias, that sum and the bias have 2^23 each. So sums are exact in any order, products are exact or rounded at
+with W the weights rounded with all their bits and then scaled, and n the fan-in, a margin for rounding them anew; with a
+bias, that sum and the bias have 2^23 each. So sums are exact in any order, products are exact or rounded at
 once, nothing is left for a compiler to contract, and spikes and membranes are equal bit for bit on every device.
 """
 
@@ -43,6 +44,8 @@ __all__ = [
 ]
 
 EXACT = 2.0**24 - 8.0  # a few units of margin for the rounding of the bound itself
+FINEST = 2.0**31
+"""Most units per unit of weight."""
 MIN_WEIGHT = 8.0
 """The largest weight of a channel must be at least this many units (4 bits and a sign), or the grid is too coarse."""
 
@@ -85,8 +88,8 @@ class Grid:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value < math.inf:
                 raise fail("Grid", name, "a positive finite number", repr(value))
-        if math.frexp(self.input_step)[0] != 0.5:
-            raise fail("Grid", "input_step", "a power of two", self.input_step)
+        if math.frexp(self.input_step)[0] != 0.5 or not 2.0**-30 <= self.input_step <= 2.0**30:
+            raise fail("Grid", "input_step", "a power of two between 2^-30 and 2^30", self.input_step)
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,9 @@ def layer_units(
         return (sums * power + float(fan_in)) * reach < limit
 
     scale = fine * _largest_power(xp, widest, exact, 4, top=0)
-    enough = xp.logical_or(widest == 0.0, xp.logical_and(widest * scale >= MIN_WEIGHT, exact(scale / fine)))
+    # weights of less than 2^-31 may round to nothing, unless it is a bias that has made the grid coarse
+    nothing = xp.logical_or(widest == 0.0, scale >= FINEST)
+    enough = xp.logical_and(xp.logical_or(nothing, widest * scale >= MIN_WEIGHT), exact(scale / fine))
     per_one = scale * (2.0**q / grid.input_step)
     return Units(per_one, _reciprocal(xp, per_one), scale, xp.all(enough))
 

@@ -52,6 +52,7 @@ class Neurons:
     threshold: float | Array
     reset: str
     surrogate: Callable[[Array], Array] | None
+    compact: bool
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,7 @@ def run_currents(
         threshold = backend.round_through(units.per_one * threshold)
         poison = check_units(function, backend, grid, units, threshold)
         current = backend.round_through(current * units.per_one)
-    unit = None if units is None else units.inverse
-    step = LIFStep(backend, neurons.beta, threshold, neurons.reset, neurons.surrogate, grid is not None, poison, unit)
+    step = _step(backend, neurons, neurons.beta, threshold, units, poison)
     spikes, after = backend.scan(step, current, _enter(backend, units, membrane), repeat)
     return SpikeTrain(spikes, _leave(units, poison, after))
 
@@ -142,10 +142,30 @@ def _run_segment(
     else:
         frames = merge_chunks(backend, spikes, weights, layer.weight.dtype)
     decay = beta if layer.preserve else decay_power(beta, size)
-    neurons, rounded = layer.neurons, layer.grid is not None
-    unit = None if numbers.units is None else numbers.units.inverse
-    step = LIFStep(backend, decay, numbers.threshold, neurons.reset, neurons.surrogate, rounded, numbers.poison, unit)
+    step = _step(backend, layer.neurons, decay, numbers.threshold, numbers.units, numbers.poison)
     return backend.schedule(conv, step, frames, membrane, size if layer.preserve else 1)
+
+
+def _step(
+    backend: Backend,
+    neurons: Neurons,
+    decay: float | Array,
+    threshold: float | Array,
+    units: Units | None,
+    poison: Array | None,
+) -> LIFStep:
+    """`neurons` with the decay of this segment and the threshold in its units."""
+    return LIFStep(
+        backend,
+        decay,
+        threshold,
+        neurons.reset,
+        neurons.surrogate,
+        rounded=units is not None,
+        poison=poison,
+        unit=None if units is None else units.inverse,
+        compact=neurons.compact,
+    )
 
 
 def _chunk_axis(backend: Backend, spikes: Array, size: int) -> Array:

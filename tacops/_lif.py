@@ -34,6 +34,8 @@ class LIFStep:
         Round the decayed membrane to an integer (reproducible mode, where membranes are integers on a grid).
     poison : array or None, shape ()
         Added to the spikes: 0, or NaN where an input broke a rule that could not be checked in time.
+    compact : bool
+        Answer spikes as bool, one byte each, instead of the membrane's dtype.
     unit : array or None, shape (C,) or ()
         Potential of one unit in reproducible mode: the surrogate is a function of potentials, not of units.
     """
@@ -46,16 +48,18 @@ class LIFStep:
     rounded: bool = False
     poison: Array | None = None
     unit: Array | None = None
+    compact: bool = False
 
     def __call__(self, membrane: Array | None, current: Array) -> tuple[Array, Array]:
         """One step; `membrane` None is a membrane of zeros."""
         v = current if membrane is None else self._decayed(membrane) + current
         spikes = self._fire(v)
+        answer = v >= self.threshold if self.compact else spikes
         if self.reset == "subtract":
-            return v - spikes * self.threshold, spikes
+            return v - spikes * self.threshold, answer
         if self.reset == "zero":
-            return v * (1.0 - spikes), spikes
-        return v, spikes
+            return v * (1.0 - spikes), answer
+        return v, answer
 
     def _decayed(self, membrane: Array) -> Array:
         product = self.decay * membrane

@@ -37,6 +37,7 @@ def tac_conv(
     layout: Layout = "channels_last",
     membrane: Array | None = None,
     surrogate: Callable[[Array], Array] | None = None,
+    compact: bool = False,
     reproducible: bool | Grid = False,
 ) -> SpikeTrain:
     r"""Temporal aggregated convolution followed by leaky integrate-and-fire neurons.
@@ -82,6 +83,8 @@ def tac_conv(
         Membrane before the first frame, 0 unless given: a simulation cut at chunk boundaries continues exactly.
     surrogate : callable, optional
         Derivative of the spike, one of `tacops.surrogate`; None lets no gradient through spikes.
+    compact : bool
+        Answer spikes as bool, a quarter of the memory of float32 and as good an input for the next layer.
     reproducible : bool or Grid
         Spikes and membranes that are equal bit for bit on every backend, see `Grid`.
 
@@ -129,6 +132,7 @@ def tac_conv(
         layout=layout,
         membrane=membrane,
         surrogate=surrogate,
+        compact=compact,
         reproducible=reproducible,
     )
 
@@ -146,6 +150,7 @@ def tac_linear(
     aggregation: Aggregation | None = None,
     membrane: Array | None = None,
     surrogate: Callable[[Array], Array] | None = None,
+    compact: bool = False,
     reproducible: bool | Grid = False,
 ) -> SpikeTrain:
     r"""Temporal aggregated matrix product followed by leaky integrate-and-fire neurons.
@@ -157,7 +162,7 @@ def tac_linear(
     spikes : array, shape (T, B, ..., F_in)
     weight : array, shape (F_out, F_in)
     bias : array, shape (F_out,), optional
-    chunk_size, mode, beta, threshold, reset, aggregation, surrogate, reproducible
+    chunk_size, mode, beta, threshold, reset, aggregation, surrogate, compact, reproducible
         As in `tac_conv`.
     membrane : array, shape (B, ..., F_out), optional
 
@@ -192,6 +197,7 @@ def tac_linear(
         reset=reset,
         membrane=membrane,
         surrogate=surrogate,
+        compact=compact,
         reproducible=reproducible,
     )
 
@@ -211,6 +217,7 @@ def conv_lif(
     layout: Layout = "channels_last",
     membrane: Array | None = None,
     surrogate: Callable[[Array], Array] | None = None,
+    compact: bool = False,
     reproducible: bool | Grid = False,
 ) -> SpikeTrain:
     r"""Convolution followed by leaky integrate-and-fire neurons, every frame on its own: the exact baseline.
@@ -222,7 +229,7 @@ def conv_lif(
     ----------
     spikes, weight, bias, beta, threshold, reset : array, float, str
         As in `tac_conv`.
-    stride, padding, dilation, groups, layout, membrane, surrogate, reproducible
+    stride, padding, dilation, groups, layout, membrane, surrogate, compact, reproducible
         As in `tac_conv`.
 
     Returns
@@ -261,6 +268,7 @@ def conv_lif(
         layout=layout,
         membrane=membrane,
         surrogate=surrogate,
+        compact=compact,
         reproducible=reproducible,
     )
 
@@ -274,6 +282,7 @@ def lif(
     repeat: int = 1,
     membrane: Array | None = None,
     surrogate: Callable[[Array], Array] | None = None,
+    compact: bool = False,
     reproducible: bool | Grid = False,
 ) -> SpikeTrain:
     r"""Leaky integrate-and-fire neurons driven by given currents.
@@ -285,7 +294,7 @@ def lif(
     ----------
     current : array, shape (T, B, ..., C) or (T, C)
         Real floating; channels last.
-    beta, threshold, reset, surrogate, reproducible
+    beta, threshold, reset, surrogate, compact, reproducible
         As in `tac_conv`; arrays are broadcastable to (C,).
     repeat : int
         Steps for which each current is held.
@@ -318,5 +327,6 @@ def lif(
         reset=reset,
         membrane=membrane,
         surrogate=surrogate,
+        compact=compact,
         reproducible=reproducible,
     )

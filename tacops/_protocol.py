@@ -14,7 +14,7 @@ To add a library, subclass `Backend` in one file, put an instance in it and name
 * `from_numpy`, `to_numpy`: copies through host memory, for tests and benchmarks.
 
 **Optional**, with defaults below that are right for any library: `weighted_sum`, `scan`, `schedule` (speed);
-`stop_gradient` (override it and set `differentiable` for surrogate gradients); `unavailable`, `compile`,
+`stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `unavailable`, `compile`,
 `synchronize`, `describe`, `device_of`, `read`. Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip
 over. ``python -m tacops check NAME`` says whether an adapter is right.
 """
@@ -193,6 +193,13 @@ class Backend(ABC):
         if not self.differentiable:
             return rounded
         return self.stop_gradient(rounded) + (x - self.stop_gradient(x))
+
+    def gradient(self, function: Callable[..., Array], arrays: Sequence[Array]) -> list[Array]:
+        """Gradients of a scalar function with respect to each of its arrays, in the library's own way.
+
+        The operators need none of this; the conformance checks do, on backends that are `differentiable`.
+        """
+        raise NotImplementedError
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The library's just-in-time compiled version of `function`, or `function` itself."""

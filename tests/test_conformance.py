@@ -25,6 +25,8 @@ ROOT = Path(__file__).parents[1]
 CHECKS = list(conformance_checks())
 
 
+# torch.compile warns of itself, and of caches that it traces through
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*", "ignore::UserWarning:torch.*")
 @pytest.mark.parametrize("check", CHECKS, ids=str)
 def test_conformance(backend: Backend, check: Check) -> None:
     """The suite itself."""

@@ -142,6 +142,7 @@ def _hard_cases() -> dict[str, tuple[tuple[Array, ...], dict[str, Any]]]:
     x, w, b = layer(2, size=5, c_in=4, c_out=4)
     zero, uneven, nearly = w.copy(), w.copy(), w.copy()
     zero[1] = 0
+    faint = np.where(np.arange(4).reshape(-1, 1, 1, 1) == 2, np.float32(1e-20), np.float32(1)) * w
     uneven *= np.float32([1e-3, 1, 1e3, 1e-5]).reshape(-1, 1, 1, 1)  # type: ignore[arg-type]
     # half units and their neighbours, where rounding to even and rounding up part
     nearly = ((np.round(nearly * 1024) + 0.5) / 1024).astype(np.float32)
@@ -156,6 +157,7 @@ def _hard_cases() -> dict[str, tuple[tuple[Array, ...], dict[str, Any]]]:
         "tiny": ((x, w * np.float32(2.0**-20), b * np.float32(2.0**-20)), {"chunk_size": 2, "threshold": 2.0**-20}),
         "zero-channel": ((x, zero, b), {"chunk_size": 2}),
         "uneven-channels": ((x, uneven), {"chunk_size": 2}),
+        "faint-channel": ((x, faint), {"chunk_size": 2}),
         "half-units": ((x, nearly), {"chunk_size": 2, "threshold": 0.70001}),
         "decays": ((x, w, b), {"chunk_size": 3, "beta": last, "reset": "none"}),
         "threshold-of-any-size": ((x, w, b), {"chunk_size": 2, "threshold": last * np.float32(1e4) + np.float32(1e-3)}),

@@ -11,7 +11,6 @@ from functools import cache, partial
 from typing import Any
 
 import tacops
-from tacops.backends import _gradient
 
 from .._protocol import Array, Backend, Window
 from ._check import Check, NotApplicable
@@ -166,9 +165,7 @@ def _gradients(backend: Backend, name: str, **more: Any) -> dict[str, Array]:
         xp = backend.namespace(train.membrane)
         return xp.sum(train.spikes * scale["spikes"]) + xp.sum(train.membrane * scale["membrane"])
 
-    found = _gradient.gradient(backend, loss, [native(backend, array) for array in arrays.values()])
-    if found is None:
-        raise NotApplicable(f"{backend.name} offers no method gradient(function, arrays)")
+    found = backend.gradient(loss, [native(backend, array) for array in arrays.values()])
     return {key: backend.to_numpy(g) for key, g in zip(arrays, found, strict=True)}
 
 
