@@ -17,7 +17,10 @@ DEMO = "bench.demo"
 
 # name -> (module, one line for --help)
 COMMANDS = {
-    "speed": ("bench.speed", "time tacops, SNN libraries and plain code on the same layers, and the machine's ceilings"),
+    "speed": (
+        "bench.speed",
+        "time tacops, SNN libraries and plain code on the same layers, and the machine's ceilings",
+    ),
     "speed-table": ("bench.speed_table", "put the tables of a stored speed result into a page"),
     "flips": ("bench.flips", "count the spikes on which array libraries disagree, layer by layer, and draw the figure"),
     "advise": ("bench.advise", "false alarms and power of tacops.advise, with the figure of docs/advise.md"),

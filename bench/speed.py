@@ -1,0 +1,130 @@
+"""``python -m bench speed``: tacops against SNN libraries, plain code and the machine's own ceilings, in one run."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from bench.files import write_whole
+from bench.peers import PEERS, PLAIN
+from bench.speed_cases import CASES
+from bench.speed_report import print_result
+from bench.speed_result import as_json
+from bench.speed_run import CEILINGS, Plan, Tell, run
+from bench.speed_subject import Entry
+from bench.speed_targets import targets
+from bench.sweep import AXES, short
+from tacops.backends import BackendUnavailable, available_backends, get_backend, missing_backends
+
+QUICK = ("S1", "S3")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("--quick", action="store_true", help=f"under two minutes: {', '.join(QUICK)}, few repeats")
+    parser.add_argument(
+        "--backend", nargs="+", metavar="NAME", help="run these only, and fail if one is missing (default: all found)"
+    )
+    parser.add_argument("--size", nargs="+", choices=CASES, metavar="NAME", help=f"layers: {', '.join(CASES)}")
+    parser.add_argument("--no-peers", action="store_true", help="leave out the SNN libraries")
+    parser.add_argument("--no-sweep", action="store_true", help="leave out the growth with T, B, C and K")
+    parser.add_argument(
+        "--minutes", type=_minutes, metavar="M", help="time to use; repeats adapt (default: 16, with --quick 1.3)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, raw times included")
+    parser.add_argument(
+        "--plot", type=Path, metavar="STEM", help="write STEM.svg and STEM.png (default: beside the JSON file)"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Measure and report; 0 if all ran, 1 if something failed, 2 if a named backend is missing."""
+    log = Console(stderr=True)
+    try:
+        entries, missing = choose(args.backend, peers=not args.no_peers)
+    except (BackendUnavailable, ValueError) as error:
+        log.print(f"python -m bench speed: {error}", markup=False, highlight=False)
+        return 2
+    plan = make_plan(args)
+    with progress(log, plan.seconds) as tell:
+        result = run(plan, entries, missing, tell)
+    result.settings["unset_variables"] = list(args.unset_variables)
+    if args.json:
+        write_whole(args.json, as_json(result, (target.as_dict() for target in targets(result))).encode())
+    console = Console()
+    print_result(console if console.is_terminal else Console(width=160), result)
+    stem = args.plot or (args.json.with_suffix("") if args.json else None)
+    if stem:
+        from bench.roofline import save_plots
+
+        log.print("wrote", *([args.json] if args.json else []), *save_plots(result, stem), highlight=False)
+    return 1 if result.failed else 0
+
+
+def make_plan(args: argparse.Namespace) -> Plan:
+    """Turn the options into a plan."""
+    names = args.size or (QUICK if args.quick else CASES)
+    axes = () if args.no_sweep else tuple(short(axis) for axis in AXES) if args.quick else AXES
+    cases = [CASES[name] for name in dict.fromkeys(names)]
+    if args.quick:
+        return Plan(cases, axes, 60 * (args.minutes or 1.3), rounds=(1, 5), visit=0.02, calls=5, sweep_share=0.2)
+    return Plan(cases, axes, 60 * (args.minutes or 16.0), rounds=(3, 12), visit=0.12, calls=15)
+
+
+def choose(backends: Sequence[str] | None, *, peers: bool) -> tuple[list[Entry], dict[str, str]]:
+    """List what to run, and what is not installed with the reason.
+
+    Parameters
+    ----------
+    backends : sequence of str or None
+        tacops' backends; None is all that are found.
+    peers : bool
+        Whether to run SNN libraries, too.
+    """
+    missing = {} if backends else {f"tacops {name}": reason for name, reason in missing_backends().items()}
+    names = list(dict.fromkeys(backends or available_backends()))
+    for name in names:
+        get_backend(name)
+    entries = [Entry(f"tacops {name}", "tacops", "bench.speed_subject:Tacops", name) for name in names]
+    entries += [PLAIN[name] for name in names if name in PLAIN]
+    for entry in PEERS.values() if peers else ():
+        if entry.found:
+            entries.append(entry)
+        else:
+            missing[entry.name] = f"not installed; try: pip install {entry.install}"
+    return [*entries, CEILINGS], missing
+
+
+@contextmanager
+def progress(log: Console, seconds: float) -> Iterator[Tell]:
+    """Show how much of the time is used; without a terminal, a line for each layer."""
+    columns = (TextColumn("{task.description:44}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
+    start, before = time.perf_counter(), ""
+    with Progress(*columns, TimeRemainingColumn(), console=log, disable=not log.is_terminal) as bar:
+        task = bar.add_task("starting", total=seconds)
+
+        def tell(text: str) -> None:
+            nonlocal before
+            spent = time.perf_counter() - start
+            bar.update(task, completed=min(spent, 0.99 * seconds), description=text)
+            stage = text.split(":")[0]
+            if not log.is_terminal and stage != before:
+                left = max(0.0, seconds - spent)
+                log.print(f"{stage} ({spent:.0f} s, about {left:.0f} s left)", highlight=False)
+            before = stage
+
+        yield tell
+        bar.update(task, completed=seconds, description="done")
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not minutes > 0:
+        raise argparse.ArgumentTypeError(f"must be positive; got {text}")
+    return minutes

@@ -1,0 +1,150 @@
+"""What tacops promises about speed and memory, held against a result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench.speed_cases import COMPUTE_BOUND, MODES, SIZES
+from bench.speed_result import Result
+
+REFERENCE = "tacops array_api"
+"""The generic backend is a reference, not promised to be fast."""
+COLLAPSE = ("tacops numpy", "tacops jax", "tacops torch")
+REPRODUCIBLE = ("tacops numpy", "tacops jax")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A promise, what was measured, and whether that keeps it."""
+
+    text: str
+    goal: str
+    values: dict[str, float]
+    """By size or backend; empty if it wasn't measured."""
+    failing: list[str]
+    """Those that miss the goal."""
+    unit: str = "x"
+
+    @property
+    def met(self) -> bool | None:
+        """None if nothing was measured."""
+        return not self.failing if self.values else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the file."""
+        return {**asdict(self), "met": self.met}
+
+
+def targets(result: Result) -> list[Target]:
+    """All promises."""
+    return [
+        at_least(
+            "exact on NumPy over the fastest SNN library",
+            1.3,
+            ((size, _over_peers(result, size, "tacops numpy", "exact")) for size in SIZES),
+        ),
+        at_least("exact on NumPy, share of the matrix products alone", 0.75, _gemm_shares(result)),
+        at_least("exact on the fastest backend over the fastest SNN library", 1.7, _fastest(result)),
+        at_least("collapse K = T = 16 over exact, same backend", 13.8, _collapse_over_own(result)),
+        at_least("collapse K = T = 16 over the fastest SNN library's exact", 16.0, _collapse_over_peers(result)),
+        at_least("preserve K = 4 over exact, same backend", 1.5, _preserve(result)),
+        at_most("time over plain code in the same library, its worst mode", 1.1, _over_plain(result)),
+        at_most("reproducible over default", 1.25, _reproducible(result)),
+        at_most("overhead of a call on NumPy", 50.0, _overhead(result), "us"),
+        at_most("peak memory beside the result over the input, on NumPy", 1.0, _memory(result)),
+        at_most("growth of that memory when T or B doubles", 1.1, _memory_growth(result)),
+    ]
+
+
+def at_least(text: str, goal: float, values: Iterable[tuple[str, float | None]]) -> Target:
+    """Every value must reach the goal."""
+    found = {name: value for name, value in values if value is not None}
+    return Target(text, f">= {goal:g}", found, [name for name, value in found.items() if value < goal])
+
+
+def at_most(text: str, goal: float, values: Iterable[tuple[str, float | None]], unit: str = "x") -> Target:
+    """No value may exceed the goal."""
+    found = {name: value for name, value in values if value is not None}
+    return Target(text, f"<= {goal:g}", found, [name for name, value in found.items() if value > goal], unit)
+
+
+def _over_peers(result: Result, case: str, subject: str, mode: str) -> float | None:
+    peer = result.fastest(case, "peer")
+    return result.ratio(case, (peer.subject, "exact"), (subject, mode)) if peer else None
+
+
+def _gemm_shares(result: Result) -> Iterable[tuple[str, float | None]]:
+    for size in COMPUTE_BOUND:
+        gemm, row = result.gemm(size, MODES["exact"]), result.find(size, "tacops numpy", "exact")
+        yield size, gemm / row.seconds if gemm and row else None
+
+
+def _fastest(result: Result) -> Iterable[tuple[str, float | None]]:
+    for size in SIZES:
+        best = result.fastest(size, "tacops")
+        yield (
+            f"{size} {_short(best.subject) if best else ''}",
+            _over_peers(result, size, best.subject, "exact") if best else None,
+        )
+
+
+def _collapse_over_own(result: Result) -> Iterable[tuple[str, float | None]]:
+    for subject in COLLAPSE:
+        for size in COMPUTE_BOUND:
+            yield f"{_short(subject)} {size}", result.ratio(size, (subject, "exact"), (subject, "collapse16"))
+
+
+def _collapse_over_peers(result: Result) -> Iterable[tuple[str, float | None]]:
+    for subject in COLLAPSE:
+        for size in COMPUTE_BOUND:
+            yield f"{_short(subject)} {size}", _over_peers(result, size, subject, "collapse16")
+
+
+def _preserve(result: Result) -> Iterable[tuple[str, float | None]]:
+    for subject in _backends(result):
+        for size in SIZES:
+            yield f"{_short(subject)} {size}", result.ratio(size, (subject, "exact"), (subject, "preserve4"))
+
+
+def _over_plain(result: Result) -> Iterable[tuple[str, float | None]]:
+    """The worst mode of each backend and case."""
+    for subject in _backends(result):
+        plain = f"plain {_short(subject)}"
+        for case in result.cases:
+            ratios = {mode: result.ratio(case, (subject, mode), (plain, mode)) for mode in MODES}
+            worst = max(((ratio, mode) for mode, ratio in ratios.items() if ratio), default=None)
+            if worst:
+                yield f"{_short(subject)} {case} {worst[1]}", worst[0]
+
+
+def _reproducible(result: Result) -> Iterable[tuple[str, float | None]]:
+    for subject in REPRODUCIBLE:
+        for size in SIZES:
+            yield f"{_short(subject)} {size}", result.ratio(size, (subject, "reproducible"), (subject, "exact"))
+
+
+def _overhead(result: Result) -> Iterable[tuple[str, float | None]]:
+    times = result.overhead
+    yield "numpy", (times["tacops"] - times["plain"]) * 1e6 if times else None
+
+
+def _memory(result: Result) -> Iterable[tuple[str, float | None]]:
+    memory = result.memory
+    yield "numpy", memory["work"] / memory["input"] if memory else None
+
+
+def _memory_growth(result: Result) -> Iterable[tuple[str, float | None]]:
+    """The work area is bounded."""
+    memory = result.memory
+    for axis in ("T", "B"):
+        yield axis, memory[f"work_2{axis}"] / memory["work"] if memory else None
+
+
+def _backends(result: Result) -> list[str]:
+    return [name for name in result.names("tacops") if name != REFERENCE]
+
+
+def _short(subject: str) -> str:
+    return subject.split()[-1]
