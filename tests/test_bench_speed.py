@@ -225,7 +225,12 @@ def test_a_run_measures_what_works_and_names_what_fails(tmp_path: Path) -> None:
     entries = [NUMPY, PLAIN["numpy"], FAKE, DEADLY, broken]
     result = run(PLAN, entries, {"left out": "a reason"}, told.append)
     assert set(result.subjects) == {"tacops numpy", "plain numpy", "fake", "deadly"}
-    for name, modes in {"tacops numpy": MODES, "plain numpy": set(MODES) - {"reproducible"}, "fake": ["exact"]}.items():
+    # four frames make no chunk of 16 in plain code
+    for name, modes in {
+        "tacops numpy": MODES,
+        "plain numpy": set(MODES) - {"reproducible", "collapse16"},
+        "fake": ["exact"],
+    }.items():
         for mode in modes:
             row = result.find("tiny", name, mode)
             assert row is not None
