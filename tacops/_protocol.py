@@ -27,8 +27,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ._convolve import Convolve
     from ._lif import LIFStep
 
@@ -102,11 +100,11 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
+    def from_numpy(self, array: Any) -> Array:
         """Copy a NumPy array to this library's default device."""
 
     @abstractmethod
-    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+    def to_numpy(self, array: Array) -> Any:
         """Copy an array to host memory; bfloat16 becomes float32."""
 
     def unavailable(self) -> str | None:
