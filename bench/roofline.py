@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
 from bench.files import write_whole
-from bench.speed_cases import MODES, Mode
+from bench.speed_cases import MODES, Case, Mode
 from bench.speed_result import Result, Row
 
 PANELS = ("exact", "collapse16", "preserve4")
@@ -45,8 +45,11 @@ def draw(result: Result) -> Figure:
     for axes, name in zip(panels, PANELS, strict=True):
         mode = MODES[name]
         _roof(axes, result)
-        for case in result.cases:
-            _case(axes, result, case, mode, shapes)
+        layers = [result.layer(case) for case in result.cases]
+        layers.sort(key=lambda case: case.performed(mode) / case.traffic(mode))
+        for n, case in enumerate(layers):
+            _case(axes, result, case, mode, shapes, drop=9 if n % 2 else 20)
+        axes.margins(y=0.12)
         axes.set(title=mode.label, xlabel="operations per byte of minimal traffic", xscale="log", yscale="log")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter("{x:g}")
@@ -71,8 +74,9 @@ def _roof(axes: Any, result: Result) -> None:
         axes.annotate(f"copy {copy:.0f} GB/s", (0.22, copy * 0.22), ha="left", va="bottom", fontsize=8)
 
 
-def _case(axes: Any, result: Result, name: str, mode: Mode, shapes: dict[str, str]) -> None:
-    case = result.layer(name)
+def _case(axes: Any, result: Result, case: Case, mode: Mode, shapes: dict[str, str], drop: int) -> None:
+    """Points of one layer; its name is written `drop` points below the lowest."""
+    name = case.name
     intensity = case.performed(mode) / case.traffic(mode)
 
     def height(row: Row) -> float:
@@ -90,8 +94,8 @@ def _case(axes: Any, result: Result, name: str, mode: Mode, shapes: dict[str, st
         axes.plot([intensity / 1.25, intensity * 1.25], [speed, speed], color="black", linewidth=2)
     heights = [height(row) for row in rows]
     if heights:
-        below = {"xytext": (0, -9), "textcoords": "offset points", "ha": "center", "va": "top", "fontsize": 8}
-        axes.annotate(name, (intensity, min(heights)), **below)
+        below = {"xytext": (0, -drop), "textcoords": "offset points", "ha": "center", "va": "top", "fontsize": 8}
+        axes.annotate(name, (intensity, min(heights)), **below, annotation_clip=False)
 
 
 def _legend(shapes: dict[str, str]) -> list[Line2D]:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from bench.files import write_whole
 from bench.peers import PEERS, PLAIN
-from bench.speed_cases import CASES
+from bench.speed_cases import CASES, MODES
 from bench.speed_report import print_result
 from bench.speed_result import as_json
 from bench.speed_run import CEILINGS, Plan, Tell, run
@@ -22,12 +22,17 @@ from bench.speed_targets import targets
 from bench.sweep import AXES, short
 from tacops.backends import BackendUnavailable, available_backends, get_backend, missing_backends
 
-QUICK = ("S1", "S3")
+QUICK = ("S1", "S4")
+QUICK_MODES = ("exact", "collapse16", "preserve4", "reproducible")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("--quick", action="store_true", help=f"under two minutes: {', '.join(QUICK)}, few repeats")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"under two minutes on an idle machine: {', '.join(QUICK)}, fewer modes and repeats",
+    )
     parser.add_argument(
         "--backend", nargs="+", metavar="NAME", help="run these only, and fail if one is missing (default: all found)"
     )
@@ -35,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-peers", action="store_true", help="leave out the SNN libraries")
     parser.add_argument("--no-sweep", action="store_true", help="leave out the growth with T, B, C and K")
     parser.add_argument(
-        "--minutes", type=_minutes, metavar="M", help="time to use; repeats adapt (default: 16, with --quick 1.3)"
+        "--minutes", type=_minutes, metavar="M", help="time to use; repeats adapt (default: 16, with --quick 1.2)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, raw times included")
     parser.add_argument(
@@ -73,7 +78,9 @@ def make_plan(args: argparse.Namespace) -> Plan:
     axes = () if args.no_sweep else tuple(short(axis) for axis in AXES) if args.quick else AXES
     cases = [CASES[name] for name in dict.fromkeys(names)]
     if args.quick:
-        return Plan(cases, axes, 60 * (args.minutes or 1.3), rounds=(1, 5), visit=0.02, calls=5, sweep_share=0.2)
+        modes = [MODES[name] for name in QUICK_MODES]
+        seconds = 60 * (args.minutes or 1.2)
+        return Plan(cases, axes, seconds, rounds=(1, 5), visit=0.02, calls=5, modes=modes, sweep_share=0.2)
     return Plan(cases, axes, 60 * (args.minutes or 16.0), rounds=(3, 12), visit=0.12, calls=15)
 
 

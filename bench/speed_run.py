@@ -51,6 +51,7 @@ class Plan:
     first time is that of its second call while it is prepared."""
     pause: float = 0.03
     """Seconds before each visit, in which the threads of the subject before fall asleep."""
+    modes: Sequence[Mode] = tuple(MODES.values())
     sweep_share: float = 0.12
     """Of the time."""
     extras: bool = True
@@ -124,7 +125,7 @@ def run(plan: Plan, entries: Sequence[Entry], missing: Mapping[str, str], tell: 
 
 def settings(plan: Plan) -> dict[str, object]:
     """Collect what a reader needs in order to repeat the run."""
-    how = {name: value for name, value in asdict(plan).items() if name not in ("cases", "axes")}
+    how = {name: value for name, value in asdict(plan).items() if name not in ("cases", "axes", "modes")}
     neuron = {"beta": BETA, "threshold": THRESHOLD, "reset": "subtract", "density": DENSITY, "seed": SEED}
     return {**how, **neuron, "dtype": "float32", "environment": environment()}
 
@@ -176,7 +177,7 @@ def prepare(bench: Bench, case: Case) -> Iterator[Item]:
     """Compile every layer, warm it up and let it choose its fastest variant."""
     for name in list(bench.workers):
         bench.tell(f"{case.name}: preparing {name}")
-        modes = [*GEMMS, SGEMM, COPY] if name == CEILINGS.name else MODES.values()
+        modes = [*GEMMS, SGEMM, COPY] if name == CEILINGS.name else bench.plan.modes
         for mode in modes:
             answer = bench.ask(name, case.name, "prepare", case, mode)
             if isinstance(answer, dict):

@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("result", type=Path, metavar="RESULT.json", help="written by python -m bench speed --json")
     parser.add_argument("--into", type=Path, metavar="PAGE.md", help=f"replace what is between {BEGIN} and {END}")
+    parser.add_argument("--plot", type=Path, metavar="STEM", help="draw STEM.svg and STEM.png again, and no tables")
     parser.add_argument("--full", action="store_true", help="every row, the targets and the conditions")
     parser.add_argument("--check", action="store_true", help="write nothing; say whether the page is up to date")
 
@@ -39,6 +40,11 @@ def main(args: argparse.Namespace) -> int:
     """Print the tables or put them into a page; 0 if all is well, 1 if a checked page is out of date, 2 for bad input."""
     try:
         result = read_json(args.result)
+        if args.plot:
+            from bench.roofline import save_plots
+
+            save_plots(result, args.plot)
+            return 0
         text = full(result) if args.full else short(result)
         if args.into is None:
             print(text)

@@ -385,6 +385,12 @@ def test_table_goes_between_the_markers(full: bool, stored: str, tmp_path: Path)
     assert len(widths) <= 1
 
 
+def test_plot_is_drawn_again(stored: str, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    assert main(["speed-table", stored, "--plot", str(tmp_path / "again")]) == 0
+    assert {path.name for path in tmp_path.glob("again.*")} == {"again.svg", "again.png"}
+
+
 def test_table_refuses_what_it_cannot_use(stored: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.md"
     page.write_text("no markers")
