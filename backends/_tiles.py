@@ -31,7 +31,7 @@ __all__ = ["convolve_tiles", "run_tiles", "scan_tiles", "sum_blocks"]
 
 TILE = 1 << 20
 """Numbers a tile works on, 4 MiB of float32: smaller ones fit a closer cache, but their many short calls wait for the
-interpreter's lock whenever two threads compete for it (2^17 to 2^21 tried; 2^20 is best or within 5 % of it)."""
+interpreter's lock whenever two threads compete for it."""
 PARALLEL = 1 << 21
 """Multiply-adds (and, for neurons alone, steps) below which threads cost more than they save."""
 

@@ -124,7 +124,7 @@ def _is_watched(x: Array) -> bool:
 
 
 def _scan_in_place(step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
-    """`LIFStep` operation by operation, without an array for every result; equal bit for bit, and twice as fast."""
+    """`LIFStep` operation by operation, without an array for every result; equal bit for bit."""
     dtype = torch.bool if step.compact else currents.dtype
     spikes = torch.empty((currents.shape[0] * repeat, *currents.shape[1:]), dtype=dtype, device=currents.device)
     u = None if membrane is None else membrane.clone()
