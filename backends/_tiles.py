@@ -3,8 +3,8 @@
 The plain order, all convolutions and then all neurons, streams every intermediate array through main memory. Here a tile
 of samples (or of rows of one large sample) goes through unfolding, matrix product and neurons frame by frame, in buffers
 that are made once; only inputs and spikes touch main memory. Threads share out the tiles, each with a BLAS of one
-thread (OpenBLAS's own threads spin for milliseconds after every product, in the way of ours). Peak memory beside the output is about `TILE` numbers per thread (or one row of the unfolded input, if that is
-more), whatever T and B.
+thread (OpenBLAS's own threads spin for milliseconds after every product, in the way of ours). Peak memory beside the
+output is about `TILE` numbers per thread (or one row of the unfolded input, if that is more), whatever T and B.
 """
 
 from __future__ import annotations
@@ -22,18 +22,21 @@ import numpy as np
 from . import _arena as arena
 from ._blas import one_blas_thread
 from ._tile_conv import TileConv
+from ._tile_neurons import COMPILE, compiled, tile_neurons
 
 if TYPE_CHECKING:
     from tacops._lif import LIFStep
     from tacops._protocol import Array, Window
 
-__all__ = ["convolve_tiles", "run_tiles", "scan_tiles", "sum_blocks"]
+__all__ = ["all_on_grid", "convolve_tiles", "run_tiles", "scan_tiles", "sum_blocks"]
 
 TILE = 1 << 20
 """Numbers a tile works on, 4 MiB of float32: smaller ones fit a closer cache, but their many short calls wait for the
 interpreter's lock whenever two threads compete for it."""
-PARALLEL = 1 << 21
-"""Multiply-adds (and, for neurons alone, steps) below which threads cost more than they save."""
+PARALLEL, PARALLEL_PRODUCTS = 1 << 20, 1 << 25
+"""Numbers computed beside matrix products, and multiply-adds in them, from which threads pay: one takes 0.1 ms to come awake."""
+BLAS_PARALLEL = 1 << 16
+"""Multiply-adds below which no BLAS starts threads (OpenBLAS: 2^18), so it need not be told."""
 
 
 class Tile(NamedTuple):
@@ -49,6 +52,11 @@ class Tile(NamedTuple):
         """Cut the tile out of an array whose batch axis is `axis`."""
         where = (slice(None),) * axis + (self.samples,)
         return array[(*where, self.rows) if array.ndim > axis + 2 else where]
+
+    def place(self, shape: tuple[int, ...]) -> int:
+        """Where the tile begins in a frame of shape (B, *S, C), in elements."""
+        start: int = self.samples.start * math.prod(shape[1:]) + self.rows.start * math.prod(shape[2:])
+        return start
 
 
 def run_tiles(
@@ -67,18 +75,18 @@ def run_tiles(
     after = np.empty(spikes.shape[1:], dtype=weight.dtype)
 
     def run(tile: Tile) -> None:
-        out, u = tile.of(spikes, 1), tile.of(after, 0)
+        u, start = tile.of(after, 0), None if membrane is None else tile.of(membrane, 0)
         conv = TileConv(weight, bias, window, spatial, len(u), tile.rows)
-        neurons = _Neurons(step, u, None if membrane is None else tile.of(membrane, 0))
+        neurons = tile_neurons(step, u, start, spikes, tile.place(after.shape), spikes.size)
         current = arena.empty(u.shape, u.dtype)
         for t in range(n):
             # the first current of a resting membrane is the membrane
             drive = u if t == 0 and membrane is None and repeat == 1 else current
             conv(frames[t, tile.samples], drive)
-            neurons.hold(drive, out[t * repeat : (t + 1) * repeat])
+            neurons.hold(drive, t * repeat, (t + 1) * repeat)
 
     unfolded = math.prod(weight.shape[1:-1]) * frames.shape[-1] + 3 * weight.shape[0]
-    _run_all(run, batch, space, unfolded, n * after.size * math.prod(weight.shape[1:]))
+    _run_all(run, batch, space, unfolded, spikes.size, n * after.size * math.prod(weight.shape[1:]))
     return spikes, after
 
 
@@ -93,7 +101,7 @@ def convolve_tiles(x: Array, weight: Array, bias: Array | None, window: Window) 
         TileConv(weight, bias, window, spatial, len(part), tile.rows)(x[tile.samples], part)
 
     unfolded = math.prod(weight.shape[1:-1]) * x.shape[-1] + weight.shape[0]
-    _run_all(run, x.shape[0], space, unfolded, out.size * math.prod(weight.shape[1:]))
+    _run_all(run, x.shape[0], space, unfolded, out.size, out.size * math.prod(weight.shape[1:]))
     return out
 
 
@@ -104,12 +112,12 @@ def scan_tiles(currents: Array, step: LIFStep, membrane: Array | None, repeat: i
     after = np.empty(currents.shape[1:], dtype=currents.dtype)
 
     def run(tile: Tile) -> None:
-        out = tile.of(spikes, 1)
-        neurons = _Neurons(step, tile.of(after, 0), None if membrane is None else tile.of(membrane, 0))
+        u, start = tile.of(after, 0), None if membrane is None else tile.of(membrane, 0)
+        neurons = tile_neurons(step, u, start, spikes, tile.place(after.shape), spikes.size)
         for t in range(n):
-            neurons.hold(tile.of(currents[t], 0), out[t * repeat : (t + 1) * repeat])
+            neurons.hold(tile.of(currents[t], 0), t * repeat, (t + 1) * repeat)
 
-    _run_all(run, batch, space, 3 * currents.shape[-1], spikes.size)
+    _run_all(run, batch, space, 3 * currents.shape[-1], spikes.size, 0)
     return spikes, after
 
 
@@ -117,74 +125,48 @@ def sum_blocks(chunks: Array, weights: Array) -> Array:
     """Weighted sums of chunks (n, K, M), of any dtype, as (n, M) of the dtype of weights (K,); cast while in cache."""
     n, size, width = chunks.shape
     out = np.empty((n, width), dtype=weights.dtype)
+    # what need not be cast, BLAS sums as fast as memory is read
+    cast = chunks.dtype != weights.dtype and chunks.flags.c_contiguous
+    loops = compiled() if cast and chunks.size >= COMPILE and weights.dtype in (np.float32, np.float64) else None
 
     def run(tile: Tile) -> None:
+        if loops is not None:
+            loops.sum_chunks(
+                chunks, weights, out, tile.samples.start, tile.samples.stop, tile.rows.start, tile.rows.stop
+            )
+            return
         part = chunks[tile.samples, :, tile.rows].astype(weights.dtype, copy=False)
         for frames, total in zip(part, tile.of(out[..., None], 0)[..., 0], strict=True):
             np.matmul(weights[None], frames, out=total[None])  # unlike dot, without copying rows that lie apart
 
-    _run_all(run, n, (width,), size, chunks.size)
+    _run_all(run, n, (width,), size, chunks.size // 2, chunks.size)
     return out
 
 
-class _Neurons:
-    """`LIFStep` in place, operation by operation the same, so the results are equal bit for bit.
+def all_on_grid(x: Array, low: float, high: float, step: float) -> bool:
+    """`Backend.on_grid`: block by block, while a block is in cache."""
+    flat = x.reshape(-1)
+    loops = compiled() if x.size >= COMPILE and x.dtype in (np.float32, np.float64) else None
+    bounds = [x.dtype.type(value) for value in (low, high, 1.0 / step)]
+    good: list[bool] = []
 
-    Measured, not assumed: with the core's step, whose every operation makes a new array, layers with few channels take
-    twice as long, because there the neurons are the work.
-    """
-
-    def __init__(self, step: LIFStep, membrane: Array, start: Array | None):
-        self.step = step
-        self.decay, self.threshold = _spread(step.decay, membrane), _spread(step.threshold, membrane)
-        self.membrane = membrane
-        self.fired = arena.empty(membrane.shape, bool)
-        self.scratch = arena.empty(membrane.shape, membrane.dtype)
-        self.fresh = start is None
-        if start is not None:
-            np.copyto(membrane, start)
-
-    def hold(self, current: Array, out: Array) -> None:
-        """Step through frames of spikes `out`, under `current` all along."""
-        for frame in out:
-            self._integrate(current)
-            fired, spikes = (frame, self.scratch) if self.step.compact else (self.fired, frame)
-            np.greater_equal(self.membrane, self.threshold, out=fired)
-            np.copyto(spikes, fired)
-            self._reset(spikes)
-
-    def _integrate(self, current: Array) -> None:
-        u = self.membrane
-        if self.fresh:
-            if current is not u:
-                np.copyto(u, current)
-            self.fresh = False
+    def run(tile: Tile) -> None:
+        part = flat[tile.rows]
+        if loops is not None:
+            good.append(loops.count_off_grid(part, *bounds) == 0)
             return
-        if not (isinstance(self.decay, float) and self.decay == 1.0):
-            np.multiply(u, self.decay, out=u)
-        if self.step.rounded:
-            np.rint(u, out=u)
-        u += current
+        steps = part if step == 1.0 else part * bounds[2]
+        good.append(bool(part.max() <= bounds[1] and part.min() >= bounds[0] and np.all(np.rint(steps) == steps)))
 
-    def _reset(self, spikes: Array) -> None:
-        if self.step.reset == "none":
-            return
-        if self.step.reset == "subtract":
-            unit = isinstance(self.threshold, float) and self.threshold == 1.0
-            self.membrane -= spikes if unit else np.multiply(spikes, self.threshold, out=self.scratch)
-        else:
-            np.subtract(1.0, spikes, out=self.scratch)
-            self.membrane *= self.scratch
+    _run_all(run, 1, flat.shape, 1, x.size // 2, 0)
+    return all(good)
 
 
-def _spread(parameter: float | Array, membrane: Array) -> float | Array:
-    """A parameter per channel, written out for all neurons: NumPy runs one loop over them, not one for every few channels."""
-    return np.broadcast_to(parameter, membrane.shape).copy() if np.ndim(parameter) else parameter
-
-
-def _run_all(run: Callable[[Tile], None], batch: int, space: tuple[int, ...], per_position: int, work: int) -> None:
+def _run_all(
+    run: Callable[[Tile], None], batch: int, space: tuple[int, ...], per_position: int, numbers: int, products: int
+) -> None:
     """Run all tiles, on all cores if there is enough to do; the calling thread takes its share."""
-    cores = _cores() if work >= PARALLEL else 1
+    cores = _cores() if numbers >= PARALLEL or products >= PARALLEL_PRODUCTS else 1
     tiles = list(_cut(batch, space, per_position, cores))
 
     def run_share(share: Iterable[Tile]) -> None:
@@ -193,9 +175,10 @@ def _run_all(run: Callable[[Tile], None], batch: int, space: tuple[int, ...], pe
             run(tile)
 
     workers = min(cores, len(tiles))
-    if workers < 2:
+    if workers < 2 and products < BLAS_PARALLEL:
         run_share(tiles)
         return
+    # one thread alone, too: BLAS's would still spin, in the way of ours, when the next layer begins
     with one_blas_thread():
         others = [_pool().submit(run_share, tiles[n::workers]) for n in range(1, workers)]
         run_share(tiles[0::workers])

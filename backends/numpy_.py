@@ -8,7 +8,8 @@ import numpy as np
 
 from tacops._protocol import Array, Backend, Window
 
-from ._tiles import convolve_tiles, run_tiles, scan_tiles, sum_blocks
+from ._tile_neurons import compiled
+from ._tiles import all_on_grid, convolve_tiles, run_tiles, scan_tiles, sum_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,6 +48,10 @@ class NumPyBackend(Backend):
         sums = sum_blocks(x.reshape(*x.shape[:2], -1), np.array(weights, dtype=dtype))
         return sums.reshape(x.shape[0], *x.shape[2:])
 
+    def on_grid(self, x: Array, low: float, high: float, step: float) -> Array:
+        """On all cores."""
+        return np.asarray(all_on_grid(x, low, high, step))
+
     def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
         """In place, tile by tile."""
         return scan_tiles(currents, step, membrane, repeat)
@@ -68,8 +73,12 @@ class NumPyBackend(Backend):
         return np.array(array)
 
     def describe(self) -> Mapping[str, str]:
-        """Version; NumPy computes at full precision always."""
-        return {"version": np.__version__, "device": "cpu", "precision": "full float32"}
+        """Version, and what steps the neurons; NumPy computes at full precision always."""
+        loops = compiled()
+        neurons = (
+            "NumPy's operations (tacops[numba] is faster)" if loops is None else f"compiled by Numba {loops.VERSION}"
+        )
+        return {"version": np.__version__, "device": "cpu", "precision": "full float32", "neurons": neurons}
 
     def read(self, array: Array) -> list[float] | None:
         """Always at hand."""

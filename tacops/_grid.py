@@ -209,16 +209,22 @@ def check_inputs(function: str, backend: Backend, grid: Grid, spikes: Array, lik
     xp = backend.namespace(spikes)
     if xp.isdtype(spikes.dtype, "bool"):
         return None
-    # cast, because unsigned integers can't be compared with negative bounds, nor small ones with large bounds
-    top, bottom = xp.astype(xp.max(spikes), like.dtype), xp.astype(xp.min(spikes), like.dtype)
-    inside = xp.logical_and(top <= grid.input_max, bottom >= -grid.input_max)
+    low, high = -grid.input_max, grid.input_max
+
+    def extent() -> tuple[Array, Array]:
+        # cast, because unsigned integers can't be compared with negative bounds, nor small ones with large bounds
+        return xp.astype(xp.min(spikes), like.dtype), xp.astype(xp.max(spikes), like.dtype)
+
     if xp.isdtype(spikes.dtype, "real floating"):
-        steps = spikes if grid.input_step == 1.0 else spikes * (1.0 / grid.input_step)
-        inside = xp.logical_and(inside, xp.all(xp.round(steps) == steps))
+        inside = backend.on_grid(spikes, low, high, grid.input_step)
+    else:
+        bottom, top = extent()
+        inside = xp.logical_and(bottom >= low, top <= high)
 
     def error() -> Exception:
-        rule = f"multiples of {grid.input_step} between -{grid.input_max} and {grid.input_max} in reproducible mode"
-        got = f"values from {backend.read(bottom)} to {backend.read(top)}; reproducible=Grid(input_step=..., input_max=...)"
+        bottom, top = map(backend.read, extent())
+        rule = f"multiples of {grid.input_step} between {low} and {high} in reproducible mode"
+        got = f"values from {bottom} to {top}; reproducible=Grid(input_step=..., input_max=...)"
         return fail(function, "spikes", rule, got + " sets the grid")
 
     return _require(backend, inside, like, error)

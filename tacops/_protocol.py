@@ -13,7 +13,7 @@ To add a library, subclass `Backend` in one file, put an instance in it and name
 * `conv`: a zero- to three-dimensional convolution, channels last, in full precision;
 * `from_numpy`, `to_numpy`: copies through host memory, for tests and benchmarks.
 
-**Optional**, with defaults below that are right for any library: `weighted_sum`, `scan`, `schedule` (speed);
+**Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule` (speed);
 `stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `unavailable`, `compile`,
 `synchronize`, `describe`, `device_of`, `read`. Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip
 over. ``python -m tacops check NAME`` says whether an adapter is right.
@@ -131,6 +131,18 @@ class Backend(ABC):
         for k in range(1, len(weights)):
             total = total + _times(xp.astype(x[:, k, ...], dtype), weights[k])
         return total
+
+    def on_grid(self, x: Array, low: float, high: float, step: float) -> Array:
+        """Whether every value of a floating array is a multiple of `step`, a power of two, between `low` and `high`.
+
+        Returns
+        -------
+        array, bool, shape ()
+        """
+        xp = self.namespace(x)
+        steps = x if step == 1.0 else x * (1.0 / step)
+        inside = xp.logical_and(xp.max(x) <= high, xp.min(x) >= low)
+        return xp.logical_and(inside, xp.all(xp.round(steps) == steps))
 
     def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
         """Apply `step` `repeat` times to each current in turn.

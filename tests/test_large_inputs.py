@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tacops import conv_lif, lif, tac_conv
-from tacops.backends import Backend
+from tacops.backends import Backend, get_backend
 from tests import judge
 from tests.cases import assert_exact, assert_lively, assert_same, grid_layer, run
 
@@ -66,6 +66,19 @@ def test_large_calls_from_many_threads(backend: Backend) -> None:
             got = future.result(timeout=120)
             assert_same("spikes", got.spikes, alone[n % 4].spikes)
             assert_same("membrane", got.membrane, alone[n % 4].membrane)
+
+
+def test_numpy_without_compiled_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same on NumPy's own operations, which these sizes don't take where Numba is installed."""
+    monkeypatch.setattr("tacops.backends._tiles.compiled", lambda: None)
+    monkeypatch.setattr("tacops.backends._tile_neurons.compiled", lambda: None)
+    numpy = get_backend("numpy")
+    for geometry in GEOMETRIES:
+        test_large_samples(numpy, *geometry)
+    for reset in ("subtract", "zero", "none"):
+        test_many_neurons(numpy, (7, 60_001), reset)
+    test_many_channels(numpy)
+    test_large_calls_from_many_threads(numpy)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource module")

@@ -1,0 +1,146 @@
+"""Loops that Numba compiles, where it is installed (``pip install 'tacops[numba]'``).
+
+NumPy runs the LIF step as five to seven passes over arrays, each a call that fetches memory again and may wait for the
+interpreter's lock; a compiled loop is one pass without the lock. Both compute in the core's order with one rounding per
+operation (Numba contracts nothing unless asked to), so their answers are equal bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
+
+if TYPE_CHECKING:
+    from tacops._protocol import Array
+
+__all__ = ["VERSION", "count_off_grid", "hold", "period", "sum_chunks"]
+
+VERSION = numba.__version__
+BLOCK = 1024
+"""Neurons that go through all frames of a chunk before the next do: their numbers stay in the closest cache."""
+
+
+def _compile(function: Callable[..., Any]) -> Any:
+    """Compile at the first call, for each combination of dtypes, and keep the result on disk where that is possible."""
+    try:
+        return numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written
+        return numba.njit(nogil=True)(function)
+
+
+def period(parameter: float | Array, channels: int, dtype: Any) -> Array:
+    """Write a scalar, or a parameter per channel, out for about `BLOCK` neurons."""
+    return np.tile(np.broadcast_to(np.asarray(parameter, dtype=dtype), (channels,)), max(1, BLOCK // channels))
+
+
+@_compile
+def hold(
+    membrane: Any,
+    current: Any,
+    spikes: Any,
+    first: int,
+    last: int,
+    start: int,
+    decay: Any,
+    threshold: Any,
+    one: Any,
+    fresh: bool,
+    rounded: bool,
+    subtract: bool,
+    zero: bool,
+) -> None:
+    """Step n neurons, in place, through the frames ``first:last`` of `spikes` under one current.
+
+    Parameters
+    ----------
+    membrane, current : array, shape (n,), contiguous
+        May be the same array.
+    spikes : array, shape (T, N), contiguous, floating or bool
+        Columns ``start : start + n`` are written.
+    decay, threshold : array
+        One `period` of parameters.
+    one : scalar
+        1 in the membrane's dtype: a literal would be double precision.
+    fresh : bool
+        The membrane is zero, whatever its array holds.
+    rounded, subtract, zero : bool
+        `LIFStep.rounded`; its reset, or neither.
+    """
+    for low in range(0, membrane.size, decay.size):
+        high = min(low + decay.size, membrane.size)
+        for t in range(first, last):
+            _step(
+                membrane[low:high],
+                current[low:high],
+                spikes[t, start + low : start + high],
+                decay,
+                threshold,
+                one,
+                fresh and t == first,
+                rounded,
+                subtract,
+                zero,
+            )
+
+
+@_compile
+def _step(
+    membrane: Any,
+    current: Any,
+    spikes: Any,
+    decay: Any,
+    threshold: Any,
+    one: Any,
+    fresh: bool,
+    rounded: bool,
+    subtract: bool,
+    zero: bool,
+) -> None:
+    # slices indexed from 0: with an offset in the index, which might be negative, the loop is not vectorised (5 x slower)
+    for j in range(membrane.size):
+        if fresh:
+            v = current[j]
+        elif rounded:
+            v = np.rint(decay[j] * membrane[j]) + current[j]
+        else:
+            v = decay[j] * membrane[j] + current[j]
+        spike = one if v >= threshold[j] else one - one
+        spikes[j] = spike
+        if subtract:
+            v = v - spike * threshold[j]
+        elif zero:
+            v = v * (one - spike)
+        membrane[j] = v
+
+
+@_compile
+def sum_chunks(chunks: Any, weights: Any, out: Any, first: int, last: int, start: int, stop: int) -> None:
+    """``out[n] = sum_k weights[k] * chunks[n, k]`` for chunks (N, K, M) of any dtype, in the order of k.
+
+    Of n in ``first:last``, columns ``start:stop``.
+    """
+    for n in range(first, last):
+        for low in range(start, stop, BLOCK):
+            high = min(low + BLOCK, stop)
+            for k in range(chunks.shape[1]):
+                _add(out[n, low:high], chunks[n, k, low:high], weights[k], k == 0)
+
+
+@_compile
+def _add(total: Any, frame: Any, weight: Any, first: bool) -> None:
+    for j in range(total.size):
+        term = weight * total.dtype.type(frame[j])
+        total[j] = term if first else total[j] + term
+
+
+@_compile
+def count_off_grid(x: Any, low: Any, high: Any, per_step: Any) -> int:
+    """How many values of a one-dimensional array are outside ``[low, high]`` or, times `per_step`, not whole."""
+    count = 0
+    for j in range(x.size):
+        steps = x[j] * per_step
+        count += not (x[j] >= low and x[j] <= high and np.rint(steps) == steps)
+    return count

@@ -1,0 +1,131 @@
+"""NumPy's LIF step on one tile, in place: compiled by Numba where it is installed, else NumPy's own operations.
+
+Both are `LIFStep` operation by operation, so the results are equal bit for bit. Measured, not assumed: with the core's
+step, whose every operation makes a new array, layers with few channels take twice as long, because there the neurons are
+the work; a compiled loop halves the rest (``python -m bench speed``).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from . import _arena as arena
+
+if TYPE_CHECKING:
+    from tacops._lif import LIFStep
+    from tacops._protocol import Array
+
+__all__ = ["Neurons", "compiled", "tile_neurons"]
+
+COMPILE = 1 << 18
+"""Steps of neurons below which compiled code is not worth loading."""
+
+
+class Neurons(Protocol):
+    """The neurons of a tile."""
+
+    def hold(self, current: Array, first: int, last: int) -> None:
+        """Step through frames ``first:last``, under `current` all along."""
+
+
+def tile_neurons(step: LIFStep, membrane: Array, start: Array | None, spikes: Array, place: int, steps: int) -> Neurons:
+    """Neurons of one tile.
+
+    Parameters
+    ----------
+    step : LIFStep
+    membrane : array, shape of the tile, contiguous
+        To be overwritten.
+    start : array or None
+        Its first values; None is zeros.
+    spikes : array, shape (T, B, *S, C)
+        To be written, the part of each frame that starts at element `place` of it.
+    place : int
+    steps : int
+        How often a neuron of the layer will be stepped, in all.
+    """
+    if start is not None:
+        np.copyto(membrane, start)
+    loops = compiled() if steps >= COMPILE and membrane.dtype in (np.float32, np.float64) else None
+    if loops is None:
+        frames = spikes.reshape(len(spikes), -1)[:, place : place + membrane.size]
+        return _Operations(step, membrane, start is None, frames.reshape(-1, *membrane.shape))
+    return _Loops(loops, step, membrane, start is None, spikes, place)
+
+
+@cache
+def compiled() -> Any:
+    """The module of compiled loops, or None without a Numba that works with this NumPy."""
+    try:
+        from . import _compiled
+    except ImportError:
+        return None
+    return _compiled
+
+
+class _Loops:
+    """One compiled loop over all neurons."""
+
+    def __init__(self, loops: Any, step: LIFStep, membrane: Array, fresh: bool, spikes: Array, place: int):
+        self.loops, self.fresh, self.place = loops, fresh, place
+        self.membrane, self.spikes = membrane.reshape(-1), spikes.reshape(len(spikes), -1)
+        self.decay, self.threshold = (
+            loops.period(parameter, membrane.shape[-1], membrane.dtype) for parameter in (step.decay, step.threshold)
+        )
+        self.flags = step.rounded, step.reset == "subtract", step.reset == "zero"
+
+    def hold(self, current: Array, first: int, last: int) -> None:
+        flat = np.ascontiguousarray(current).reshape(-1)
+        one = self.membrane.dtype.type(1)
+        parameters = self.decay, self.threshold, one, self.fresh
+        self.loops.hold(self.membrane, flat, self.spikes, first, last, self.place, *parameters, *self.flags)
+        self.fresh = False
+
+
+class _Operations:
+    """One NumPy operation after the other."""
+
+    def __init__(self, step: LIFStep, membrane: Array, fresh: bool, spikes: Array):
+        self.step, self.membrane, self.fresh, self.spikes = step, membrane, fresh, spikes
+        self.decay, self.threshold = _spread(step.decay, membrane), _spread(step.threshold, membrane)
+        self.fired = arena.empty(membrane.shape, bool)
+        self.scratch = arena.empty(membrane.shape, membrane.dtype)
+
+    def hold(self, current: Array, first: int, last: int) -> None:
+        for frame in self.spikes[first:last]:
+            self._integrate(current)
+            fired, spikes = (frame, self.scratch) if self.step.compact else (self.fired, frame)
+            np.greater_equal(self.membrane, self.threshold, out=fired)
+            np.copyto(spikes, fired)
+            self._reset(spikes)
+
+    def _integrate(self, current: Array) -> None:
+        u = self.membrane
+        if self.fresh:
+            if current is not u:
+                np.copyto(u, current)
+            self.fresh = False
+            return
+        if not (isinstance(self.decay, float) and self.decay == 1.0):
+            np.multiply(u, self.decay, out=u)
+        if self.step.rounded:
+            np.rint(u, out=u)
+        u += current
+
+    def _reset(self, spikes: Array) -> None:
+        if self.step.reset == "none":
+            return
+        if self.step.reset == "subtract":
+            unit = isinstance(self.threshold, float) and self.threshold == 1.0
+            self.membrane -= spikes if unit else np.multiply(spikes, self.threshold, out=self.scratch)
+        else:
+            np.subtract(1.0, spikes, out=self.scratch)
+            self.membrane *= self.scratch
+
+
+def _spread(parameter: float | Array, membrane: Array) -> float | Array:
+    """A parameter per channel, written out for all neurons: NumPy runs one loop over them, not one for every few channels."""
+    return np.broadcast_to(parameter, membrane.shape).copy() if np.ndim(parameter) else parameter
