@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from . import _arena as arena
 
@@ -33,24 +33,18 @@ class TileConv:
         self.bias = bias
         weight = np.ascontiguousarray(weight)  # other strides can mean another order of sums (NumPy 2.1)
         kernel, channels = weight.shape[1:-1], weight.shape[-1] * window.groups
-        space = window.output_shape(spatial, kernel)
-        space = (rows.stop - rows.start, *space[1:]) if space else ()
-        reach = [s * (n - 1) + d * (k - 1) + 1 for s, n, d, k in _axes(window.stride, space, window.dilation, kernel)]
-        starts = [-low for low, _ in window.padding]
-        if starts:
-            starts[0] += rows.start * window.stride[0]
-        first = [max(0, start) for start in starts]
-        last = [max(f, min(size, start + r)) for f, size, start, r in _axes(first, spatial, starts, reach)]
+        space, reach, source, inside = _geometry(window, spatial, kernel, rows.start, rows.stop)
         padded = arena.empty((count, *reach, channels), weight.dtype)
         padded[...] = 0.0
-        self.source = (slice(None), *(slice(a, b) for a, b in _axes(first, last)))
-        inside = (slice(None), *(slice(a - s, b - s) for a, b, s in _axes(first, last, starts)))
+        self.source = source
         self.interior = padded[inside]
         steps = padded.strides[1:-1]
         self.positions = (count, *space)
-        self.view = as_strided(
-            padded,
+        self.view = np.ndarray(
             (*self.positions, *kernel, channels),
+            padded.dtype,
+            padded,
+            0,
             (
                 padded.strides[0],
                 *(step * s for step, s in _axes(steps, window.stride)),
@@ -66,6 +60,36 @@ class TileConv:
         self.product(out)
         if self.bias is not None:
             out += self.bias
+
+
+class _Geometry(NamedTuple):
+    """Where a tile's numbers come from, without batch and channels."""
+
+    space: tuple[int, ...]
+    """Spatial shape of the output."""
+    reach: tuple[int, ...]
+    """Of the padded input that the output needs."""
+    source: tuple[slice, ...]
+    """That input in the frame, clipped to it."""
+    inside: tuple[slice, ...]
+    """The same in the padded buffer."""
+
+
+@lru_cache(maxsize=256)  # a tenth of a small layer's call otherwise
+def _geometry(
+    window: Window, spatial: tuple[int, ...], kernel: tuple[int, ...], first_row: int, last_row: int
+) -> _Geometry:
+    space = window.output_shape(spatial, kernel)
+    space = (last_row - first_row, *space[1:]) if space else ()
+    reach = [s * (n - 1) + d * (k - 1) + 1 for s, n, d, k in _axes(window.stride, space, window.dilation, kernel)]
+    starts = [-low for low, _ in window.padding]
+    if starts:
+        starts[0] += first_row * window.stride[0]
+    first = [max(0, start) for start in starts]
+    last = [max(f, min(size, start + r)) for f, size, start, r in _axes(first, spatial, starts, reach)]
+    source = (slice(None), *(slice(a, b) for a, b in _axes(first, last)))
+    inside = (slice(None), *(slice(a - s, b - s) for a, b, s in _axes(first, last, starts)))
+    return _Geometry(space, tuple(reach), source, inside)
 
 
 def _axes(*values: Any) -> Any:

@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 _kinds: dict[tuple[Any, Any, str | tuple[str, ...]], bool] = {}
+_largest_numbers: dict[tuple[Any, Any], float] = {}
 
 AGGREGATIONS = ("decay", "normalized_decay", "sum", "mean")
 
@@ -128,11 +129,18 @@ def check_beta(function: str, backend: Backend, like: Array, beta: object, chann
 
 def check_threshold(function: str, backend: Backend, like: Array, threshold: object, channels: int) -> float | Array:
     """Firing threshold, positive and finite in the computing dtype too: a subnormal one could become 0."""
-    largest = float(backend.namespace(like).finfo(like.dtype).max)
-    rule = f"positive and finite in {like.dtype}"
+    largest = _largest(backend.namespace(like), like.dtype)
+    rule = "positive and finite in {dtype}"
     return _parameter(
         function, backend, like, "threshold", threshold, channels, rule, lambda t: 4.0 / largest <= t <= largest
     )
+
+
+def _largest(xp: Any, dtype: Any) -> float:
+    """The largest number of a dtype, remembered as in `is_dtype`."""
+    if (xp, dtype) not in _largest_numbers:
+        _largest_numbers[xp, dtype] = float(xp.finfo(dtype).max)
+    return _largest_numbers[xp, dtype]
 
 
 def is_dtype(xp: Any, dtype: Any, kind: str | tuple[str, ...]) -> bool:
@@ -153,11 +161,11 @@ def _parameter(
     rule: str,
     holds: Callable[[float], bool],
 ) -> float | Array:
-    """A neuron parameter; `holds` is false for NaN."""
+    """A neuron parameter; `holds` is false for NaN; `rule` may name the ``{dtype}`` (printing one takes microseconds)."""
     if is_number(value):
         number = float(value)  # type: ignore[arg-type]
         if not holds(number):
-            raise fail(function, name, rule, value)
+            raise fail(function, name, rule.format(dtype=like.dtype), value)
         return number
     if isinstance(value, bool | str) or value is None:
         raise fail(function, name, "a number or an array", repr(value), TypeError)
@@ -166,7 +174,7 @@ def _parameter(
         raise fail(function, name, f"a number or an array broadcastable to ({channels},)", f"shape {shape_of(array)}")
     for number in backend.read(array) or ():
         if not holds(number):
-            raise fail(function, name, rule, f"an array that holds {number}")
+            raise fail(function, name, rule.format(dtype=like.dtype), f"an array that holds {number}")
     xp = backend.namespace(like)
     return xp.reshape(array, ()) if shape_of(array) == (1,) else array
 
@@ -250,7 +258,9 @@ def _padding(
     function: str, padding: object, kernel: tuple[int, ...], dilation: tuple[int, ...]
 ) -> tuple[tuple[int, int], ...]:
     """(low, high) per axis; "same" puts an odd extra zero on the high side."""
-    if padding == "valid" or (padding == 0 and type(padding) is int):
+    if type(padding) is int and padding >= 0:
+        return ((padding, padding),) * len(kernel)
+    if padding == "valid":
         return ((0, 0),) * len(kernel)
     if padding == "same":
         totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]

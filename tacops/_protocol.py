@@ -58,7 +58,7 @@ class Window:
             Spatial shapes of the input and of the kernel.
         """
         axes = zip(spatial, kernel, self.stride, self.padding, self.dilation, strict=True)
-        return tuple((size + low + high - d * (k - 1) - 1) // s + 1 for size, k, s, (low, high), d in axes)
+        return tuple([(size + low + high - d * (k - 1) - 1) // s + 1 for size, k, s, (low, high), d in axes])
 
 
 class Backend(ABC):
