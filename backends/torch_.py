@@ -138,11 +138,15 @@ def _scan_in_place(step: LIFStep, currents: Array, membrane: Array | None, repea
             if step.rounded:
                 u.round_()
             u.add_(current)
-        fired.copy_(u >= step.threshold)
-        if step.reset == "subtract":
-            u.sub_(torch.mul(fired, step.threshold, out=scratch))
-        elif step.reset == "zero":
-            u.mul_(torch.rsub(fired.to(u.dtype), 1.0))
+        torch.ge(u, step.threshold, out=fired)
+        if step.reset == "zero":
+            u.mul_(torch.eq(fired, 0, out=scratch))
+        elif step.reset == "subtract":
+            weights = scratch.copy_(fired) if step.compact else fired
+            if isinstance(step.threshold, float):
+                u.sub_(weights, alpha=step.threshold)
+            else:
+                u.addcmul_(weights, step.threshold, value=-1)
     return spikes, u
 
 
