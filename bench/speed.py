@@ -6,6 +6,7 @@ import argparse
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -99,6 +100,8 @@ def choose(backends: Sequence[str] | None, *, peers: bool) -> tuple[list[Entry],
     for name in names:
         get_backend(name)
     entries = [Entry(f"tacops {name}", "tacops", "bench.speed_subject:Tacops", name) for name in names]
+    if "numpy" in names and find_spec("numba"):
+        entries.append(Entry("tacops numpy, no Numba", "tacops", "bench.speed_subject:WithoutNumba"))
     entries += [PLAIN[name] for name in names if name in PLAIN]
     for entry in PEERS.values() if peers else ():
         if entry.found:

@@ -83,7 +83,10 @@ class Tacops(Subject):
     def version(self) -> str:
         """That of the backend's library, and the device."""
         about = self.backend.describe()
-        return f"tacops {metadata.version('tacops')}, {self.backend.name} {about['version']}, {about['device']}"
+        others = "".join(
+            f", {key} {value}" for key, value in about.items() if key not in ("version", "device", "precision")
+        )
+        return f"tacops {metadata.version('tacops')}, {self.backend.name} {about['version']}, {about['device']}{others}"
 
     def variants(self, case: Case, mode: Mode) -> list[Variant]:
         """The public operators with their defaults."""
@@ -108,6 +111,17 @@ class Tacops(Subject):
             return out
 
         return [Variant("compiled" if backend.compiles_fast else "eager", call, lambda out: backend.to_numpy(out[0]))]
+
+
+class WithoutNumba(Tacops):
+    """tacops on NumPy as it is where Numba is not installed."""
+
+    def __init__(self) -> None:
+        from tacops.backends import _tile_neurons, _tiles, numpy_
+
+        super().__init__("numpy")
+        for module in (_tile_neurons, _tiles, numpy_):  # each has imported the name; the process is this subject's own
+            module.compiled = lambda: None  # type: ignore[attr-defined]
 
 
 def require(kind: str, case: Case, mode: Mode) -> None:

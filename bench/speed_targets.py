@@ -111,7 +111,7 @@ def _preserve(result: Result) -> Iterable[tuple[str, float | None]]:
 def _over_plain(result: Result) -> Iterable[tuple[str, float | None]]:
     """The worst mode of each backend and case."""
     for subject in _backends(result):
-        plain = f"plain {_short(subject)}"
+        plain = f"plain {_short(subject).split(',')[0]}"
         for case in result.cases:
             ratios = {mode: result.ratio(case, (subject, mode), (plain, mode)) for mode in MODES}
             worst = max(((ratio, mode) for mode, ratio in ratios.items() if ratio), default=None)
@@ -147,4 +147,4 @@ def _backends(result: Result) -> list[str]:
 
 
 def _short(subject: str) -> str:
-    return subject.split()[-1]
+    return subject.split(" ", 1)[1]

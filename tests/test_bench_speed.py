@@ -405,7 +405,10 @@ def test_unknown_backend_is_an_error(capsys: pytest.CaptureFixture[str]) -> None
     assert "nosuch" in capsys.readouterr().err
 
 
-def test_what_is_run() -> None:
+def test_what_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries, missing = choose(["numpy"], peers=False)
+    assert [entry.name for entry in entries] == ["tacops numpy", "tacops numpy, no Numba", "plain numpy", "ceilings"]
+    monkeypatch.setattr("bench.speed.find_spec", lambda name: None)
     entries, missing = choose(["numpy"], peers=False)
     assert [entry.name for entry in entries] == ["tacops numpy", "plain numpy", "ceilings"]
     assert not missing
@@ -423,7 +426,10 @@ def test_every_other_library_is_described(entry: Entry) -> None:
     assert (entry.kind == "plain") or entry.install
 
 
-@pytest.mark.parametrize("entry", [*PLAIN.values(), *PEERS.values()], ids=lambda entry: entry.name)
+NO_NUMBA = Entry("tacops numpy, no Numba", "tacops", "bench.speed_subject:WithoutNumba")
+
+
+@pytest.mark.parametrize("entry", [*PLAIN.values(), *PEERS.values(), NO_NUMBA], ids=lambda entry: entry.name)
 def test_installed_libraries_run(entry: Entry) -> None:
     """Each in a process of its own, as in the benchmark: the same neuron, or one that is known to differ."""
     if not entry.found:

@@ -112,7 +112,7 @@ class PlainTorch(TorchSubject):
             )
             for t in range(len(out)):
                 u.mul_(mode.decay).add_(currents[t // mode.hold])
-                u.sub_(out[t].copy_(u >= THRESHOLD))
+                u.sub_(torch.ge(u, THRESHOLD, out=out[t]))
             return out
 
         return run
