@@ -147,7 +147,10 @@ def whole_bits(case: Case) -> int:
     """q, the binary digits of aggregation weights: none where they are whole by definition."""
     assert case.grid
     kind = aggregation_of(case)
-    return 0 if kind == "sum" or (kind != "given" and chunk(case) == 1) else case.grid.aggregation_bits
+    if kind == "sum" or (kind != "given" and chunk(case) == 1):
+        return 0
+    more = (chunk(case) - 1).bit_length() if kind in ("normalized_decay", "mean") else 0
+    return case.grid.aggregation_bits + more
 
 
 def chunk(case: Case) -> int:
