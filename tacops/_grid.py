@@ -6,7 +6,7 @@ in float32. In reproducible mode a layer therefore computes in *units*: potentia
 
 * weights: :math:`W = \mathrm{round}(w \, 2^{g_c})`, at most `Grid.weight_bits` bits (11 by default: exact under TF32 too);
 * aggregation weights: :math:`A_k = \mathrm{round}(a_k 2^q)`; q = 0 where the weights are whole (chunk_size 1, "sum"), and
-  larger by :math:`\lceil \log_2 K \rceil` where they are normalised;
+  larger by :math:`\lceil \log_2 K \rceil` where they sum to one (unless 1/K is exact anyway);
 * inputs: integer multiples of `Grid.input_step`, of magnitude at most `Grid.input_max`; anything else is an error;
 * bias and threshold: rounded to units; decay: not rounded, but the decayed membrane is: ``round(beta * u)``, to even.
 
@@ -60,8 +60,8 @@ class Grid:
     weight_bits : int
         Most bits of a rounded weight, sign excluded; more than 11 needs full float32 convolutions (no TF32).
     aggregation_bits : int
-        q: aggregation weights are rounded to multiples of 2^-q; normalised ones ("normalized_decay", "mean") of chunks of K
-        frames to multiples of 2^(-q - ceil(log2 K)), because they are about K times smaller.
+        q: aggregation weights are rounded to multiples of 2^-q. Those that sum to one, of "normalized_decay" and "mean", are
+        about K times smaller, and are rounded to multiples of 2^(-q - ceil(log2 K)) unless 1/K is exact without.
     input_step : float
         Inputs must be multiples of it; a power of two. 1 for spikes and counts.
     input_max : float
@@ -126,11 +126,17 @@ def as_grid(function: str, reproducible: object, xp: Any, like: Array, argument:
 
 
 def aggregation_bits(grid: Grid, aggregation: str | Weights, chunk_size: int) -> int:
-    """q: 0 where every weight is whole by definition; weights that sum to one are about K times smaller, and get as many more bits."""
-    if isinstance(aggregation, str) and (aggregation == "sum" or chunk_size == 1):
+    """q: 0 where every weight is whole by definition.
+
+    Weights that sum to one are about K times smaller and get log2 K more bits, unless 1/K is a multiple of 2^-q already.
+    """
+    if not isinstance(aggregation, str):
+        return grid.aggregation_bits
+    if aggregation == "sum" or chunk_size == 1:
         return 0
-    normalized = isinstance(aggregation, str) and aggregation in ("normalized_decay", "mean")
-    return grid.aggregation_bits + ((chunk_size - 1).bit_length() if normalized else 0)
+    exact_mean = aggregation == "mean" and 2**grid.aggregation_bits % chunk_size == 0
+    small = aggregation in ("normalized_decay", "mean") and not exact_mean
+    return grid.aggregation_bits + ((chunk_size - 1).bit_length() if small else 0)
 
 
 def round_weights(backend: Backend, weights: Weights, bits: int) -> list[float | Array]:

@@ -149,8 +149,10 @@ def whole_bits(case: Case) -> int:
     kind = aggregation_of(case)
     if kind == "sum" or (kind != "given" and chunk(case) == 1):
         return 0
-    more = (chunk(case) - 1).bit_length() if kind in ("normalized_decay", "mean") else 0
-    return case.grid.aggregation_bits + more
+    bits = case.grid.aggregation_bits
+    if kind == "normalized_decay" or (kind == "mean" and 2**bits % chunk(case)):
+        bits += (chunk(case) - 1).bit_length()
+    return bits
 
 
 def chunk(case: Case) -> int:
