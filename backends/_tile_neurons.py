@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from tacops._lif import LIFStep
     from tacops._protocol import Array
 
-__all__ = ["Neurons", "compiled", "tile_neurons"]
+__all__ = ["Neurons", "compiled", "loops_for", "tile_neurons"]
 
 COMPILE = 1 << 18
-"""Steps of neurons below which compiled code is not worth loading."""
+"""Steps of neurons, or other numbers, below which compiled code is not worth loading."""
+KNOWN = "?bBhHiIlLqQfd"
+"""Dtypes that Numba has: not half precision."""
 
 
 class Neurons(Protocol):
@@ -49,11 +51,18 @@ def tile_neurons(step: LIFStep, membrane: Array, start: Array | None, spikes: Ar
     """
     if start is not None:
         np.copyto(membrane, start)
-    loops = compiled() if steps >= COMPILE and membrane.dtype in (np.float32, np.float64) else None
+    loops = loops_for(steps, membrane.dtype)
     if loops is None:
         frames = spikes.reshape(len(spikes), -1)[:, place : place + membrane.size]
         return _Operations(step, membrane, start is None, frames.reshape(-1, *membrane.shape))
     return _Loops(loops, step, membrane, start is None, spikes, place)
+
+
+def loops_for(count: int, *dtypes: np.dtype[Any]) -> Any:
+    """The compiled loops, if there are enough numbers to loop over, of dtypes that Numba knows; or None."""
+    if count < COMPILE or not all(dtype.isnative and dtype.char in KNOWN for dtype in dtypes):
+        return None
+    return compiled()
 
 
 @cache

@@ -22,7 +22,7 @@ import numpy as np
 from . import _arena as arena
 from ._blas import one_blas_thread
 from ._tile_conv import TileConv
-from ._tile_neurons import COMPILE, compiled, tile_neurons
+from ._tile_neurons import loops_for, tile_neurons
 
 if TYPE_CHECKING:
     from tacops._lif import LIFStep
@@ -127,7 +127,7 @@ def sum_blocks(chunks: Array, weights: Array) -> Array:
     out = np.empty((n, width), dtype=weights.dtype)
     # what need not be cast, BLAS sums as fast as memory is read
     cast = chunks.dtype != weights.dtype and chunks.flags.c_contiguous
-    loops = compiled() if cast and chunks.size >= COMPILE and weights.dtype in (np.float32, np.float64) else None
+    loops = loops_for(chunks.size, chunks.dtype, weights.dtype) if cast else None
 
     def run(tile: Tile) -> None:
         if loops is not None:
@@ -146,7 +146,7 @@ def sum_blocks(chunks: Array, weights: Array) -> Array:
 def all_on_grid(x: Array, low: float, high: float, step: float) -> bool:
     """`Backend.on_grid`: block by block, while a block is in cache."""
     flat = x.reshape(-1)
-    loops = compiled() if x.size >= COMPILE and x.dtype in (np.float32, np.float64) else None
+    loops = loops_for(x.size, x.dtype)
     bounds = [x.dtype.type(value) for value in (low, high, 1.0 / step)]
     good: list[bool] = []
 

@@ -117,10 +117,10 @@ class WithoutNumba(Tacops):
     """tacops on NumPy as it is where Numba is not installed."""
 
     def __init__(self) -> None:
-        from tacops.backends import _tile_neurons, _tiles, numpy_
+        from tacops.backends import _tile_neurons, numpy_
 
         super().__init__("numpy")
-        for module in (_tile_neurons, _tiles, numpy_):  # each has imported the name; the process is this subject's own
+        for module in (_tile_neurons, numpy_):  # each has imported the name; the process is this subject's own
             module.compiled = lambda: None  # type: ignore[attr-defined]
 
 

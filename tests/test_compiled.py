@@ -45,7 +45,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
     for name in ("hold", "sum_chunks", "count_off_grid"):
         monkeypatch.setattr(_compiled, name, spy(name))
-    monkeypatch.setattr("tacops.backends._tiles.COMPILE", 0)
     monkeypatch.setattr("tacops.backends._tile_neurons.COMPILE", 0)
     return seen
 
@@ -86,7 +85,6 @@ def test_loops_equal_operations(name: str, dtype: str, calls: set[str], monkeypa
     assert "hold" in calls
     assert ("sum_chunks" in calls) == (name in ("preserve", "collapse"))
     assert ("count_off_grid" in calls) == (name == "counts")
-    monkeypatch.setattr("tacops.backends._tiles.compiled", lambda: None)
     monkeypatch.setattr(_tile_neurons, "compiled", lambda: None)
     calls.clear()
     want = layer(name, dtype)
@@ -109,6 +107,16 @@ def test_strided_currents_and_vectors(calls: set[str]) -> None:
     want = lif(np.ascontiguousarray(current[..., ::2]), repeat=2)
     np.testing.assert_array_equal(got.spikes, want.spikes)
     assert np.any(tac_linear(rng.random((4, 3, 6)) < 0.5, np.eye(6, dtype=np.float32), chunk_size=2).spikes)
+
+
+@pytest.mark.parametrize("dtype", ["float16", ">i2", ">f4"])
+def test_dtypes_that_numba_lacks(dtype: str, calls: set[str]) -> None:
+    """Inputs of half precision, or of another machine's byte order, are summed by NumPy."""
+    spikes = np.random.default_rng(7).integers(0, 2, (4, 2, 5, 5, 2))
+    weight = np.random.default_rng(8).normal(0, 1, (3, 3, 3, 2)).astype(np.float32)
+    got = tac_conv(spikes.astype(dtype), weight, chunk_size=2, aggregation="sum")
+    assert "sum_chunks" not in calls
+    np.testing.assert_array_equal(got.membrane, tac_conv(spikes, weight, chunk_size=2, aggregation="sum").membrane)
 
 
 @pytest.mark.parametrize("spoilt", [np.nan, np.inf, 0.25, 5.0, -4.5])

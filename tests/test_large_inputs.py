@@ -70,7 +70,6 @@ def test_large_calls_from_many_threads(backend: Backend) -> None:
 
 def test_numpy_without_compiled_loops(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same on NumPy's own operations, which these sizes don't take where Numba is installed."""
-    monkeypatch.setattr("tacops.backends._tiles.compiled", lambda: None)
     monkeypatch.setattr("tacops.backends._tile_neurons.compiled", lambda: None)
     numpy = get_backend("numpy")
     for geometry in GEOMETRIES:
