@@ -148,6 +148,8 @@ SIZES = ("S1", "S2", "S3", "S4")
 COMPUTE_BOUND = ("S3", "S4")
 TINY = Case("tiny", 4, 1, (6, 6), 1, 2)
 """A layer whose cost is that of calling: for the overhead."""
+WARM_UP = Case("steps", 64, 1, (32, 32), 1, 4)
+"""Little work in little memory, but steps enough to have NumPy's neurons compiled: before memory is measured."""
 MEMORY = Case("memory", 8, 40, (64, 64), 16, 8)
 """An input of 80 MiB, about ten times NumPy's work area on two cores; unfolded it takes 720: for the peak memory."""
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from bench.report import cores
-from bench.speed_cases import TINY, Case, Mode
+from bench.speed_cases import WARM_UP, Case, Mode
 from bench.speed_subject import Entry, UnsupportedError, Variant, fires
 
 TUNABLES = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179869184"
@@ -197,7 +197,7 @@ class Session:
 
     def peak(self, case: Case, mode: Mode) -> int:
         """Most bytes that one call holds at a time, its result included; in a fresh process, because buffers are kept."""
-        self.subject.variants(TINY, mode)[0].call()  # imports
+        self.subject.variants(WARM_UP, mode)[0].call()  # imports and compiles
         variant = self.subject.variants(case, mode)[0]
         tracemalloc.start()
         try:
