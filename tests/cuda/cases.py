@@ -1,0 +1,181 @@
+"""Random cases for the adapter and its kernels, each held to the core on NumPy arrays, bit for bit.
+
+``python -m tests.cuda.cases NAME`` runs them in a process of its own, with the kernels as they are ("none") or with one
+of the mistakes of ``mutants.py`` planted, for sanitizers that would end the process of the tests.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tacops._convolve import Convolve
+from tacops._lif import LIFStep
+from tacops._protocol import Backend, Window
+from tacops.backends import get_backend
+from tests import fake_cupy
+from tests.cuda.mutants import MUTANTS, planted
+
+Array = np.ndarray[Any, Any]
+CORE = get_backend("array_api")
+"""Its `scan`, `weighted_sum` and `schedule` are the core's own; it computes with the arrays that it is given."""
+
+
+def neurons(rng: np.random.Generator, real: str, channels: int) -> dict[str, Any]:
+    """Parameters of `LIFStep`, as NumPy arrays or floats."""
+
+    def parameter(low: float, high: float) -> float | Array:
+        values: Array = rng.uniform(low, high, (channels,)).astype(real)
+        return (float(rng.integers(1, 5) / 4.0), np.asarray(values[0]), values)[rng.integers(3)]
+
+    rounded, poison = bool(rng.integers(2)), (None, 0.0, np.nan)[rng.choice(3, p=(0.6, 0.2, 0.2))]
+    threshold = parameter(0.5, 1.5)
+    return {
+        "decay": parameter(0.0, 1.0),
+        "threshold": threshold * 4 // 1 + 1 if rounded else threshold,
+        "reset": ("subtract", "zero", "none")[rng.integers(3)],
+        "rounded": rounded,
+        "poison": None if poison is None else np.asarray(poison, dtype=real),
+        "compact": bool(rng.integers(2)),
+    }
+
+
+def on_device(value: Any) -> Any:
+    """NumPy arrays become the stand-in's."""
+    return fake_cupy.ndarray(value) if isinstance(value, np.ndarray) else value
+
+
+def currents(rng: np.random.Generator, real: str, shape: tuple[int, ...], rounded: bool) -> Array:
+    """Whole numbers where the core has them; quarters, on which membranes meet thresholds; or anything."""
+    if rounded:
+        return rng.integers(-6, 9, shape).astype(real)
+    quarters = bool(rng.integers(2))
+    return ((rng.integers(-2, 5, shape) / 4) if quarters else rng.normal(0.3, 0.6, shape)).astype(real)
+
+
+def strided(rng: np.random.Generator, x: Array) -> Array:
+    """`x`, sometimes with its first and last axes apart in memory."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, -1, 0)), 0, -1) if rng.integers(2) and x.ndim > 1 else x
+
+
+def equal(got: Any, want: Any) -> None:
+    """Bit for bit: dtype, shape, values, signs of zero; NaN where NaN is due."""
+    got = got._data
+    assert got.dtype == want.dtype
+    assert got.shape == want.shape
+    np.testing.assert_array_equal(got, want)
+    if want.dtype.kind == "f":
+        finite = ~np.isnan(want)
+        np.testing.assert_array_equal(np.signbit(got[finite]), np.signbit(want[finite]))
+
+
+def check_lif(module: Any, seed: int) -> None:
+    """`scan`."""
+    rng = np.random.default_rng(seed)
+    real, channels = ("float32", "float64")[seed // 2 % 2], int(rng.integers(1, 8))
+    shape = (int(rng.integers(1, 6)), *(int(n) for n in rng.integers(1, 9, rng.integers(1, 4))), channels)
+    options, repeat = neurons(rng, real, channels), int(rng.integers(1, 5))
+    drive = currents(rng, real, shape, options["rounded"])
+    start = currents(rng, real, shape[1:], options["rounded"]) if rng.integers(2) else None
+    want = Backend.scan(CORE, LIFStep(CORE, **options), drive, start, repeat)
+    step = LIFStep(module.BACKEND, **{name: on_device(value) for name, value in options.items()})
+    got = module.BACKEND.scan(step, on_device(strided(rng, drive)), on_device(start), repeat)
+    equal(got[0], want[0])
+    equal(got[1], want[1])
+
+
+def check_sum(module: Any, seed: int) -> None:
+    """`weighted_sum`."""
+    rng = np.random.default_rng(seed)
+    real, frames = (
+        ("float32", "float64")[seed // 2 % 2],
+        ("bool", "uint8", "int32", "float32", "float64")[seed // 4 % 5],
+    )
+    channels, size = int(rng.integers(1, 6)), int(rng.choice((1, 2, 3, 5, 16, 40)))
+    shape = (int(rng.integers(1, 5)), size, *(int(n) for n in rng.integers(1, 12, rng.integers(0, 3))), channels)
+    x = (
+        rng.normal(0, 9, shape).astype(frames)
+        if frames[0] == "f"
+        else rng.integers(0, 2 if frames == "bool" else 99, shape)
+    )
+    x = strided(rng, x.astype(frames))
+    kind = rng.integers(3)
+    weights: list[Any] = [float(w) for w in rng.normal(size=size)] if kind else [1.0] * size
+    if kind == 2:
+        weights = list(rng.normal(size=(size, channels) if rng.integers(2) else (size,)).astype(real))
+    if kind == 2 and not isinstance(weights[0], np.ndarray):
+        weights = [np.asarray(weight) for weight in weights]
+    want = Backend.weighted_sum(CORE, x, weights, np.dtype(real))
+    equal(module.BACKEND.weighted_sum(on_device(x), [on_device(w) for w in weights], np.dtype(real)), want)
+
+
+def layer(
+    rng: np.random.Generator, dimensions: int, groups: int = 1
+) -> tuple[tuple[int, ...], tuple[int, ...], Window]:
+    """A kernel that fits its input, (*S), (*kernel), and how it moves."""
+    spatial, kernel, stride, dilation, padding = [], [], [], [], []
+    for _ in range(dimensions):
+        kernel.append(int(rng.integers(1, 4)))
+        dilation.append(int(rng.integers(1, 3)))
+        stride.append(int(rng.integers(1, 4)))
+        padding.append((int(rng.integers(0, 3)), int(rng.integers(0, 3))))
+        spatial.append(int(rng.integers(dilation[-1] * (kernel[-1] - 1) + 1, 9)))
+    return tuple(spatial), tuple(kernel), Window(tuple(stride), tuple(padding), tuple(dilation), groups)
+
+
+def check_conv(module: Any, seed: int) -> None:
+    """`schedule`, on weights whose sums are exact in any order; odd seeds in layers that one kernel can do."""
+    rng = np.random.default_rng(seed)
+    fused, real = seed % 2 == 1, ("float32", "float64")[seed // 2 % 2]
+    frames = ("bool", "uint8", real)[seed // 4 % 3]
+    groups = 1 if fused else int(rng.choice((1, 1, 1, 2)))
+    spatial, kernel, window = layer(rng, 2 if fused else int(rng.choice((0, 1, 2, 3))), groups)
+    channels, filters = int(rng.integers(1, 5)) * groups, int(rng.integers(1, 20)) * groups
+    if not fused:  # too many for shared memory
+        filters += groups * (module._cuda.ROOM_BYTES // (np.dtype(real).itemsize * channels * math.prod(kernel)))
+    weight = (rng.integers(-3, 5, (filters, *kernel, channels // groups)) / 8).astype(real)
+    bias = (rng.integers(-2, 3, (filters,)) / 8).astype(real) if rng.integers(2) else None
+    T, batch, repeat = int(rng.integers(1, 5)), int(rng.integers(1, 4)), int(rng.integers(1, 4))
+    x = strided(rng, rng.integers(0, 2 if frames == "bool" else 4, (T, batch, *spatial, channels)).astype(frames))
+    options = neurons(rng, real, filters)
+    if options["rounded"]:
+        weight, bias = weight * 8, None if bias is None else bias * 8
+    shape = (batch, *window.output_shape(spatial, kernel), filters)
+    start = currents(rng, real, shape, options["rounded"]) if rng.integers(2) else None
+    want = Backend.schedule(
+        CORE, Convolve(CORE, window, weight, bias), LIFStep(CORE, **options), np.ascontiguousarray(x), start, repeat
+    )
+    conv = Convolve(module.BACKEND, window, on_device(weight), on_device(bias))
+    assert fused == module._cuda.fits_conv_lif(conv)
+    step = LIFStep(module.BACKEND, **{name: on_device(value) for name, value in options.items()})
+    got = module.BACKEND.schedule(conv, step, on_device(x), on_device(start), repeat)
+    equal(got[0], want[0])
+    equal(got[1], want[1])
+
+
+CHECKS: dict[str, tuple[Callable[[Any, int], None], int]] = {
+    "lif": (check_lif, 300),
+    "weighted_sum": (check_sum, 200),
+    "conv_lif": (check_conv, 120),
+}
+"""Checks by the kernel that they are about, and how many seeds of each the tests run."""
+
+
+def main(name: str) -> None:
+    """Run some cases in float32: of every check, or of the kernel that is wrong on bool frames."""
+    mutant = None if name == "none" else MUTANTS[name]
+    with fake_cupy.simulated() as module, planted(module, mutant):
+        for kernel, (check, count) in CHECKS.items():
+            for seed in range(count // 2 if mutant is None else 3 * count):
+                chosen = seed % 4 < 2 if mutant is None else seed % 12 < 2 and mutant.found_by.endswith(kernel)
+                if chosen:
+                    check(module, seed)
+    print("clean")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
