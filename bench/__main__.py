@@ -24,6 +24,13 @@ COMMANDS = {
     "speed-table": ("bench.speed_table", "put the tables of a stored speed result into a page"),
     "flips": ("bench.flips", "count the spikes on which array libraries disagree, layer by layer, and draw the figure"),
     "advise": ("bench.advise", "false alarms and power of tacops.advise, with the figure of docs/advise.md"),
+    "accuracy": ("bench.accuracy", "train networks in every mode on real data, several seeds, and compare with the paper"),
+    "accuracy-table": ("bench.accuracy_table", "put the table of a stored accuracy result into a page"),
+    "sparsity": ("bench.sparsity", "time five sparse strategies against dense convolution and temporal aggregation"),
+    "sparsity-table": ("bench.sparsity_table", "put the tables of a stored sparsity result into a page"),
+    "digests": ("bench.digest", "compare the spikes of reproducible mode with the digests that are stored"),
+    "run": ("bench.run", "run the standard set and write one self-describing result file"),
+    "compare": ("bench.compare", "compare result files of several machines: a table and an HTML report"),
     "train": ("bench.train", "train the networks of the demonstration again (JAX and Optax, tens of minutes)"),
     "subset": ("bench.subset", "cut the shipped test images out of Fashion-MNIST again"),
 }

@@ -1,0 +1,1 @@
+"""Sparse ways to convolve spikes, one file per array library, for ``python -m bench sparsity``."""

@@ -1,0 +1,160 @@
+"""``python -m bench sparsity``: sparse ways to convolve spikes against dense ones and temporal aggregation."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench.files import write_whole
+from bench.sparse.cases import DENSITIES, QUICK_DENSITIES, STRATEGIES, STRUCTURES, TAC
+from bench.sparse.subject import BACKENDS
+from bench.sparsity_conclusion import conclusion
+from bench.sparsity_report import print_result
+from bench.sparsity_result import Result, as_dict, as_json
+from bench.sparsity_run import Plan, choose_contenders, run
+from bench.speed import progress
+from bench.speed_cases import CASES, SIZES
+from bench.speed_subject import Entry
+from tacops.backends import BackendUnavailable, available_backends, get_backend, missing_backends
+
+QUICK_SIZES = ("S1", "S3")
+QUICK_STRUCTURES = ("iid", "patches")
+QUICK_TAC = ("collapse8", "preserve4")
+MINUTES, QUICK_MINUTES = 13.5, 1.5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    names = ", ".join
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"under two minutes on an idle machine: {names(QUICK_SIZES)}, {names(QUICK_STRUCTURES)}, fewer densities and chunks",
+    )
+    parser.add_argument(
+        "--backends", nargs="+", metavar="NAME", help="these only, and fail if one is missing (default: all found)"
+    )
+    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, metavar="NAME", help=f"{names(STRATEGIES)}")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, metavar="NAME", help=f"layers: {names(SIZES)}")
+    parser.add_argument("--structures", nargs="+", choices=STRUCTURES, metavar="NAME", help=f"{names(STRUCTURES)}")
+    parser.add_argument(
+        "--densities", nargs="+", type=_density, metavar="D", help="shares of spikes, such as 0.01 or 1%%"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=_minutes,
+        metavar="M",
+        help=f"time to use; repeats adapt ({MINUTES:g}, quick {QUICK_MINUTES:g})",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, raw times included")
+    parser.add_argument(
+        "--plot", type=Path, metavar="STEM", help="write STEM.svg and STEM.png (default: beside the JSON file)"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Measure and report; 0 if all ran, 1 if something failed, 2 if a named backend is missing."""
+    log = Console(stderr=True)
+    try:
+        entries, missing = choose(args.backends, args.strategies)
+    except (BackendUnavailable, ValueError) as error:
+        log.print(f"python -m bench sparsity: {error}", markup=False, highlight=False)
+        return 2
+    plan = make_plan(args)
+    with progress(log, plan.seconds) as tell:
+        result = run(plan, entries, missing, tell)
+    result.settings["unset_variables"] = list(args.unset_variables)
+    if args.json:
+        write_whole(args.json, as_json(as_dict(result, conclusion(result))).encode())
+    console = Console()
+    print_result(console if console.is_terminal else Console(width=160), result)
+    stem = args.plot or (args.json.with_suffix("") if args.json else None)
+    if stem:
+        from bench.sparsity_plot import save_plots
+
+        log.print("wrote", *([args.json] if args.json else []), *save_plots(result, stem), highlight=False)
+    return 1 if result.failed or not result.rows else 0
+
+
+def measure(quick: bool, report: Callable[[str], None]) -> dict[str, Any]:
+    """Run with the command's defaults, for other commands.
+
+    Parameters
+    ----------
+    quick : bool
+        As ``--quick``.
+    report : callable
+        Told what is being done, line by line.
+
+    Returns
+    -------
+    dict
+        What ``--json`` writes; the paragraph under ``"conclusion"``, `bench.sparsity_result.from_dict` reads it again.
+    """
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    plan = make_plan(parser.parse_args(["--quick"] if quick else []))
+    result: Result = run(plan, *choose(None, None), report)
+    return as_dict(result, conclusion(result))
+
+
+def make_plan(args: argparse.Namespace) -> Plan:
+    """Turn the options into a plan."""
+    sizes = args.sizes or (QUICK_SIZES if args.quick else SIZES)
+    found = args.structures or (QUICK_STRUCTURES if args.quick else STRUCTURES)
+    densities = sorted(set(args.densities or (QUICK_DENSITIES if args.quick else DENSITIES)))
+    return Plan(
+        [CASES[name] for name in dict.fromkeys(sizes)],
+        list(dict.fromkeys(found)),
+        densities,
+        choose_contenders(args.strategies, QUICK_TAC if args.quick else tuple(TAC)),
+        60 * (args.minutes or (QUICK_MINUTES if args.quick else MINUTES)),
+        rounds=(1, 5) if args.quick else (3, 12),
+    )
+
+
+def choose(backends: Sequence[str] | None, strategies: Sequence[str] | None) -> tuple[list[Entry], dict[str, str]]:
+    """List what to run, and what is not installed with the reason.
+
+    Parameters
+    ----------
+    backends : sequence of str or None
+        None is all that are found.
+    strategies : sequence of str or None
+        None is all; brainevent is a process of its own.
+    """
+    missing = {} if backends else {name: reason for name, reason in missing_backends().items() if name in BACKENDS}
+    names = list(dict.fromkeys(backends or [name for name in available_backends() if name in BACKENDS]))
+    for name in names:
+        get_backend(name)
+        if name not in BACKENDS:
+            raise ValueError(f"no sparse strategies are written for {name!r}; there are {', '.join(BACKENDS)}")
+    entries = [Entry(name, "tacops", "bench.sparse.subject:SparseSubject", name) for name in names]
+    if "jax" in names and "brainevent" in (strategies or STRATEGIES):
+        entry = Entry(
+            "brainevent", "peer", "bench.sparse.subject:BrainEvent", module="brainevent", install="brainevent"
+        )
+        if importlib.util.find_spec(entry.module):
+            entries.append(entry)
+        else:
+            missing[entry.name] = f"not installed; try: pip install {entry.install}"
+    return entries, missing
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not minutes > 0:
+        raise argparse.ArgumentTypeError(f"must be positive; got {text}")
+    return minutes
+
+
+def _density(text: str) -> float:
+    density = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    if not 0 < density <= 0.5:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most 0.5; got {text}")
+    return density
