@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.files import write_whole
-from bench.sparse.cases import DENSITIES, QUICK_DENSITIES, STRATEGIES, STRUCTURES, TAC
+from bench.sparse.cases import DENSITIES, QUICK_DENSITIES, STRATEGIES, STRUCTURED_DENSITIES, STRUCTURES, TAC
 from bench.sparse.subject import BACKENDS
 from bench.sparsity_conclusion import conclusion
 from bench.sparsity_report import print_result
@@ -25,7 +25,7 @@ from tacops.backends import BackendUnavailable, available_backends, get_backend,
 QUICK_SIZES = ("S1", "S3")
 QUICK_STRUCTURES = ("iid", "patches")
 QUICK_TAC = ("collapse8", "preserve4")
-MINUTES, QUICK_MINUTES = 13.5, 1.5
+MINUTES, QUICK_MINUTES = 14.0, 1.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,6 +115,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         choose_contenders(args.strategies, QUICK_TAC if args.quick else tuple(TAC)),
         60 * (args.minutes or (QUICK_MINUTES if args.quick else MINUTES)),
         rounds=(1, 5) if args.quick else (3, 12),
+        structured=() if args.quick or args.densities else STRUCTURED_DENSITIES,
     )
 
 

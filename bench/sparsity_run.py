@@ -49,6 +49,8 @@ class Plan:
     slow: float = 0.25
     """Seconds. A backend whose dense path takes longer is left out of a layer: it has no convolution to compare with. A
     strategy that takes longer is timed once, while it is prepared."""
+    structured: Sequence[float] = ()
+    """Densities for spikes that are not independent; none: the same."""
     hopeless: float = 4.0
     """A strategy this many times slower than its backend's dense path, and no faster at the density before, is given up
     at higher densities of the same structure."""
@@ -56,7 +58,10 @@ class Plan:
     def workloads(self, case: Case) -> list[Workload]:
         """Spikes for a layer, in order."""
         names = [name for name in structures(case) if name in self.structures]
-        return [Workload(case, structure, density) for structure in names for density in self.densities]
+        densities = {
+            name: self.densities if name == "iid" or not self.structured else self.structured for name in names
+        }
+        return [Workload(case, name, density) for name in names for density in densities[name]]
 
 
 @dataclass

@@ -16,7 +16,8 @@ from bench.speed_cases import SEED, Case, Floats
 Spikes: TypeAlias = NDArray[np.bool_]
 Rng: TypeAlias = np.random.Generator
 
-DENSITIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.25, 0.5)
+DENSITIES = (0.001, 0.005, 0.02, 0.1, 0.5)
+STRUCTURED_DENSITIES = (0.001, 0.02, 0.1)
 QUICK_DENSITIES = (0.001, 0.01, 0.1)
 INSIDE = 0.5
 """Largest density inside what is active: of an active patch, channel, or place on an edge."""
