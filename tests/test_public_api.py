@@ -18,11 +18,11 @@ from tacops.backends import Backend
 
 CORE = Path(tacops.__file__).parent
 FILES = sorted(CORE.glob("*.py"))
-PUBLIC = ["tacops", "tacops.surrogate", "tacops.backends", "tacops.testing"]
+PUBLIC = ["tacops", "tacops.surrogate", "tacops.backends", "tacops.layers", "tacops.testing"]
 LIBRARIES = {"numpy", "jax", "mlx", "torch", "cupy", "array_api_compat", "array_api_strict", "scipy", "tensorflow"}
 XP = {
     "abs", "all", "any", "astype", "concat", "exp", "finfo", "floor", "isdtype", "logical_and", "logical_or", "max", "maximum", "min",
-    "minimum", "ones_like", "permute_dims", "reshape", "round", "stack", "sum", "where", "zeros", "zeros_like",
+    "minimum", "ones_like", "permute_dims", "reshape", "round", "stack", "sum", "tanh", "where", "zeros", "zeros_like",
     "float32", "float64",
 }  # fmt: skip
 """Every array API function that the core may call: each has been seen to behave alike on all libraries."""

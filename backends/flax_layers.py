@@ -1,0 +1,223 @@
+"""Layers for Flax: an `nnx.Module` for each operator, with the same options as those for PyTorch and MLX.
+
+`tacops.layers` says what they share; docs/layers.md tells how to use them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Unpack
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from tacops import Grid, SpikeTrain
+from tacops._layer_mapping import collect, distribute, freeze_all, freeze_layer
+from tacops._layer_run import run
+from tacops._layer_spec import (
+    STATISTICS,
+    ConvLIFOptions,
+    Initial,
+    LayerSpec,
+    TACConvOptions,
+    TACLinearOptions,
+    conv_lif_spec,
+    tac_conv_spec,
+    tac_linear_spec,
+)
+from tacops.layers import FrozenLayer
+
+__all__ = ["ConvLIF", "TACConv", "TACLinear", "freeze", "load_mapping", "to_mapping"]
+
+
+class _Layer(nnx.Module):  # type: ignore[misc]
+    """Parameters and batch statistics of a `LayerSpec`."""
+
+    def __init__(self, spec: LayerSpec, rngs: nnx.Rngs) -> None:
+        self.spec = spec
+        self.use_running_average = False  # what nnx.Module.train() and eval() set
+        for name, initial in spec.initial().items():
+            kind = nnx.BatchStat if name in STATISTICS else nnx.Param
+            setattr(self, name, kind(self._initial(initial, rngs)))
+
+    def _initial(self, initial: Initial, rngs: nnx.Rngs) -> jax.Array:
+        if initial.values is None:
+            limit = self.spec.limit
+            return jax.random.uniform(rngs.params(), initial.shape, jnp.float32, -limit, limit)
+        return jnp.broadcast_to(jnp.asarray(initial.values, jnp.float32), initial.shape)
+
+    def array(self, name: str) -> jax.Array:
+        """A parameter or batch statistic."""
+        return getattr(self, name).get_value()
+
+    def assign(self, name: str, value: Any) -> None:
+        """Copy a NumPy array into it."""
+        getattr(self, name).set_value(jnp.array(value, self.array(name).dtype))
+
+    def __call__(self, spikes: jax.Array, membrane: jax.Array | None = None) -> SpikeTrain:
+        """Spikes and membrane of spikes (T, B, ...), from `membrane` or from zero."""
+        arrays = {name: self.array(name) for name in self.spec.initial()}
+        train, statistics = run(self.spec, arrays, spikes, membrane, training=not self.use_running_average)
+        for name, value in statistics.items():
+            getattr(self, name).set_value(value)
+        return train
+
+    def frozen(self, *, reproducible: bool | Grid | None = None) -> FrozenLayer:
+        """The layer for inference, on arrays of any library."""
+        return freeze_layer(self, reproducible)
+
+
+class TACConv(_Layer):
+    """`tacops.tac_conv` with learned weights.
+
+    Parameters
+    ----------
+    channels_in, channels_out : int
+    kernel_size : int or sequence of int
+        An int is a square; one to three ints are as many dimensions.
+    rngs : flax.nnx.Rngs
+        Its stream ``params`` draws the weights.
+    **options
+        ``chunk_size`` and the other options of `tacops.tac_conv`; ``learn``, ``bias``, ``batch_norm``, ``momentum``,
+        ``epsilon``: see docs/layers.md.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from flax import nnx
+    >>> from tacops.backends.flax_layers import TACConv
+    >>> layer = TACConv(2, 8, 3, chunk_size=4, padding=1, batch_norm=True, learn="beta", rngs=nnx.Rngs(0))
+    >>> out = layer(jax.random.bernoulli(jax.random.key(0), 0.2, (16, 5, 12, 12, 2)))
+    >>> out.spikes.shape, out.membrane.shape
+    ((4, 5, 12, 12, 8), (5, 12, 12, 8))
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel_size: int | tuple[int, ...],
+        *,
+        rngs: nnx.Rngs,
+        **options: Unpack[TACConvOptions],
+    ) -> None:
+        super().__init__(tac_conv_spec(channels_in, channels_out, kernel_size, **options), rngs)
+
+
+class TACLinear(_Layer):
+    """`tacops.tac_linear` with learned weights.
+
+    Parameters
+    ----------
+    features_in, features_out : int
+    rngs : flax.nnx.Rngs
+        Its stream ``params`` draws the weights.
+    **options
+        As of `TACConv`, without those of a convolution.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from flax import nnx
+    >>> from tacops.backends.flax_layers import TACLinear
+    >>> layer = TACLinear(20, 10, chunk_size=4, mode="preserve", rngs=nnx.Rngs(0))
+    >>> layer(jax.random.bernoulli(jax.random.key(0), 0.2, (16, 5, 20))).spikes.shape
+    (16, 5, 10)
+    """
+
+    def __init__(
+        self, features_in: int, features_out: int, *, rngs: nnx.Rngs, **options: Unpack[TACLinearOptions]
+    ) -> None:
+        super().__init__(tac_linear_spec(features_in, features_out, **options), rngs)
+
+
+class ConvLIF(_Layer):
+    """`tacops.conv_lif` with learned weights: `TACConv` of single frames.
+
+    Parameters
+    ----------
+    channels_in, channels_out : int
+    kernel_size : int or sequence of int
+    rngs : flax.nnx.Rngs
+        Its stream ``params`` draws the weights.
+    **options
+        As of `TACConv`, without ``chunk_size``, ``mode`` and ``aggregation``.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from flax import nnx
+    >>> from tacops.backends.flax_layers import ConvLIF
+    >>> layer = ConvLIF(2, 8, (3, 3), layout="channels_first", rngs=nnx.Rngs(0))
+    >>> layer(jax.random.bernoulli(jax.random.key(0), 0.2, (16, 5, 2, 12, 12))).spikes.shape
+    (16, 5, 8, 10, 10)
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel_size: int | tuple[int, ...],
+        *,
+        rngs: nnx.Rngs,
+        **options: Unpack[ConvLIFOptions],
+    ) -> None:
+        super().__init__(conv_lif_spec(channels_in, channels_out, kernel_size, **options), rngs)
+
+
+def to_mapping(module: nnx.Module) -> dict[str, np.ndarray[Any, Any]]:
+    """NumPy copies of a module's parameters and running statistics, by name.
+
+    Parameters
+    ----------
+    module : flax.nnx.Module
+        A layer of this file, or a module whose parameters are all in such layers.
+
+    Examples
+    --------
+    >>> from flax import nnx
+    >>> from tacops.backends.flax_layers import TACLinear, to_mapping
+    >>> sorted(to_mapping(TACLinear(20, 10, chunk_size=4, learn="beta", rngs=nnx.Rngs(0))))
+    ['beta_logit', 'bias', 'weight']
+    """
+    state = dict(nnx.to_flat_state(nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat))))
+    return collect(_layers(module), map(_dotted, state))
+
+
+def load_mapping(module: nnx.Module, mapping: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Replace a module's parameters and running statistics; nothing changes if `mapping` does not fit.
+
+    Parameters
+    ----------
+    module : flax.nnx.Module
+    mapping : mapping of str to NumPy array
+        From ``to_mapping`` of this framework or of another.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a missing or unknown key, or an array of another shape.
+    """
+    distribute(_layers(module), mapping)
+
+
+def freeze(module: nnx.Module, *, reproducible: bool | Grid | None = None) -> dict[str, FrozenLayer]:
+    """The layers of a module for inference, by name.
+
+    Parameters
+    ----------
+    module : flax.nnx.Module
+    reproducible : bool or Grid, optional
+        As of `tacops.tac_conv`; None leaves every layer as it is.
+    """
+    return freeze_all(_layers(module), reproducible)
+
+
+def _layers(module: nnx.Module) -> dict[str, _Layer]:
+    return {_dotted(path): layer for path, layer in nnx.iter_modules(module) if isinstance(layer, _Layer)}
+
+
+def _dotted(path: tuple[Any, ...]) -> str:
+    return ".".join(map(str, path))

@@ -1,0 +1,214 @@
+"""Layers for PyTorch: a `torch.nn.Module` for each operator, with the same options as those for Flax and MLX.
+
+`tacops.layers` says what they share; docs/layers.md tells how to use them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Unpack
+
+import numpy as np
+import torch
+from torch import nn
+
+from tacops import Grid, SpikeTrain
+from tacops._layer_mapping import collect, distribute, freeze_all, freeze_layer
+from tacops._layer_run import run
+from tacops._layer_spec import (
+    STATISTICS,
+    ConvLIFOptions,
+    Initial,
+    LayerSpec,
+    TACConvOptions,
+    TACLinearOptions,
+    conv_lif_spec,
+    tac_conv_spec,
+    tac_linear_spec,
+)
+from tacops.layers import FrozenLayer
+
+__all__ = ["ConvLIF", "TACConv", "TACLinear", "freeze", "load_mapping", "to_mapping"]
+
+
+class _Layer(nn.Module):  # type: ignore[misc]
+    """Parameters and buffers of a `LayerSpec`."""
+
+    def __init__(self, spec: LayerSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        for name, initial in spec.initial().items():
+            value = self._initial(initial)
+            if name in STATISTICS:
+                self.register_buffer(name, value)
+            else:
+                self.register_parameter(name, nn.Parameter(value))
+
+    def _initial(self, initial: Initial) -> torch.Tensor:
+        if initial.values is None:
+            return torch.empty(initial.shape).uniform_(-self.spec.limit, self.spec.limit)
+        return torch.tensor(initial.values).expand(initial.shape).clone()
+
+    def array(self, name: str) -> torch.Tensor:
+        """A parameter or buffer."""
+        return getattr(self, name)
+
+    def assign(self, name: str, value: Any) -> None:
+        """Copy a NumPy array into it."""
+        with torch.no_grad():
+            self.array(name).copy_(torch.from_numpy(np.array(value)))
+
+    def forward(self, spikes: torch.Tensor, membrane: torch.Tensor | None = None) -> SpikeTrain:
+        """Spikes and membrane of spikes (T, B, ...), from `membrane` or from zero."""
+        arrays = {name: self.array(name) for name in self.spec.initial()}
+        train, statistics = run(self.spec, arrays, spikes, membrane, training=self.training)
+        for name, value in statistics.items():
+            self.array(name).copy_(value)
+        return train
+
+    def frozen(self, *, reproducible: bool | Grid | None = None) -> FrozenLayer:
+        """The layer for inference, on arrays of any library."""
+        return freeze_layer(self, reproducible)
+
+    def extra_repr(self) -> str:
+        """Sizes, and how time is treated."""
+        return self.spec.summary
+
+
+class TACConv(_Layer):
+    """`tacops.tac_conv` with learned weights.
+
+    Parameters
+    ----------
+    channels_in, channels_out : int
+    kernel_size : int or sequence of int
+        An int is a square; one to three ints are as many dimensions.
+    **options
+        ``chunk_size`` and the other options of `tacops.tac_conv`; ``learn``, ``bias``, ``batch_norm``, ``momentum``,
+        ``epsilon``: see docs/layers.md.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tacops.backends.torch_layers import TACConv
+    >>> layer = TACConv(2, 8, 3, chunk_size=4, padding=1, batch_norm=True, learn=("beta", "aggregation"))
+    >>> out = layer(torch.rand(16, 5, 12, 12, 2) < 0.2)
+    >>> out.spikes.shape, out.membrane.shape
+    (torch.Size([4, 5, 12, 12, 8]), torch.Size([5, 12, 12, 8]))
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel_size: int | tuple[int, ...],
+        **options: Unpack[TACConvOptions],
+    ) -> None:
+        super().__init__(tac_conv_spec(channels_in, channels_out, kernel_size, **options))
+
+
+class TACLinear(_Layer):
+    """`tacops.tac_linear` with learned weights.
+
+    Parameters
+    ----------
+    features_in, features_out : int
+    **options
+        As of `TACConv`, without those of a convolution.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tacops.backends.torch_layers import TACLinear
+    >>> layer = TACLinear(20, 10, chunk_size=4, mode="preserve")
+    >>> layer(torch.rand(16, 5, 20) < 0.2).spikes.shape
+    torch.Size([16, 5, 10])
+    """
+
+    def __init__(self, features_in: int, features_out: int, **options: Unpack[TACLinearOptions]) -> None:
+        super().__init__(tac_linear_spec(features_in, features_out, **options))
+
+
+class ConvLIF(_Layer):
+    """`tacops.conv_lif` with learned weights: `TACConv` of single frames.
+
+    Parameters
+    ----------
+    channels_in, channels_out : int
+    kernel_size : int or sequence of int
+    **options
+        As of `TACConv`, without ``chunk_size``, ``mode`` and ``aggregation``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tacops.backends.torch_layers import ConvLIF
+    >>> layer = ConvLIF(2, 8, (3, 3), layout="channels_first")
+    >>> layer(torch.rand(16, 5, 2, 12, 12) < 0.2).spikes.shape
+    torch.Size([16, 5, 8, 10, 10])
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel_size: int | tuple[int, ...],
+        **options: Unpack[ConvLIFOptions],
+    ) -> None:
+        super().__init__(conv_lif_spec(channels_in, channels_out, kernel_size, **options))
+
+
+def to_mapping(module: nn.Module) -> dict[str, np.ndarray[Any, Any]]:
+    """NumPy copies of a module's parameters and running statistics, by name: its `state_dict`.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A layer of this file, or a module whose parameters are all in such layers.
+
+    Examples
+    --------
+    >>> from tacops.backends.torch_layers import TACLinear, to_mapping
+    >>> sorted(to_mapping(TACLinear(20, 10, chunk_size=4, learn="beta")))
+    ['beta_logit', 'bias', 'weight']
+    """
+    return collect(_layers(module), _original(module).state_dict())
+
+
+def load_mapping(module: nn.Module, mapping: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Replace a module's parameters and running statistics; nothing changes if `mapping` does not fit.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    mapping : mapping of str to NumPy array
+        From ``to_mapping`` of this framework or of another.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a missing or unknown key, or an array of another shape.
+    """
+    distribute(_layers(module), mapping)
+
+
+def freeze(module: nn.Module, *, reproducible: bool | Grid | None = None) -> dict[str, FrozenLayer]:
+    """The layers of a module for inference, by name.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    reproducible : bool or Grid, optional
+        As of `tacops.tac_conv`; None leaves every layer as it is.
+    """
+    return freeze_all(_layers(module), reproducible)
+
+
+def _layers(module: nn.Module) -> dict[str, _Layer]:
+    named = _original(module).named_modules(remove_duplicate=False)
+    return {name: layer for name, layer in named if isinstance(layer, _Layer)}
+
+
+def _original(module: nn.Module) -> nn.Module:
+    """The module that `torch.compile` has wrapped."""
+    return getattr(module, "_orig_mod", module)

@@ -1,0 +1,216 @@
+r"""A trainable layer's forward pass, written once for the three frameworks.
+
+Parameters become the operator's numbers: :math:`\beta = \sigma(l)`, :math:`\vartheta = e^l`, aggregation weights
+:math:`a = G \, \mathrm{softmax}(l)` with the fixed gain G that the rule they start from sums to.
+
+Batch normalisation belongs to a frame, :math:`g (y - \mu) / \sigma + b`, and like the convolution it commutes with
+aggregation: with :math:`A = \sum_k a_k` and the aggregated :math:`Y = \sum_k a_k y_k`,
+
+.. math:: \sum_k a_k \left(g \frac{y_k - \mu}{\sigma} + b\right) = A \left(g \frac{Y / A - \mu}{\sigma} + b\right)
+
+So the statistics are those of Y / A, whatever the chunk's length, and at inference the norm folds into weight and bias.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+from ._aggregate import chunk_weights, decay_power, merge_chunks, segments
+from ._build import _channel_from_last, _channel_to_last
+from ._checks import check_like, check_spikes, fail
+from ._convolve import Convolve
+from ._dispatch import backend_of
+from ._layer import SpikeTrain
+from ._layer_spec import STATISTICS, LayerSpec
+from ._operators import lif, tac_conv, tac_linear
+from ._protocol import Array, Backend
+
+__all__ = ["Numbers", "Statistics", "effective", "fold", "operator_options", "run", "simulate"]
+
+Statistics: TypeAlias = dict[str, Array]
+
+
+class Numbers(NamedTuple):
+    """What the operators take, made of a layer's parameters."""
+
+    weight: Array
+    bias: Array | None
+    beta: float | Array
+    threshold: float | Array
+    aggregation: Callable[[int], str | Array]
+    """Of a chunk's number of frames: a rule's name or as many weights."""
+
+
+def effective(spec: LayerSpec, arrays: Mapping[str, Array]) -> Numbers:
+    """The numbers that `arrays` stand for, batch normalisation apart."""
+    xp = backend_of(arrays["weight"]).namespace(arrays["weight"])
+
+    def aggregation(size: int) -> str | Array:
+        if spec.chunk_size == 1:
+            return "sum"  # one frame of weight 1, whatever the rule
+        if "aggregation" not in spec.learn:
+            return spec.aggregation
+        tail = slice(spec.chunk_size - size, None)
+        logits = arrays["aggregation_logits"]
+        if spec.normalised:
+            return _softmax(xp, logits[tail])
+        return (sum(spec.start) * _softmax(xp, logits))[tail]
+
+    return Numbers(
+        arrays["weight"],
+        arrays.get("bias"),
+        # of tanh, which can't overflow
+        0.5 + 0.5 * xp.tanh(0.5 * arrays["beta_logit"]) if "beta" in spec.learn else spec.beta,
+        xp.exp(arrays["threshold_log"]) if "threshold" in spec.learn else spec.threshold,
+        aggregation,
+    )
+
+
+def fold(spec: LayerSpec, numbers: Numbers, scale: Array, mean: Array, var: Array) -> Numbers:
+    """`numbers` with the norm in their weight and bias."""
+    xp = backend_of(scale).namespace(scale)
+    factor = scale / (var + spec.epsilon) ** 0.5
+    shift = -mean * factor
+    weight = numbers.weight * xp.reshape(factor, (-1, *(1 for _ in numbers.weight.shape[1:])))
+    return numbers._replace(weight=weight, bias=shift if numbers.bias is None else numbers.bias + shift)
+
+
+def operator_options(spec: LayerSpec) -> dict[str, Any]:
+    """The operator's keyword arguments that are no arrays."""
+    options = {name: getattr(spec, name) for name in ("chunk_size", "mode", "reset", "reproducible")}
+    if spec.kernel:
+        window = {name: getattr(spec.window, name) for name in ("stride", "padding", "dilation", "groups")}
+        options |= {**window, "layout": spec.layout}
+    return options
+
+
+def simulate(spikes: Array, numbers: Numbers, membrane: Array | None, *, own_tail: bool, **options: Any) -> SpikeTrain:
+    """Call the operator: `tac_linear` if there is no ``layout``; twice if a shorter last chunk has its `own_tail` of weights."""
+    operator = tac_conv if "layout" in options else tac_linear
+    weight = numbers.weight
+    if options.get("layout") == "channels_first":
+        weight = _channel_from_last(backend_of(weight).namespace(weight), weight, 1)
+    options |= {"beta": numbers.beta, "threshold": numbers.threshold}
+    T, K = spikes.shape[0], options.pop("chunk_size")
+    spans = segments(T, K) if own_tail and T % K else [(0, T, K)]
+    trains = []
+    for start, stop, size in spans:
+        train = operator(
+            spikes if len(spans) == 1 else spikes[start:stop, ...],
+            weight,
+            numbers.bias,
+            chunk_size=size,
+            aggregation=numbers.aggregation(size),
+            membrane=membrane,
+            **options,
+        )
+        trains.append(train.spikes)
+        membrane = train.membrane
+    return SpikeTrain(_joined(trains), membrane)
+
+
+def run(
+    spec: LayerSpec, arrays: Mapping[str, Array], spikes: Array, membrane: Array | None, *, training: bool
+) -> tuple[SpikeTrain, Statistics]:
+    """The layer's answer, and its running statistics after a batch of training (empty if there are none to keep)."""
+    weight = arrays["weight"]
+    if spikes is None:
+        raise fail(spec.layer, "spikes", "an array", None, TypeError)
+    backend = backend_of(weight, spikes, membrane, function=spec.layer, names=("weight", "spikes", "membrane"))
+    xp, dims, first = backend.namespace(weight), len(spec.kernel), spec.layout == "channels_first"
+    axes = ("(T, B, C_in, *S)" if first else "(T, B, *S, C_in)") if dims else "(T, B, ..., F_in)"
+    check_spikes(spec.layer, xp, spikes, spec.channels_in, axes, dims + 3 if dims else None)
+    numbers, statistics = effective(spec, arrays), {}
+    if spec.batch_norm:
+        mean, var = (arrays[name] for name in STATISTICS)
+        if training:
+            frames = _channel_to_last(xp, spikes, 2) if first else spikes
+            currents, totals = _currents(spec, backend, numbers, frames)
+            mean, var, unbiased = _moments(xp, currents)
+            statistics = _updated(spec, backend, arrays, mean, unbiased)
+            if spec.reproducible is False:
+                scaled = [current - mean for current in currents]
+                factor = arrays["norm_scale"] / (var + spec.epsilon) ** 0.5
+                offset = 0.0 if numbers.bias is None else numbers.bias
+                scaled = [(z * factor + offset) * total for z, total in zip(scaled, totals, strict=True)]
+                return _neurons(spec, xp, numbers, scaled, spikes.shape[0], membrane), statistics
+        numbers = fold(spec, numbers, arrays["norm_scale"], mean, var)
+    own_tail = spec.normalised and "aggregation" in spec.learn
+    options = operator_options(spec)
+    return simulate(spikes, numbers, membrane, own_tail=own_tail, surrogate=spec.surrogate, **options), statistics
+
+
+def _currents(
+    spec: LayerSpec, backend: Backend, numbers: Numbers, spikes: Array
+) -> tuple[list[Array], list[float | Array]]:
+    """Y / A, without bias, of the full chunks and of the shorter one, and A; channels last."""
+    xp, dtype, dims = backend.namespace(spikes), numbers.weight.dtype, len(spec.kernel)
+    conv = Convolve(backend, spec.window, numbers.weight, None)
+    currents, totals = [], []
+    for start, stop, size in segments(spikes.shape[0], spec.chunk_size):
+        given = numbers.aggregation(size)
+        rule = given if isinstance(given, str) else tuple(given[k, ...] for k in range(size))
+        weights = chunk_weights(rule, size, numbers.beta)
+        frames = merge_chunks(backend, spikes[start:stop, ...], weights, dtype)
+        lead = frames.shape[: frames.ndim - dims - 1]
+        out = conv(xp.reshape(frames, (math.prod(lead), *frames.shape[len(lead) :])))
+        totals.append(sum(weights[1:], weights[0]))
+        currents.append(xp.reshape(out, (*lead, *out.shape[1:])) / totals[-1])
+    return currents, totals
+
+
+def _moments(xp: Any, currents: list[Array]) -> tuple[Array, Array, Array]:
+    """Mean, variance and unbiased variance per channel."""
+    flat = _joined([xp.reshape(current, (-1, current.shape[-1])) for current in currents])
+    n = flat.shape[0]
+    mean = xp.sum(flat, axis=0) * (1.0 / n)
+    squares = xp.sum((flat - mean) * (flat - mean), axis=0)
+    return mean, squares * (1.0 / n), squares * (1.0 / max(n - 1, 1))
+
+
+def _updated(spec: LayerSpec, backend: Backend, arrays: Mapping[str, Array], *moments: Array) -> Statistics:
+    old = {name: arrays[name] for name in STATISTICS}
+    return {
+        name: value + (backend.stop_gradient(new) - value) * spec.momentum
+        for (name, value), new in zip(old.items(), moments, strict=True)
+    }
+
+
+def _neurons(
+    spec: LayerSpec, xp: Any, numbers: Numbers, currents: list[Array], T: int, membrane: Array | None
+) -> SpikeTrain:
+    """Neurons driven by the currents of `_currents`; membranes and spikes in the layer's layout."""
+    first = spec.layout == "channels_first"
+    batch, *space, channels = currents[0].shape[1:]
+    shape = (batch, channels, *space) if first else (batch, *space, channels)
+    check_like(spec.layer, "membrane", membrane, numbers.weight, shape)
+    if first and membrane is not None:
+        membrane = _channel_to_last(xp, membrane, 1)
+    trains, preserve = [], spec.mode == "preserve"
+    for current, (_, _, size) in zip(currents, segments(T, spec.chunk_size), strict=True):
+        train = lif(
+            current,
+            beta=numbers.beta if preserve else decay_power(numbers.beta, size),
+            threshold=numbers.threshold,
+            reset=spec.reset,
+            repeat=size if preserve else 1,
+            membrane=membrane,
+            surrogate=spec.surrogate,
+        )
+        trains.append(train.spikes)
+        membrane = train.membrane
+    spikes = _joined(trains)
+    if not first:
+        return SpikeTrain(spikes, membrane)
+    return SpikeTrain(_channel_from_last(xp, spikes, 2), _channel_from_last(xp, membrane, 1))
+
+
+def _softmax(xp: Any, logits: Array) -> Array:
+    powers = xp.exp(logits - xp.max(logits))
+    return powers / xp.sum(powers)
+
+
+def _joined(parts: list[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else backend_of(parts[0]).namespace(parts[0]).concat(parts, axis=0)

@@ -1,0 +1,322 @@
+"""What a trainable layer is, apart from its arrays: options, validated once, and the arrays that they ask for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Required, TypeAlias, TypedDict, Unpack
+
+from . import surrogate as surrogates
+from ._aggregate import chunk_weights
+from ._build import DEFAULT_AGGREGATION, LAYOUTS, MODES, RESETS
+from ._checks import AGGREGATIONS, check_choice, check_count, check_groups, check_window, fail, is_number
+from ._grid import Grid
+from ._operators import Aggregation, Layout, Mode, Padding, Reset
+from ._protocol import Array, Window
+
+__all__ = [
+    "STATISTICS",
+    "ConvLIFOptions",
+    "Initial",
+    "LayerSpec",
+    "TACConvOptions",
+    "TACLinearOptions",
+    "conv_lif_spec",
+    "layer_spec",
+    "tac_conv_spec",
+    "tac_linear_spec",
+]
+
+LEARNABLE = ("beta", "threshold", "aggregation")
+STATISTICS = ("norm_mean", "norm_var")
+"""Arrays that training estimates rather than learns."""
+
+PerChannel: TypeAlias = float | tuple[float, ...]
+
+
+class _NeuronOptions(TypedDict, total=False):
+    """Options of every layer; `layer_spec` has their meaning and defaults."""
+
+    beta: float | Sequence[float]
+    threshold: float | Sequence[float]
+    reset: Reset
+    learn: str | Collection[str]
+    bias: bool
+    batch_norm: bool
+    momentum: float
+    epsilon: float
+    surrogate: Callable[[Array], Array] | None
+    reproducible: bool | Grid
+
+
+class TACLinearOptions(_NeuronOptions, total=False):
+    """Options of layers that aggregate."""
+
+    chunk_size: Required[int]
+    mode: Mode
+    aggregation: Aggregation | None
+
+
+class _WindowOptions(TypedDict, total=False):
+    """Options of layers that convolve."""
+
+    stride: int | Sequence[int]
+    padding: Padding
+    dilation: int | Sequence[int]
+    groups: int
+    layout: Layout
+
+
+class ConvLIFOptions(_NeuronOptions, _WindowOptions, total=False):
+    """Options of layers that convolve every frame."""
+
+
+class TACConvOptions(TACLinearOptions, _WindowOptions, total=False):
+    """Options of layers that aggregate and convolve."""
+
+
+class Initial(NamedTuple):
+    """How an array starts: numbers, or None for weights uniform in ±`LayerSpec.limit`."""
+
+    shape: tuple[int, ...]
+    values: float | tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """A layer's options, validated; `layer_spec` makes it. Hashable, so that compilers can take it for a constant."""
+
+    layer: str
+    channels_in: int
+    channels_out: int
+    kernel: tuple[int, ...]
+    window: Window
+    chunk_size: int
+    mode: Mode
+    beta: PerChannel
+    threshold: PerChannel
+    reset: Reset
+    aggregation: str
+    learn: tuple[str, ...]
+    bias: bool
+    batch_norm: bool
+    momentum: float
+    epsilon: float
+    layout: Layout
+    surrogate: Callable[[Array], Array] | None
+    reproducible: bool | Grid
+
+    @property
+    def limit(self) -> float:
+        """Weights are drawn uniformly within ±sqrt(6 / fan-in)."""
+        return math.sqrt(6.0 / (math.prod(self.kernel) * self.channels_in // self.window.groups))
+
+    @property
+    def normalised(self) -> bool:
+        """Whether the aggregation weights of every chunk, a shorter one too, sum to one."""
+        return self.aggregation in ("normalized_decay", "mean")
+
+    @property
+    def start(self) -> tuple[float, ...]:
+        """Aggregation weights of a full chunk before training; decay by the mean of the channels' betas."""
+        beta = self.beta if isinstance(self.beta, float) else sum(self.beta) / len(self.beta)
+        return tuple(float(a) for a in chunk_weights(self.aggregation, self.chunk_size, beta))
+
+    @property
+    def summary(self) -> str:
+        """One line for a framework's ``repr``."""
+        sizes = [
+            str(self.channels_in),
+            str(self.channels_out),
+            *(("x".join(map(str, self.kernel)),) if self.kernel else ()),
+        ]
+        words = [*sizes, f"chunk_size={self.chunk_size}", f"mode={self.mode!r}", f"learn={self.learn}"]
+        return ", ".join([*words, "batch_norm=True"] if self.batch_norm else words)
+
+    def initial(self) -> dict[str, Initial]:
+        """Names, shapes and first values of the layer's arrays: the keys of its mapping."""
+        channels = (self.channels_out,)
+        arrays = {"weight": Initial((*channels, *self.kernel, self.channels_in // self.window.groups), None)}
+        if self.bias:
+            arrays["bias"] = Initial(channels, 0.0)
+        if self.batch_norm:
+            arrays |= {name: Initial(channels, float(name != "norm_mean")) for name in ("norm_scale", *STATISTICS)}
+        if "beta" in self.learn:
+            arrays["beta_logit"] = _per_channel(self.beta, lambda beta: math.log(beta / (1.0 - beta)))
+        if "threshold" in self.learn:
+            arrays["threshold_log"] = _per_channel(self.threshold, math.log)
+        if "aggregation" in self.learn:
+            arrays["aggregation_logits"] = Initial((self.chunk_size,), tuple(map(math.log, self.start)))
+        return arrays
+
+
+def layer_spec(
+    layer: str,
+    channels_in: int,
+    channels_out: int,
+    kernel: tuple[int, ...],
+    *,
+    chunk_size: int,
+    mode: Any = "collapse",
+    beta: Any = 0.9,
+    threshold: Any = 1.0,
+    reset: Any = "subtract",
+    aggregation: Any = None,
+    learn: str | Collection[str] = (),
+    bias: bool = True,
+    batch_norm: bool = False,
+    momentum: float = 0.1,
+    epsilon: float = 1e-5,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: Any = 1,
+    layout: Any = "channels_last",
+    surrogate: Any = surrogates.arctan(),  # noqa: B008 (a constant)
+    reproducible: bool | Grid = False,
+) -> LayerSpec:
+    """Validate the options of a layer.
+
+    Parameters
+    ----------
+    layer : str
+        What error messages call the layer.
+    channels_in, channels_out : int
+    kernel : tuple of int
+        One to three entries are as many dimensions; none is a matrix product.
+    chunk_size, mode, reset, stride, padding, dilation, groups, layout, reproducible
+        As in `tacops.tac_conv`.
+    beta, threshold : float, or sequence of channels_out floats where learned
+    aggregation : {"decay", "normalized_decay", "sum", "mean"}, optional
+        The mode's default unless given; where learned, what learning starts from.
+    learn : collection of {"beta", "threshold", "aggregation"}
+        Which of these are parameters; the others are constants.
+    bias : bool
+        Whether there is one; with `batch_norm` it is the norm's offset.
+    batch_norm : bool
+    momentum : float
+        Share of the running statistics that a batch replaces.
+    epsilon : float
+        Added to variances.
+    surrogate : callable or None
+    """
+    count = {"channels_in": channels_in, "channels_out": channels_out, "chunk_size": chunk_size}
+    count = {name: check_count(layer, name, value) for name, value in count.items()}
+    if count["channels_in"] % check_groups(layer, groups, count["channels_out"]):
+        raise fail(layer, "groups", f"a divisor of the {channels_in} input channels", groups)
+    window = check_window(
+        layer, (2**31,) * len(kernel), kernel, stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
+    check_choice(layer, "mode", mode, MODES)
+    rule = check_choice(layer, "aggregation", aggregation or DEFAULT_AGGREGATION[mode], AGGREGATIONS)
+    learned = _learned(layer, learn, count["chunk_size"])
+    decay = _number(layer, "beta", beta, channels_out if "beta" in learned else None, 0.0, 1.0)
+    if not isinstance(decay, float) and chunk_size > 1 and "aggregation" not in learned and "decay" in rule:
+        raise fail(layer, "aggregation", "learned, 'sum' or 'mean' with a beta per channel", repr(rule))
+    for name, flag in (("bias", bias), ("batch_norm", batch_norm)):
+        if not isinstance(flag, bool):
+            raise fail(layer, name, "True or False", repr(flag), TypeError)
+    if not isinstance(reproducible, bool | Grid):
+        raise fail(layer, "reproducible", "True, False or a tacops.Grid", repr(reproducible), TypeError)
+    if surrogate is not None and not callable(surrogate):
+        raise fail(layer, "surrogate", "None or a function of the centred membrane", repr(surrogate), TypeError)
+    return LayerSpec(
+        layer,
+        count["channels_in"],
+        count["channels_out"],
+        kernel,
+        window,
+        count["chunk_size"],
+        mode,
+        decay,
+        _number(layer, "threshold", threshold, channels_out if "threshold" in learned else None, 0.0, math.inf),
+        check_choice(layer, "reset", reset, RESETS),  # type: ignore[arg-type]
+        rule,
+        learned,
+        bias,
+        batch_norm,
+        _share(layer, "momentum", momentum),
+        _share(layer, "epsilon", epsilon),
+        check_choice(layer, "layout", layout, LAYOUTS),  # type: ignore[arg-type]
+        surrogate,
+        reproducible,
+    )
+
+
+def tac_conv_spec(
+    channels_in: int, channels_out: int, kernel_size: int | Sequence[int], **options: Unpack[TACConvOptions]
+) -> LayerSpec:
+    """The options of a ``TACConv``."""
+    _known("TACConv", options, TACConvOptions)
+    return layer_spec("TACConv", channels_in, channels_out, _spatial("TACConv", kernel_size), **options)
+
+
+def conv_lif_spec(
+    channels_in: int, channels_out: int, kernel_size: int | Sequence[int], **options: Unpack[ConvLIFOptions]
+) -> LayerSpec:
+    """The options of a ``ConvLIF``."""
+    _known("ConvLIF", options, ConvLIFOptions)
+    return layer_spec("ConvLIF", channels_in, channels_out, _spatial("ConvLIF", kernel_size), chunk_size=1, **options)
+
+
+def tac_linear_spec(features_in: int, features_out: int, **options: Unpack[TACLinearOptions]) -> LayerSpec:
+    """The options of a ``TACLinear``."""
+    _known("TACLinear", options, TACLinearOptions)
+    return layer_spec("TACLinear", features_in, features_out, (), **options)
+
+
+def _known(layer: str, options: Mapping[str, Any], allowed: Any) -> None:
+    names = sorted(allowed.__annotations__)
+    for name in options:
+        if name not in names:
+            raise fail(layer, "options", "among " + ", ".join(names), repr(name), TypeError)
+    if "chunk_size" in names and "chunk_size" not in options:
+        raise fail(layer, "chunk_size", "given", "none", TypeError)
+
+
+def _spatial(layer: str, kernel_size: Any) -> tuple[int, ...]:
+    """An int is a square; one to three ints are as many dimensions."""
+    sizes = tuple(kernel_size) if isinstance(kernel_size, tuple | list) else (kernel_size, kernel_size)
+    if not 1 <= len(sizes) <= 3:
+        raise fail(layer, "kernel_size", "an int or one to three ints", kernel_size)
+    return tuple(check_count(layer, "kernel_size", size) for size in sizes)
+
+
+def _learned(layer: str, learn: str | Collection[str], chunk_size: int) -> tuple[str, ...]:
+    names = (learn,) if isinstance(learn, str) else tuple(learn)
+    allowed = LEARNABLE if chunk_size > 1 else LEARNABLE[:2]
+    for name in names:
+        if name not in allowed:
+            rule = "among " + ", ".join(map(repr, allowed)) + (" with single frames" if chunk_size == 1 else "")
+            raise fail(layer, "learn", rule, repr(name))
+    return tuple(name for name in LEARNABLE if name in names)
+
+
+def _number(layer: str, name: str, value: Any, channels: int | None, low: float, high: float) -> PerChannel:
+    """A float in [low, high]; with `channels`, where it is learned, in (low, high), or one for each of them."""
+    entries = tuple(value) if isinstance(value, tuple | list) else (value,)
+    if isinstance(value, tuple | list) and len(entries) != channels:
+        many = "" if channels is None else f", or {channels} of them"
+        raise fail(
+            layer, name, f"a number{many}" + ("" if channels else f" (with learn={name!r} one per channel)"), value
+        )
+    if not all(map(is_number, entries)):
+        raise fail(layer, name, "a number", repr(value), TypeError)
+    strict = channels is not None or name == "threshold"
+    if not all(low < v < high if strict else low <= v <= high for v in entries):
+        rule = "positive and finite" if high == math.inf else "in (0, 1) to be learned" if strict else "in [0, 1]"
+        raise fail(layer, name, rule, value)
+    return tuple(map(float, entries)) if isinstance(value, tuple | list) else float(value)
+
+
+def _share(layer: str, name: str, value: Any) -> float:
+    if not is_number(value) or not 0.0 < value <= 1.0:
+        raise fail(layer, name, "in (0, 1]", repr(value))
+    return float(value)
+
+
+def _per_channel(value: PerChannel, transform: Callable[[float], float]) -> Initial:
+    if isinstance(value, float):
+        return Initial((), transform(value))
+    return Initial((len(value),), tuple(map(transform, value)))

@@ -1,0 +1,165 @@
+"""Trainable layers: what those of PyTorch, Flax and MLX share, and layers frozen for inference on any array.
+
+The layers themselves are ``TACConv``, ``TACLinear`` and ``ConvLIF`` of `tacops.backends.torch_layers`, `flax_layers` and
+`mlx_layers`. Their parameters are one mapping of NumPy arrays (``to_mapping``, ``load_mapping``), so a network moves from one
+framework to another. The libraries' exponentials differ in the last bit; ``freeze`` therefore turns parameters into the
+operators' numbers once, in NumPy, and what it returns fires the same spikes on every backend in reproducible mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ._dispatch import backend_of
+from ._grid import Grid
+from ._layer import SpikeTrain
+from ._layer_run import Numbers, simulate
+from ._protocol import Array
+
+__all__ = ["FrozenLayer", "load_frozen", "save_frozen"]
+
+FORMAT = "tacops frozen layers 1"
+ARRAYS = {"weight", "bias", "beta", "threshold", "aggregation"}
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenLayer:
+    """A layer for inference: a call of `tacops.tac_conv` or `tacops.tac_linear` with its arrays and options.
+
+    ``freeze`` of a framework's module and `load_frozen` make them.
+
+    Parameters
+    ----------
+    arrays : dict of str to array
+        float32: ``weight``, and where the layer has them ``bias`` and, one per channel, ``beta`` and ``threshold``;
+        learned ``aggregation`` weights (K,), or, where those of a shorter chunk are no part of them, (K, K) with the
+        weights of n frames in the last n places of row n - 1. ``weight`` is channels last whatever the layout.
+    options : dict of str to object
+        The operator's keyword arguments.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tacops.layers import FrozenLayer
+    >>> layer = FrozenLayer({"weight": np.full((4, 3), 0.5, np.float32)}, {"chunk_size": 2, "mode": "preserve"})
+    >>> layer(np.ones((6, 2, 3), dtype=bool)).spikes.shape
+    (6, 2, 4)
+    """
+
+    arrays: Mapping[str, Array]
+    options: Mapping[str, Any]
+
+    def __call__(self, spikes: Array, membrane: Array | None = None) -> SpikeTrain:
+        """Spikes and membrane as of the operator, for arrays of any library.
+
+        Parameters
+        ----------
+        spikes, membrane : array
+            As of the operator.
+        """
+        backend, weight = backend_of(spikes, function="FrozenLayer", names=("spikes",)), self.arrays["weight"]
+        own = backend is backend_of(weight) and backend.device_of(spikes) == backend.device_of(weight)
+        arrays = self.arrays if own else self.on(spikes).arrays
+        table, given = arrays.get("aggregation"), dict(self.options)
+        rule, own_tail = given.pop("aggregation", None), table is not None and table.ndim == 2
+
+        def aggregation(size: int) -> Any:
+            return rule if table is None else table[size - 1, -size:] if own_tail else table
+
+        numbers = Numbers(
+            arrays["weight"],
+            arrays.get("bias"),
+            arrays.get("beta", given.pop("beta", 0.9)),
+            arrays.get("threshold", given.pop("threshold", 1.0)),
+            aggregation,
+        )
+        return simulate(spikes, numbers, membrane, own_tail=own_tail, **given)
+
+    def on(self, like: Array) -> FrozenLayer:
+        """The same layer with its arrays in the library, and on the device, of `like`: saves every call the copy.
+
+        Parameters
+        ----------
+        like : array
+        """
+        from .backends._npz import place
+
+        host = backend_of(self.arrays["weight"]).to_numpy
+        return FrozenLayer({name: place(host(array), like) for name, array in self.arrays.items()}, self.options)
+
+
+def save_frozen(path: str | Path, layers: Mapping[str, FrozenLayer]) -> None:
+    """Write frozen layers to one .npz file, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+    layers : mapping of str to FrozenLayer
+        As ``freeze`` returns them.
+    """
+    from .backends._npz import write_arrays
+
+    arrays: dict[str, Array] = {}
+    options: dict[str, Any] = {}
+    for name, layer in layers.items():
+        to_numpy = backend_of(layer.arrays["weight"]).to_numpy
+        arrays |= {f"{name}.{key}": to_numpy(array) for key, array in layer.arrays.items()}
+        grid = layer.options.get("reproducible", False)
+        options[name] = {**layer.options, "reproducible": asdict(grid) if isinstance(grid, Grid) else grid}
+    write_arrays(path, arrays, {"format": FORMAT, "layers": options})
+
+
+def load_frozen(path: str | Path) -> dict[str, FrozenLayer]:
+    """Read what `save_frozen` wrote, with NumPy arrays.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    dict of str to FrozenLayer
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, damaged or of another kind.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from tacops.layers import FrozenLayer, load_frozen, save_frozen
+    >>> layer = FrozenLayer({"weight": np.full((4, 3), 0.5, np.float32)}, {"chunk_size": 2})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_frozen(f"{folder}/net.npz", {"readout": layer})
+    ...     print(load_frozen(f"{folder}/net.npz")["readout"].options)
+    {'chunk_size': 2, 'reproducible': False}
+    """
+    from .backends._npz import read_arrays
+
+    try:
+        arrays, header = read_arrays(path)
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            raise ValueError(f"format {header.get('format') if isinstance(header, dict) else header!r}")
+        layers = {name: _loaded(name, arrays, options) for name, options in header["layers"].items()}
+        if arrays:
+            raise ValueError(f"array {min(arrays)!r} of no layer")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"load_frozen: {path} must be a whole file of save_frozen; got {error}") from error
+    return layers
+
+
+def _loaded(name: str, arrays: dict[str, Any], options: dict[str, Any]) -> FrozenLayer:
+    """One layer, its arrays taken out of `arrays`."""
+    own = {key: arrays.pop(f"{name}.{key}") for key in sorted(ARRAYS) if f"{name}.{key}" in arrays}
+    for key, array in own.items():
+        if array.dtype.kind != "f" or (key == "weight" and array.ndim < 2):
+            raise ValueError(f"array {name}.{key} of {array.dtype} and shape {array.shape}")
+    if "weight" not in own:
+        raise ValueError(f"no array {name}.weight")
+    grid = options.get("reproducible", False)
+    return FrozenLayer(own, {**options, "reproducible": Grid(**grid) if isinstance(grid, dict) else grid})
