@@ -24,7 +24,10 @@ COMMANDS = {
     "speed-table": ("bench.speed_table", "put the tables of a stored speed result into a page"),
     "flips": ("bench.flips", "count the spikes on which array libraries disagree, layer by layer, and draw the figure"),
     "advise": ("bench.advise", "false alarms and power of tacops.advise, with the figure of docs/advise.md"),
-    "accuracy": ("bench.accuracy", "train networks in every mode on real data, several seeds, and compare with the paper"),
+    "accuracy": (
+        "bench.accuracy",
+        "train networks in every mode on real data, several seeds, and compare with the paper",
+    ),
     "accuracy-table": ("bench.accuracy_table", "put the table of a stored accuracy result into a page"),
     "sparsity": ("bench.sparsity", "time five sparse strategies against dense convolution and temporal aggregation"),
     "sparsity-table": ("bench.sparsity_table", "put the tables of a stored sparsity result into a page"),

@@ -75,10 +75,15 @@ class Network:
     def _compile(self, mode: Mode, trained: Trained) -> Callable[[object], Output]:
         weights = {name: self.backend.from_numpy(array) for name, array in trained.parameters[mode.name].items()}
         xp = self.backend.namespace(self.batches[0])
-        compiled = self.backend.compile(lambda frames: tuple(forward(weights, frames, mode, xp)))
+
+        def network(frames: Any) -> tuple[Any, ...]:
+            return tuple(forward(weights, frames, mode, xp))
+
+        # torch.compile takes longer than everything else here, and gives up on the modes' different numbers of frames
+        call = self.backend.compile(network) if self.backend.compiles_fast else network
 
         def run(frames: object) -> Output:
-            output = Output(*compiled(frames))
+            output = Output(*call(frames))
             self.backend.synchronize(*output)
             return output
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,10 +27,8 @@ import tacops
 from bench.datasets import FASHION_MNIST, Images, Labels, load_images
 from bench.encode import TIME_STEPS, rate_code
 from bench.model import MODES, WEIGHTS_FILE, Mode, Trained, forward, initial_parameters, load_trained, save_trained
+from bench.training import SLOPE, SURROGATE, Weights, accuracy, adam, fit, make_step, start
 
-Weights: TypeAlias = dict[str, Any]
-State: TypeAlias = tuple[Weights, Any]
-SLOPE = 5.0
 TEST_SEED = 0
 TEST_BATCH = 500
 
@@ -66,13 +64,13 @@ def main(args: argparse.Namespace) -> int:
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=len(args.modes) * args.epochs * (len(labels) // args.batch))
         for name in args.modes:
-            start = time.perf_counter()
+            began = time.perf_counter()
             weights = train(MODES[name], images, labels, args, _reporter(progress, task, name))
-            seconds = round(time.perf_counter() - start)
-            accuracy = test(MODES[name], weights, test_frames, test_labels)
+            seconds = round(time.perf_counter() - began)
+            right = test(MODES[name], weights, test_frames, test_labels)
             parameters[name] = {key: np.asarray(value) for key, value in weights.items()}
-            metadata[name] = {"test_accuracy": accuracy, "seconds": seconds, **_conditions(args)}
-            progress.console.print(f"{name}: {accuracy:.2%} of 10,000 test images, trained in {seconds} s")
+            metadata[name] = {"test_accuracy": right, "seconds": seconds, **_conditions(args)}
+            progress.console.print(f"{name}: {right:.2%} of 10,000 test images, trained in {seconds} s")
     save_trained(Trained(parameters, metadata), args.output)
     console.print(f"wrote {args.output}")
     return 0
@@ -83,47 +81,37 @@ def train(
 ) -> Weights:
     """Train one mode's weights; ``report`` is called with the loss after each step."""
     per_epoch = len(labels) // args.batch
-    optimiser = optax.adam(optax.cosine_decay_schedule(args.rate, args.epochs * per_epoch))
-    weights: Weights = {name: jnp.asarray(array) for name, array in initial_parameters(args.seed).items()}
-    state: State = weights, optimiser.init(weights)
-    step = make_step(mode, optimiser)
+    optimiser = adam(args.rate, args.epochs * per_epoch)
+    step = make_step(coded_logits(mode), optimiser)
     order_key, spike_key = jax.random.split(jax.random.key(args.seed))
-    for epoch in range(args.epochs):
-        order = np.asarray(jax.random.permutation(jax.random.fold_in(order_key, epoch), len(labels)))
-        for n in range(per_epoch):
-            chosen = order[n * args.batch : (n + 1) * args.batch]
-            key = jax.random.fold_in(spike_key, epoch * per_epoch + n)
-            state, loss = step(state, key, images[chosen], labels[chosen])
-            report(float(loss))
-    return state[0]
+
+    def batches() -> Iterator[tuple[Any, Images, Labels]]:
+        for epoch in range(args.epochs):
+            order = np.asarray(jax.random.permutation(jax.random.fold_in(order_key, epoch), len(labels)))
+            for n in range(per_epoch):
+                chosen = order[n * args.batch : (n + 1) * args.batch]
+                yield jax.random.fold_in(spike_key, epoch * per_epoch + n), images[chosen], labels[chosen]
+
+    state = start(dict(initial_parameters(args.seed)), optimiser)
+    return fit(step, state, batches(), lambda loss, seconds: report(loss))[0]
 
 
-def make_step(mode: Mode, optimiser: optax.GradientTransformation) -> Callable[..., tuple[State, Any]]:
-    """Build the compiled training step ``(state, key, images, labels) -> (state, loss)``."""
-    surrogate = tacops.surrogate.fast_sigmoid(slope=SLOPE)
+def coded_logits(mode: Mode) -> Callable[..., Any]:
+    """Build ``(weights, key, images) -> logits``, which codes the images anew with the key."""
 
-    def loss(weights: Weights, frames: Any, labels: Any) -> Any:
-        logits = forward(weights, frames, mode, jnp, surrogate).logits
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-    def step(state: State, key: Any, images: Any, labels: Any) -> tuple[State, Any]:
-        weights, optimiser_state = state
+    def logits(weights: Weights, key: Any, images: Any) -> Any:
         draws = jax.random.bits(key, (TIME_STEPS, *images.shape, 1), jnp.uint8)
         frames = (draws < images[..., None]).astype(jnp.float32)
-        value, gradient = jax.value_and_grad(loss)(weights, frames, labels)
-        updates, optimiser_state = optimiser.update(gradient, optimiser_state)
-        return (optax.apply_updates(weights, updates), optimiser_state), value
+        return forward(weights, frames, mode, jnp, SURROGATE).logits
 
-    compiled: Callable[..., tuple[State, Any]] = jax.jit(step)
-    return compiled
+    return logits
 
 
 def test(mode: Mode, weights: Weights, frames: NDArray[np.bool_], labels: Labels) -> float:
     """Compute the accuracy on (T, N, 28, 28, 1) coded images."""
     classify = jax.jit(lambda batch: jnp.argmax(forward(weights, batch, mode, jnp).logits, axis=-1))
     starts = range(0, len(labels), TEST_BATCH)
-    answers = np.concatenate([np.asarray(classify(frames[:, n : n + TEST_BATCH])) for n in starts])
-    return float(np.mean(answers == labels))
+    return accuracy(classify, ((frames[:, n : n + TEST_BATCH], labels[n : n + TEST_BATCH]) for n in starts))
 
 
 def _reporter(progress: Progress, task: Any, name: str) -> Callable[[float], None]:

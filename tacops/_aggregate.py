@@ -62,7 +62,7 @@ def chunk_weights(aggregation: str | Weights, size: int, beta: float | Array) ->
     """
     if not isinstance(aggregation, str):
         return aggregation[len(aggregation) - size :]
-    if aggregation == "sum":
+    if aggregation == "sum" or size == 1:
         return [1.0] * size
     if aggregation == "mean":
         return [1.0 / size] * size

@@ -138,14 +138,20 @@ def check_threshold(function: str, backend: Backend, like: Array, threshold: obj
 
 def _largest(xp: Any, dtype: Any) -> float:
     """The largest number of a dtype, remembered as in `is_dtype`."""
-    if (xp, dtype) not in _largest_numbers:
-        _largest_numbers[xp, dtype] = float(xp.finfo(dtype).max)
-    return _largest_numbers[xp, dtype]
+    key = (_name(xp), dtype)
+    if key not in _largest_numbers:
+        _largest_numbers[key] = float(xp.finfo(dtype).max)
+    return _largest_numbers[key]
+
+
+def _name(xp: Any) -> Any:
+    """A namespace as a key: by its name, because torch.compile can't compare modules."""
+    return getattr(xp, "__name__", xp)
 
 
 def is_dtype(xp: Any, dtype: Any, kind: str | tuple[str, ...]) -> bool:
     """``xp.isdtype``, remembered: it is slow enough to show in the time of a small layer."""
-    key = (xp, dtype, kind)
+    key = (_name(xp), dtype, kind)
     if key not in _kinds:  # no lru_cache, which torch.compile warns of
         _kinds[key] = bool(xp.isdtype(dtype, kind))
     return _kinds[key]

@@ -67,9 +67,9 @@ def freeze_all(layers: Layers, reproducible: bool | Grid | None) -> dict[str, Fr
 
 def freeze_layer(layer: TrainableLayer, reproducible: bool | Grid | None) -> FrozenLayer:
     """The layer's numbers in float64, rounded once to float32; `reproducible` None is as the layer has it."""
-    spec, numpy = layer.spec, get_backend("numpy")
+    spec = layer.spec
     arrays = {name: _host(layer.array(name)) for name in spec.initial()}
-    xp = numpy.namespace(arrays["weight"])
+    xp = get_backend("numpy").namespace(arrays["weight"])
     wide = {name: xp.astype(array, xp.float64) for name, array in arrays.items()}
     numbers = effective(spec, wide)
     if spec.batch_norm:
@@ -81,10 +81,10 @@ def freeze_layer(layer: TrainableLayer, reproducible: bool | Grid | None) -> Fro
             options[name] = getattr(spec, name)
             continue
         value = xp.astype(xp.reshape(getattr(numbers, name), (-1,)), xp.float32)
-        if arrays[f"{name}_{'logit' if name == 'beta' else 'log'}"].shape:
-            frozen[name] = value
-        else:
+        if isinstance(getattr(spec, name), float):
             options[name] = float(value[0, ...])
+        else:
+            frozen[name] = value
     if "aggregation" in spec.learn:
         frozen["aggregation"] = _table(xp, spec, numbers)
     else:
