@@ -67,14 +67,14 @@ def head(result: Result) -> tuple[str, ...]:
 
 def strategy_rows(result: Result, case: str, structure: str) -> list[tuple[str, ...]]:
     """A row per strategy and backend: crossovers, times, and how many times faster it is than its backend's dense and TAC."""
-    densities, rows = sorted({row.density for row in result.rows}), []
+    rows = []
     for strategy, backend in result.strategies(case, structure):
         curve = result.curve(case, structure, backend, strategy)
         dense = result.curve(case, structure, backend, "dense")
         aggregated = result.curve(case, structure, backend, "collapse8")
         baselines = (dense, result.curve(case, structure, None, "dense"), aggregated)
-        crossings = [crossover(curve, baseline).text(densities) if baseline else "" for baseline in baselines]
-        times = [milliseconds(curve[at]) if at in curve else "given up" for at in shown(result)]
+        crossings = [crossover(curve, baseline).text(sorted(baseline)) if baseline else "" for baseline in baselines]
+        times = [milliseconds(curve[at]) if at in curve else "given up" if at in dense else "" for at in shown(result)]
         ratios = [
             f"{baseline[at] / curve[at]:.2g} x" if at in curve and at in baseline else ""
             for baseline in (dense, aggregated)

@@ -69,7 +69,7 @@ def short(result: Result) -> str:
 
 def _cell(result: Result, case: str, structure: str) -> str:
     dense = result.curve(case, structure, None, "dense")
-    densities = sorted({row.density for row in result.rows})
+    densities = sorted(dense)
     crossing = crossover(result.best_curve(case, structure), dense)
     if (case, structure) not in result.panels() or not crossing.wins:
         return "none" if (case, structure) in result.panels() else ""
