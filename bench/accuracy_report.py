@@ -192,8 +192,14 @@ def percent(value: Spread) -> str:
 
 
 def points(value: Spread) -> str:
-    """A difference in percentage points, with its sign."""
-    return f"{100 * value.mean:+.1f}" + (f" ± {100 * value.deviation:.1f}" if value.count > 1 else "")
+    """A difference in percentage points, with its sign.
+
+    Examples
+    --------
+    >>> points(Spread(-0.0123, 0.004, 3)), points(Spread(-0.0001, 0.0, 1))
+    ('-1.2 ± 0.4', '+0.0')
+    """
+    return f"{round(100 * value.mean, 1) + 0.0:+.1f}" + (f" ± {100 * value.deviation:.1f}" if value.count > 1 else "")
 
 
 def times(ratio: float) -> str:

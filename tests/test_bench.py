@@ -106,7 +106,8 @@ def test_demo_end_to_end(tmp_path: Path) -> None:
     assert "none differs" in done.stdout
     assert "Unset for this run" in done.stdout
     found = json.loads(path.read_text())
-    assert found["unset_variables"] == ["OPENBLAS_L2_SIZE=1048576"]
+    # the machine may have set the other one
+    assert "OPENBLAS_L2_SIZE=1048576" in found["unset_variables"]
     assert [row["mode"] for row in found["results"]] == list(model.MODES)
     for row in found["results"]:
         assert row["backend"] == "numpy"
