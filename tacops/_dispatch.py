@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ._protocol import Array, Backend, BackendUnavailable
 
-__all__ = ["available_backends", "backend_of", "get_backend", "missing_backends", "register_backend"]
+__all__ = ["available_backends", "backend_of", "get_backend", "load_object", "missing_backends", "register_backend"]
 
 ENTRY_POINT_GROUP = "tacops.backends"
 
@@ -88,12 +88,12 @@ def get_backend(name: str) -> Backend:
     'numpy'
     """
     if name in _registered:
-        return _load(name, _registered[name])
+        return load_object(name, _registered[name])
     if name in _BUILT_INS:
         return _load_built_in(name)
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.name == name:
-            return _load(name, entry.load)
+            return load_object(name, entry.load)
     msg = f"get_backend: name must be one of {', '.join(_names())}; got {name!r}"
     raise ValueError(msg)
 
@@ -181,12 +181,12 @@ def _find(array: Array, function: str, name: str) -> Backend:
 def _candidates() -> Iterator[Callable[[], Backend]]:
     """Loaders: registered backends, built-in ones whose library somebody has imported, plug-ins, the generic one."""
     for name, loader in list(_registered.items()):
-        yield partial(_load, name, loader)
+        yield partial(load_object, name, loader)
     for name, built_in in _BUILT_INS.items():
         if name != _GENERIC and built_in.library in sys.modules:
             yield partial(_load_built_in, name, check=False)
     for entry in entry_points(group=ENTRY_POINT_GROUP):
-        yield partial(_load, entry.name, entry.load)
+        yield partial(load_object, entry.name, entry.load)
     yield partial(_load_built_in, _GENERIC, check=False)
 
 
@@ -207,7 +207,8 @@ def _load_built_in(name: str, *, check: bool = True) -> Backend:
     return backend
 
 
-def _load(name: str, loader: Callable[[], object]) -> Backend:
+def load_object(name: str, loader: Callable[[], object]) -> Backend:
+    """What `loader` gives, if it is a backend that can run here; errors call it `name`."""
     try:
         backend = loader()
     except ImportError as error:

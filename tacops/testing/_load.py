@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from .._dispatch import get_backend
-from .._protocol import Backend, BackendUnavailable
+from .._dispatch import get_backend, load_object
+from .._protocol import Backend
 
 __all__ = ["load_backend"]
 
@@ -35,17 +35,9 @@ def load_backend(name: str) -> Backend:
     module, colon, attribute = name.partition(":")
     if not colon:
         return get_backend(name)
-    try:
-        found = import_module(module)
-    except ImportError as error:
-        msg = f"backend {name!r} cannot be imported ({error})"
-        raise BackendUnavailable(msg) from error
-    backend = getattr(found, attribute, None)
-    if not isinstance(backend, Backend) and callable(backend):
-        backend = backend()
-    if not isinstance(backend, Backend):
-        msg = f"backend {name!r} must be an instance of tacops.backends.Backend; got {backend!r}"
-        raise TypeError(msg)
-    if reason := backend.unavailable():
-        raise BackendUnavailable(reason)
-    return backend
+
+    def load() -> object:
+        found = getattr(import_module(module), attribute, None)
+        return found() if callable(found) and not isinstance(found, Backend) else found
+
+    return load_object(name, load)
