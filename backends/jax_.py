@@ -97,6 +97,17 @@ class JAXBackend(Backend):
         """`lax.stop_gradient`."""
         return lax.stop_gradient(x)
 
+    def remat(
+        self, run: Callable[..., tuple[Array, Array]], parts: Array, membrane: Array | None, arrays: Sequence[Array]
+    ) -> tuple[Array, Array]:
+        """A scan over `jax.checkpoint`: parts written out one after the other, XLA would compute all again at once."""
+        if membrane is None:
+            _, after = jax.eval_shape(partial(run, None), parts[0], *arrays)
+            membrane = jnp.zeros(after.shape, after.dtype)
+        part = jax.checkpoint(run, prevent_cse=False)  # a scan's body is not merged with another's
+        after, spikes = lax.scan(lambda u, frames: _swap(part(u, frames, *arrays)), membrane, parts)
+        return spikes.reshape(-1, *spikes.shape[2:]), after
+
     def gradient(self, function: Callable[..., Array], arrays: Sequence[Array]) -> list[Array]:
         """`jax.grad`."""
         return list(jax.grad(function, tuple(range(len(arrays))))(*arrays))

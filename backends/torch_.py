@@ -9,6 +9,7 @@ import array_api_compat.torch as xp
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from torch.utils.checkpoint import checkpoint
 
 from tacops._protocol import Array, Backend, Window
 
@@ -82,6 +83,15 @@ class TorchBackend(Backend):
     def stop_gradient(self, x: Array) -> Array:
         """`Tensor.detach`; what is no tensor is constant already."""
         return x.detach() if isinstance(x, torch.Tensor) else x
+
+    def unstack(self, x: Array) -> Sequence[Array]:
+        """`torch.unbind`: back-propagation through 32 steps took a sixth of what it takes through indices."""
+        return x.unbind()  # type: ignore[no-any-return]
+
+    def checkpoint(self, function: Callable[..., tuple[Array, Array]], arrays: Sequence[Array]) -> tuple[Array, Array]:
+        """`torch.utils.checkpoint`; nothing in it is random."""
+        first, second = checkpoint(function, *arrays, use_reentrant=False, preserve_rng_state=False)
+        return first, second
 
     def gradient(self, function: Callable[..., Array], arrays: Sequence[Array]) -> list[Array]:
         """`torch.autograd.grad`; zero for an array that the function does not depend on."""

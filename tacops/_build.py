@@ -8,7 +8,7 @@ from typing import Any
 from . import _checks as check
 from ._dispatch import backend_of
 from ._grid import as_grid
-from ._layer import Layer, Neurons, SpikeTrain, run_currents, run_layer
+from ._layer import Driven, Layer, Neurons, SpikeTrain, run_currents, run_layer
 from ._protocol import Array, Backend, Window
 
 __all__ = ["run_conv", "run_lif", "run_linear"]
@@ -85,6 +85,7 @@ def run_lif(
     repeat: object,
     membrane: Array | None,
     surrogate: Any,
+    remat: object,
     compact: object,
     reproducible: object,
 ) -> SpikeTrain:
@@ -98,12 +99,11 @@ def run_lif(
     repeat = check.check_count(function, "repeat", repeat)
     check.check_like(function, "membrane", membrane, current, tuple(current.shape[1:]), "current")
     grid = as_grid(function, reproducible, xp, current, "current")
+    driven = Driven(function, backend, neurons, grid, repeat, check.check_flag(function, "remat", remat))
     if current.ndim > 2:
-        return run_currents(function, backend, neurons, grid, current, membrane, repeat)
+        return run_currents(driven, current, membrane)
     start = None if membrane is None else xp.reshape(membrane, (1, -1))
-    train = run_currents(
-        function, backend, neurons, grid, xp.reshape(current, (-1, 1, current.shape[1])), start, repeat
-    )
+    train = run_currents(driven, xp.reshape(current, (-1, 1, current.shape[1])), start)
     return SpikeTrain(train.spikes[:, 0, ...], train.membrane[0, ...])
 
 
@@ -121,6 +121,7 @@ def _layer(
     reset: str,
     aggregation: object,
     surrogate: Any,
+    remat: object,
     compact: object,
     reproducible: object,
 ) -> Layer:
@@ -133,7 +134,8 @@ def _layer(
     weights = check.check_aggregation(function, backend, weight, given, size)
     neurons = _neurons(function, backend, weight, channels, beta, threshold, reset, surrogate, compact)
     grid = as_grid(function, reproducible, backend.namespace(weight), weight)
-    return Layer(function, backend, weight, bias, window, size, mode == "preserve", weights, neurons, grid)
+    again = check.check_flag(function, "remat", remat)
+    return Layer(function, backend, weight, bias, window, size, mode == "preserve", weights, neurons, grid, again)
 
 
 def _neurons(

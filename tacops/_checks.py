@@ -16,6 +16,7 @@ __all__ = [
     "check_compact",
     "check_count",
     "check_current",
+    "check_flag",
     "check_frames",
     "check_groups",
     "check_like",
@@ -29,8 +30,9 @@ __all__ = [
     "shape_of",
 ]
 
-_kinds: dict[tuple[Any, Any, str | tuple[str, ...]], bool] = {}
-_largest_numbers: dict[tuple[Any, Any], float] = {}
+# By library first: torch.compile, which follows every look-up, can't compare another library's dtypes with its own.
+_kinds: dict[Any, dict[tuple[Any, str | tuple[str, ...]], bool]] = {}
+_largest_numbers: dict[Any, dict[Any, float]] = {}
 
 AGGREGATIONS = ("decay", "normalized_decay", "sum", "mean")
 
@@ -138,10 +140,10 @@ def check_threshold(function: str, backend: Backend, like: Array, threshold: obj
 
 def _largest(xp: Any, dtype: Any) -> float:
     """The largest number of a dtype, remembered as in `is_dtype`."""
-    key = (_name(xp), dtype)
-    if key not in _largest_numbers:
-        _largest_numbers[key] = float(xp.finfo(dtype).max)
-    return _largest_numbers[key]
+    known = _largest_numbers.setdefault(_name(xp), {})
+    if dtype not in known:
+        known[dtype] = float(xp.finfo(dtype).max)
+    return known[dtype]
 
 
 def _name(xp: Any) -> Any:
@@ -151,10 +153,10 @@ def _name(xp: Any) -> Any:
 
 def is_dtype(xp: Any, dtype: Any, kind: str | tuple[str, ...]) -> bool:
     """``xp.isdtype``, remembered: it is slow enough to show in the time of a small layer."""
-    key = (_name(xp), dtype, kind)
-    if key not in _kinds:  # no lru_cache, which torch.compile warns of
-        _kinds[key] = bool(xp.isdtype(dtype, kind))
-    return _kinds[key]
+    known = _kinds.setdefault(_name(xp), {})  # no lru_cache, which torch.compile warns of
+    if (dtype, kind) not in known:
+        known[dtype, kind] = bool(xp.isdtype(dtype, kind))
+    return known[dtype, kind]
 
 
 def _parameter(
@@ -220,11 +222,16 @@ def check_surrogate(function: str, backend: Backend, surrogate: object) -> None:
         raise fail(function, "surrogate", rule, f"{surrogate} with {backend.name} arrays")
 
 
+def check_flag(function: str, argument: str, value: object) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise fail(function, argument, "True or False", repr(value), TypeError)
+    return value
+
+
 def check_compact(function: str, compact: object, surrogate: object) -> None:
-    """A bool, and False where gradients have to flow."""
-    if not isinstance(compact, bool):
-        raise fail(function, "compact", "True or False", repr(compact), TypeError)
-    if compact and surrogate is not None:
+    """A flag, and False where gradients have to flow."""
+    if check_flag(function, "compact", compact) and surrogate is not None:
         raise fail(function, "compact", "False with a surrogate, because bool spikes carry no gradient", compact)
 
 

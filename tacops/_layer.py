@@ -7,8 +7,8 @@ that description, in plain floats or in reproducible units.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from ._aggregate import Weights, cast, chunk_weights, decay_power, merge_chunks, segments
 from ._convolve import Convolve
@@ -25,8 +25,9 @@ from ._grid import (
 )
 from ._lif import LIFStep
 from ._protocol import Array, Backend, Window
+from ._remat import run_in_parts
 
-__all__ = ["Layer", "Neurons", "SpikeTrain", "run_currents", "run_layer"]
+__all__ = ["Driven", "Layer", "Neurons", "SpikeTrain", "run_currents", "run_layer"]
 
 
 class SpikeTrain(NamedTuple):
@@ -69,6 +70,30 @@ class Layer:
     aggregation: str | Weights
     neurons: Neurons
     grid: Grid | None
+    remat: bool
+
+    @property
+    def values(self) -> tuple[float | Array | None, ...]:
+        """What may be arrays that are differentiated by, for `with_values`."""
+        given = () if isinstance(self.aggregation, str) else self.aggregation
+        return self.weight, self.bias, self.neurons.beta, self.neurons.threshold, *given
+
+    def with_values(self, weight: Array, bias: Array | None, beta: Any, threshold: Any, *given: Any) -> Layer:
+        """The same layer of other `values`."""
+        neurons = replace(self.neurons, beta=beta, threshold=threshold)
+        return replace(self, weight=weight, bias=bias, neurons=neurons, aggregation=given or self.aggregation)
+
+
+@dataclass(frozen=True)
+class Driven:
+    """Validated neurons without synapses."""
+
+    function: str
+    backend: Backend
+    neurons: Neurons
+    grid: Grid | None
+    repeat: int
+    remat: bool
 
 
 class _Numbers(NamedTuple):
@@ -85,6 +110,30 @@ class _Numbers(NamedTuple):
 
 def run_layer(layer: Layer, spikes: Array, membrane: Array | None) -> SpikeTrain:
     """Simulate `layer` on spikes (T, B, *S, C_in) from `membrane`, or from zero."""
+    if not (layer.remat and layer.backend.differentiable):
+        return _run_frames(layer, spikes, membrane)
+
+    def run(spikes: Array, membrane: Array | None, *values: Any) -> SpikeTrain:
+        return _run_frames(layer.with_values(*values), spikes, membrane)
+
+    return SpikeTrain(*run_in_parts(layer.backend, run, spikes, membrane, layer.values, layer.chunk_size))
+
+
+def run_currents(driven: Driven, current: Array, membrane: Array | None) -> SpikeTrain:
+    """Simulate neurons alone on currents (T, B, ..., C)."""
+    backend, neurons = driven.backend, driven.neurons
+    if not (driven.remat and backend.differentiable):
+        return _run_currents(driven, current, membrane)
+
+    def run(current: Array, membrane: Array | None, beta: Any, threshold: Any) -> SpikeTrain:
+        given = replace(driven, neurons=replace(neurons, beta=beta, threshold=threshold))
+        return _run_currents(given, current, membrane)
+
+    return SpikeTrain(*run_in_parts(backend, run, current, membrane, (neurons.beta, neurons.threshold), 1))
+
+
+def _run_frames(layer: Layer, spikes: Array, membrane: Array | None) -> SpikeTrain:
+    """`run_layer` in one piece."""
     backend = layer.backend
     xp = backend.namespace(spikes)
     numbers = _float_numbers(layer) if layer.grid is None else _unit_numbers(layer, layer.grid, spikes)
@@ -100,24 +149,17 @@ def run_layer(layer: Layer, spikes: Array, membrane: Array | None) -> SpikeTrain
     return SpikeTrain(train, _leave(numbers.units, numbers.poison, membrane))
 
 
-def run_currents(
-    function: str,
-    backend: Backend,
-    neurons: Neurons,
-    grid: Grid | None,
-    current: Array,
-    membrane: Array | None,
-    repeat: int,
-) -> SpikeTrain:
-    """Simulate neurons alone on currents (T, B, ..., C)."""
+def _run_currents(driven: Driven, current: Array, membrane: Array | None) -> SpikeTrain:
+    """`run_currents` in one piece."""
+    backend, neurons, grid = driven.backend, driven.neurons, driven.grid
     units, poison, threshold = None, None, neurons.threshold
     if grid is not None:
         units = current_units(backend, grid, current, threshold)
         threshold = backend.round_through(units.per_one * threshold)
-        poison = check_units(function, backend, grid, units, threshold)
+        poison = check_units(driven.function, backend, grid, units, threshold)
         current = backend.round_through(current * units.per_one)
     step = _step(backend, neurons, neurons.beta, threshold, units, poison)
-    spikes, after = backend.scan(step, current, _enter(backend, units, membrane), repeat)
+    spikes, after = backend.scan(step, current, _enter(backend, units, membrane), driven.repeat)
     return SpikeTrain(spikes, _leave(units, poison, after))
 
 

@@ -138,8 +138,8 @@ def run(
                 return _neurons(spec, xp, numbers, scaled, spikes.shape[0], membrane), statistics
         numbers = fold(spec, numbers, arrays["norm_scale"], mean, var)
     own_tail = spec.normalised and "aggregation" in spec.learn
-    options = operator_options(spec)
-    return simulate(spikes, numbers, membrane, own_tail=own_tail, surrogate=spec.surrogate, **options), statistics
+    options = {**operator_options(spec), "surrogate": spec.surrogate, "remat": spec.remat}
+    return simulate(spikes, numbers, membrane, own_tail=own_tail, **options), statistics
 
 
 def _currents(
@@ -198,6 +198,7 @@ def _neurons(
             repeat=size if preserve else 1,
             membrane=membrane,
             surrogate=spec.surrogate,
+            remat=spec.remat,
         )
         trains.append(train.spikes)
         membrane = train.membrane

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Required, TypeAlias, TypedDict, Unpack
 from . import surrogate as surrogates
 from ._aggregate import chunk_weights
 from ._build import DEFAULT_AGGREGATION, LAYOUTS, MODES, RESETS
-from ._checks import AGGREGATIONS, check_choice, check_count, check_groups, check_window, fail, is_number
+from ._checks import AGGREGATIONS, check_choice, check_count, check_flag, check_groups, check_window, fail, is_number
 from ._grid import Grid
 from ._operators import Aggregation, Layout, Mode, Padding, Reset
 from ._protocol import Array, Window
@@ -47,6 +47,7 @@ class _NeuronOptions(TypedDict, total=False):
     momentum: float
     epsilon: float
     surrogate: Callable[[Array], Array] | None
+    remat: bool
     reproducible: bool | Grid
 
 
@@ -105,6 +106,7 @@ class LayerSpec:
     epsilon: float
     layout: Layout
     surrogate: Callable[[Array], Array] | None
+    remat: bool
     reproducible: bool | Grid
 
     @property
@@ -174,6 +176,7 @@ def layer_spec(
     groups: Any = 1,
     layout: Any = "channels_last",
     surrogate: Any = surrogates.arctan(),  # noqa: B008 (a constant)
+    remat: bool = False,
     reproducible: bool | Grid = False,
 ) -> LayerSpec:
     """Validate the options of a layer.
@@ -185,7 +188,7 @@ def layer_spec(
     channels_in, channels_out : int
     kernel : tuple of int
         One to three entries are as many dimensions; none is a matrix product.
-    chunk_size, mode, reset, stride, padding, dilation, groups, layout, reproducible
+    chunk_size, mode, reset, stride, padding, dilation, groups, layout, remat, reproducible
         As in `tacops.tac_conv`.
     beta, threshold : float, or sequence of channels_out floats where learned
     aggregation : {"decay", "normalized_decay", "sum", "mean"}, optional
@@ -214,9 +217,8 @@ def layer_spec(
     decay = _number(layer, "beta", beta, channels_out if "beta" in learned else None, 0.0, 1.0)
     if not isinstance(decay, float) and chunk_size > 1 and "aggregation" not in learned and "decay" in rule:
         raise fail(layer, "aggregation", "learned, 'sum' or 'mean' with a beta per channel", repr(rule))
-    for name, flag in (("bias", bias), ("batch_norm", batch_norm)):
-        if not isinstance(flag, bool):
-            raise fail(layer, name, "True or False", repr(flag), TypeError)
+    for name, flag in (("bias", bias), ("batch_norm", batch_norm), ("remat", remat)):
+        check_flag(layer, name, flag)
     if not isinstance(reproducible, bool | Grid):
         raise fail(layer, "reproducible", "True, False or a tacops.Grid", repr(reproducible), TypeError)
     if surrogate is not None and not callable(surrogate):
@@ -240,6 +242,7 @@ def layer_spec(
         _share(layer, "epsilon", epsilon),
         check_choice(layer, "layout", layout, LAYOUTS),  # type: ignore[arg-type]
         surrogate,
+        remat,
         reproducible,
     )
 

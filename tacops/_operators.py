@@ -37,6 +37,7 @@ def tac_conv(
     layout: Layout = "channels_last",
     membrane: Array | None = None,
     surrogate: Callable[[Array], Array] | None = None,
+    remat: bool = False,
     compact: bool = False,
     reproducible: bool | Grid = False,
 ) -> SpikeTrain:
@@ -83,6 +84,9 @@ def tac_conv(
         Membrane before the first frame, 0 unless given: a simulation cut at chunk boundaries continues exactly.
     surrogate : callable, optional
         Derivative of the spike, one of `tacops.surrogate`; None lets no gradient through spikes.
+    remat : bool
+        Rematerialise: the backward pass computes the layer again, in about sqrt(T / K) parts, instead of keeping what
+        happened between input and spikes. Equal results, less memory, more time.
     compact : bool
         Answer spikes as bool, a quarter of the memory of float32 and as good an input for the next layer.
     reproducible : bool or Grid
@@ -132,6 +136,7 @@ def tac_conv(
         layout=layout,
         membrane=membrane,
         surrogate=surrogate,
+        remat=remat,
         compact=compact,
         reproducible=reproducible,
     )
@@ -150,6 +155,7 @@ def tac_linear(
     aggregation: Aggregation | None = None,
     membrane: Array | None = None,
     surrogate: Callable[[Array], Array] | None = None,
+    remat: bool = False,
     compact: bool = False,
     reproducible: bool | Grid = False,
 ) -> SpikeTrain:
@@ -162,7 +168,7 @@ def tac_linear(
     spikes : array, shape (T, B, ..., F_in)
     weight : array, shape (F_out, F_in)
     bias : array, shape (F_out,), optional
-    chunk_size, mode, beta, threshold, reset, aggregation, surrogate, compact, reproducible
+    chunk_size, mode, beta, threshold, reset, aggregation, surrogate, remat, compact, reproducible
         As in `tac_conv`.
     membrane : array, shape (B, ..., F_out), optional
 
@@ -197,6 +203,7 @@ def tac_linear(
         reset=reset,
         membrane=membrane,
         surrogate=surrogate,
+        remat=remat,
         compact=compact,
         reproducible=reproducible,
     )
@@ -217,6 +224,7 @@ def conv_lif(
     layout: Layout = "channels_last",
     membrane: Array | None = None,
     surrogate: Callable[[Array], Array] | None = None,
+    remat: bool = False,
     compact: bool = False,
     reproducible: bool | Grid = False,
 ) -> SpikeTrain:
@@ -229,7 +237,7 @@ def conv_lif(
     ----------
     spikes, weight, bias, beta, threshold, reset : array, float, str
         As in `tac_conv`.
-    stride, padding, dilation, groups, layout, membrane, surrogate, compact, reproducible
+    stride, padding, dilation, groups, layout, membrane, surrogate, remat, compact, reproducible
         As in `tac_conv`.
 
     Returns
@@ -268,6 +276,7 @@ def conv_lif(
         layout=layout,
         membrane=membrane,
         surrogate=surrogate,
+        remat=remat,
         compact=compact,
         reproducible=reproducible,
     )
@@ -282,6 +291,7 @@ def lif(
     repeat: int = 1,
     membrane: Array | None = None,
     surrogate: Callable[[Array], Array] | None = None,
+    remat: bool = False,
     compact: bool = False,
     reproducible: bool | Grid = False,
 ) -> SpikeTrain:
@@ -294,7 +304,7 @@ def lif(
     ----------
     current : array, shape (T, B, ..., C) or (T, C)
         Real floating; channels last.
-    beta, threshold, reset, surrogate, compact, reproducible
+    beta, threshold, reset, surrogate, remat, compact, reproducible
         As in `tac_conv`; arrays are broadcastable to (C,).
     repeat : int
         Steps for which each current is held.
@@ -327,6 +337,7 @@ def lif(
         reset=reset,
         membrane=membrane,
         surrogate=surrogate,
+        remat=remat,
         compact=compact,
         reproducible=reproducible,
     )

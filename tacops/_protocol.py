@@ -14,7 +14,8 @@ To add a library, subclass `Backend` in one file, put an instance in it and name
 * `from_numpy`, `to_numpy`: copies through host memory, for tests and benchmarks.
 
 **Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule` (speed);
-`stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `unavailable`, `compile`,
+`stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `unstack` (speed of
+gradients); `checkpoint`, `remat` (memory); `unavailable`, `compile`,
 `synchronize`, `describe`, `device_of`, `read`. Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip
 over. ``python -m tacops check NAME`` says whether an adapter is right.
 """
@@ -24,6 +25,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 if TYPE_CHECKING:
@@ -162,9 +164,9 @@ class Backend(ABC):
         membrane : array, shape (B, ...)
         """
         spikes = []
-        for n in range(currents.shape[0]):
+        for current in self.unstack(currents):
             for _ in range(repeat):
-                membrane, fired = step(membrane, currents[n, ...])
+                membrane, fired = step(membrane, current)
                 spikes.append(fired)
         return self.namespace(currents).stack(spikes, axis=0), membrane
 
@@ -203,6 +205,46 @@ class Backend(ABC):
         if not self.differentiable:
             return rounded
         return self.stop_gradient(rounded) + (x - self.stop_gradient(x))
+
+    def unstack(self, x: Array) -> Sequence[Array]:
+        """Cut along the first axis. Override it where the gradient of an index is a whole array of zeros but for a place."""
+        return [x[n, ...] for n in range(x.shape[0])]
+
+    def checkpoint(self, function: Callable[..., tuple[Array, Array]], arrays: Sequence[Array]) -> tuple[Array, Array]:
+        """``function(*arrays)``, of which a backward pass keeps `arrays` alone and computes the rest again.
+
+        Override it in a library that differentiates; the default keeps everything.
+        """
+        return function(*arrays)
+
+    def remat(
+        self, run: Callable[..., tuple[Array, Array]], parts: Array, membrane: Array | None, arrays: Sequence[Array]
+    ) -> tuple[Array, Array]:
+        """Run part after part, each as a `checkpoint`.
+
+        Parameters
+        ----------
+        run : callable
+            ``run(membrane, frames, *arrays) -> (spikes, membrane)``.
+        parts : array, shape (parts, n, ...)
+            The frames of each part.
+        membrane : array or None
+        arrays : sequence of array
+            What `run` may be differentiated by beside frames and membrane.
+
+        Returns
+        -------
+        spikes, membrane
+            Those of all parts, time first, and the last one's.
+        """
+        fired = []
+        for frames in self.unstack(parts):
+            if membrane is None:
+                spikes, membrane = self.checkpoint(partial(run, None), [frames, *arrays])
+            else:
+                spikes, membrane = self.checkpoint(run, [membrane, frames, *arrays])
+            fired.append(spikes)
+        return fired[0] if len(fired) == 1 else self.namespace(parts).concat(fired, axis=0), membrane
 
     def gradient(self, function: Callable[..., Array], arrays: Sequence[Array]) -> list[Array]:
         """Gradients of a scalar function with respect to each of its arrays, in the library's own way.

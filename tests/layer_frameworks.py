@@ -88,7 +88,7 @@ class Torch(Framework):
         """As `Framework.compiled`."""
         import torch
 
-        return self.numpy(torch.compile(layer, backend="eager")(self.array(spikes)))
+        return self.numpy(torch.compile(layer, backend="eager", fullgraph=True)(self.array(spikes)))
 
     def gradients(self, module: Any, loss: Callable[[Any], Any]) -> Mapped:
         """As `Framework.gradients`."""

@@ -102,9 +102,6 @@ def test_channels_first_has_the_same_mapping(need: Need, name: str, batch_norm: 
         framework.evaluate(first), framework.evaluate(last)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:The .grad attribute of a Tensor that is not a leaf"
-)  # torch's, where a graph breaks
 @pytest.mark.parametrize(("mode", "training"), [("collapse", True), ("preserve", False)])
 @EACH
 def test_compiled(need: Need, name: str, mode: Any, training: bool) -> None:

@@ -53,14 +53,17 @@ PROBLEMS = {
     "lif": Problem("lif", (6, 2, 4), ()),
 }
 _REPRODUCIBLE = ("conv-lif-subtract", "collapse-decay", "preserve-given", "lif")
+_REMAT = ("conv-lif-zero", "collapse-given", "preserve-normalized-decay", "lif")
 
 
 def gradient_checks() -> Iterator[Check]:
-    """Every problem on the default path, some in reproducible mode, and the refusal."""
+    """Every problem on the default path, some in reproducible mode and with rematerialisation, and the refusal."""
     for name in PROBLEMS:
-        yield Check(f"gradients-{name}", 3, partial(_check_gradients, name, False))
+        yield Check(f"gradients-{name}", 3, partial(_check_gradients, name))
     for name in _REPRODUCIBLE:
-        yield Check(f"gradients-reproducible-{name}", 3, partial(_check_gradients, name, True))
+        yield Check(f"gradients-reproducible-{name}", 3, partial(_check_gradients, name, reproducible=True))
+    for name in _REMAT:
+        yield Check(f"gradients-remat-{name}", 3, partial(_check_gradients, name, remat=True))
     yield Check("gradients-none-without-surrogate", 3, _check_no_gradient)
     yield Check("gradients-surrogate-refused", 3, _check_refused)
 
@@ -169,9 +172,9 @@ def _gradients(backend: Backend, name: str, **more: Any) -> dict[str, Array]:
     return {key: backend.to_numpy(g) for key, g in zip(arrays, found, strict=True)}
 
 
-def _check_gradients(name: str, reproducible: bool, backend: Backend) -> str:
+def _check_gradients(name: str, backend: Backend, *, reproducible: bool = False, remat: bool = False) -> str:
     surrogate = tacops.surrogate.fast_sigmoid(slope=SLOPE)
-    found = _gradients(backend, name, surrogate=surrogate, reproducible=reproducible)
+    found = _gradients(backend, name, surrogate=surrogate, reproducible=reproducible, remat=remat)
     worst = 0.0
     for key, want in reference_gradients(name).items():
         got, largest = found[key].astype(np.float64), float(np.max(np.abs(want)))
