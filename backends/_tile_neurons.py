@@ -79,7 +79,7 @@ class _Loops:
     """One compiled loop over all neurons."""
 
     def __init__(self, loops: Any, step: LIFStep, membrane: Array, fresh: bool, spikes: Array, place: int):
-        self.loops, self.fresh, self.place = loops, fresh, place
+        self.loops, self.whole, self.fresh, self.place = loops, membrane, fresh, place
         self.membrane, self.spikes = membrane.reshape(-1), spikes.reshape(len(spikes), -1)
         self.decay, self.threshold = (
             loops.period(parameter, membrane.shape[-1], membrane.dtype) for parameter in (step.decay, step.threshold)
@@ -87,6 +87,8 @@ class _Loops:
         self.flags = step.rounded, step.reset == "subtract", step.reset == "zero"
 
     def hold(self, current: Array, first: int, last: int) -> None:
+        if self.fresh and current is not self.whole:
+            np.copyto(self.whole, current)
         flat = np.ascontiguousarray(current).reshape(-1)
         one = self.membrane.dtype.type(1)
         parameters = self.decay, self.threshold, one, self.fresh

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from tacops import Grid, SpikeTrain
+from tacops._dispatch import backend_of
 from tacops._layer_mapping import collect, distribute, freeze_all, freeze_layer
 from tacops._layer_run import run
 from tacops._layer_spec import (
@@ -29,6 +30,9 @@ from tacops._layer_spec import (
 from tacops.layers import FrozenLayer
 
 __all__ = ["ConvLIF", "TACConv", "TACLinear", "freeze", "load_mapping", "to_mapping"]
+
+for _type in (torch.Tensor, nn.Parameter):
+    backend_of(_type(torch.empty(0)))  # the first call loads the backend, and torch.compile can't follow an import
 
 
 class _Layer(nn.Module):  # type: ignore[misc]

@@ -47,6 +47,18 @@ def test_torch_idioms(need: Need) -> None:
     assert set(framework.layers.to_mapping(torch.compile(layer, backend="eager"))) == set(layer.state_dict())
 
 
+def test_torch_compiles_a_first_call(need: Need) -> None:
+    """A layer that was never called is one graph, though a first call loads the backend."""
+    made(need, "torch")
+    code = (
+        "import torch\nfrom tacops.backends.torch_layers import TACLinear\n"
+        "layer = torch.compile(TACLinear(3, 4, chunk_size=2), backend='eager', fullgraph=True)\n"
+        "print(tuple(layer(torch.rand(4, 2, 3)).spikes.shape))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "(2, 2, 4)\n", done.stderr
+
+
 def test_flax_idioms(need: Need) -> None:
     """nnx.split and merge, a layer made under nnx.jit, statistics that leave nnx.grad."""
     framework = made(need, "flax")
