@@ -25,7 +25,7 @@ from tacops.backends import BackendUnavailable, available_backends, get_backend,
 QUICK_SIZES = ("S1", "S3")
 QUICK_STRUCTURES = ("iid", "patches")
 QUICK_TAC = ("collapse8", "preserve4")
-MINUTES, QUICK_MINUTES = 12.0, 1.5
+MINUTES, QUICK_MINUTES = 13.0, 1.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

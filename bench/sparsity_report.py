@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 
@@ -26,7 +27,7 @@ def print_result(console: Console, result: Result) -> None:
         console.print(_rich(f"{case}: {result.cases[case]['text']}; milliseconds", BASE_HEAD, base_rows(result, case)))
     for case, structure in result.panels():
         title = f"{case}, {STRUCTURES[structure]}: below which density a strategy beats"
-        console.print(_rich(title, head(result), strategy_rows(result, case, structure)))
+        console.print(_rich(title, head(result, case, structure), strategy_rows(result, case, structure)))
     for line in conditions(result):
         console.print(escape(line), highlight=False)
     for title, entries in (("Not measured", result.missing), ("FAILED", result.failed)):
@@ -52,33 +53,34 @@ def base_rows(result: Result, case: str) -> list[tuple[str, ...]]:
     return rows
 
 
-def shown(result: Result) -> list[float]:
+def shown(result: Result, case: str, structure: str) -> list[float]:
     """The measured densities that are nearest to `AT`."""
-    densities = sorted({row.density for row in result.rows})
-    return sorted({min(densities, key=lambda density: abs(density / at - 1)) for at in AT}) if densities else []
+    densities = sorted({row.density for row in result.rows if (row.case, row.structure) == (case, structure)})
+    return sorted({min(densities, key=lambda density: abs(math.log(density / at))) for at in AT}) if densities else []
 
 
-def head(result: Result) -> tuple[str, ...]:
+def head(result: Result, case: str, structure: str) -> tuple[str, ...]:
     """Of the table of strategies."""
-    times = [f"ms at {percent(density)}" for density in shown(result)]
-    ratios = [f"{over} at {percent(density)}" for over in ("dense /", "K=8 /") for density in shown(result)]
+    densities = [percent(density) for density in shown(result, case, structure)]
+    times = [f"ms at {density}" for density in densities]
+    ratios = [f"{over} at {density}" for over in ("dense /", "K=8 /") for density in densities]
     return ("strategy", "backend", "own dense", "fastest dense", "own collapse K=8", *times, *ratios)
 
 
 def strategy_rows(result: Result, case: str, structure: str) -> list[tuple[str, ...]]:
     """A row per strategy and backend: crossovers, times, and how many times faster it is than its backend's dense and TAC."""
-    rows = []
+    rows, places = [], shown(result, case, structure)
     for strategy, backend in result.strategies(case, structure):
         curve = result.curve(case, structure, backend, strategy)
         dense = result.curve(case, structure, backend, "dense")
         aggregated = result.curve(case, structure, backend, "collapse8")
         baselines = (dense, result.curve(case, structure, None, "dense"), aggregated)
         crossings = [crossover(curve, baseline).text(sorted(baseline)) if baseline else "" for baseline in baselines]
-        times = [milliseconds(curve[at]) if at in curve else "given up" if at in dense else "" for at in shown(result)]
+        times = [milliseconds(curve[at]) if at in curve else "given up" if at in dense else "" for at in places]
         ratios = [
             f"{baseline[at] / curve[at]:.2g} x" if at in curve and at in baseline else ""
             for baseline in (dense, aggregated)
-            for at in shown(result)
+            for at in places
         ]
         rows.append((CONTENDERS[strategy].label, backend, *crossings, *times, *ratios))
     return rows

@@ -89,7 +89,7 @@ def full(result: Result) -> str:
         parts += [markdown(BASE_HEAD, base_rows(result, case))]
         for structure in (structure for name, structure in result.panels() if name == case):
             parts += [f"{STRUCTURES[structure].capitalize()}, the density below which a strategy beats:"]
-            parts += [markdown(head(result), strategy_rows(result, case, structure))]
+            parts += [markdown(head(result, case, structure), strategy_rows(result, case, structure))]
     parts += ["### Conditions", "\n".join(f"- {line}" for line in conditions(result))]
     for title, entries in (("Not measured", result.missing), ("Failed", result.failed)):
         if entries:
