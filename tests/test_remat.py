@@ -174,6 +174,24 @@ def test_torch_memory(need: Callable[[str], Backend]) -> None:
     assert peak(True) < peak(False) / 2
 
 
+def test_refused_transformations(need: Callable[[str], Backend]) -> None:
+    """What docs/layers.md says is refused, is; nothing is silently kept in memory, or without a gradient."""
+    spikes = np.ones((4, 2, 3), np.float32)
+
+    def loss(weight: Any) -> Any:
+        x = tacops.backends.backend_of(weight).from_numpy(spikes)
+        return tacops.tac_linear(x, weight, chunk_size=1, surrogate=surrogate.arctan(), remat=True).spikes.sum()
+
+    torch, mlx = need("torch"), need("mlx")
+    import mlx.core as mx
+    import torch as pytorch
+
+    with pytest.raises(RuntimeError, match="saved tensor hooks"):
+        pytorch.func.grad(loss)(torch.from_numpy(np.ones((5, 3), np.float32)))
+    with pytest.raises(ValueError, match="Depends"):
+        mx.vmap(mx.grad(loss))(mlx.from_numpy(np.ones((2, 5, 3), np.float32)))
+
+
 def test_error() -> None:
     """One sentence."""
     with pytest.raises(TypeError, match=r"^lif: remat must be True or False; got 1$"):
