@@ -82,7 +82,8 @@ def build(architecture: str, variant: tuple[str, str, str], text: str = SOURCE, 
 def test_compiles_without_spills(architecture: str, variant: tuple[str, str, str]) -> None:
     """Machine code for every kernel, its variables all in registers: no stack, no spills."""
     _, log = build(architecture, variant)
-    assert not re.search(r"\b(warning|error)\b", log.replace("deprecated", "")), log
+    said = re.sub(r"nvrtc: warning: Architectures prior to .* are deprecated.*", "", log)  # NVRTC 12 of 7.0
+    assert not re.search(r"\b(warning|error)\b", said), log
     kernels = re.findall(r"Compiling entry function '(\w+)'", log)
     assert sorted(kernels) == ["conv_lif", "lif", "weighted_sum"]
     stacks = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", log)
