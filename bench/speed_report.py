@@ -108,7 +108,7 @@ def target_rows(found: Iterable[Target]) -> list[tuple[str, ...]]:
 def _values(target: Target) -> list[str]:
     """All values that fail, or all if they are few, else the range."""
     marked = {
-        name: f"{name} {value:.2f}{'' if name not in target.failing else ' (!)'}"
+        name: f"{name} {value:.2f}{_missed(target, name) if name in target.failing else ''}"
         for name, value in target.values.items()
     }
     if len(marked) <= 8:
@@ -118,6 +118,11 @@ def _values(target: Target) -> list[str]:
         f"{len(marked)} values from {min(numbers):.2f} to {max(numbers):.2f}",
         *(marked[name] for name in target.failing),
     ]
+
+
+def _missed(target: Target, name: str) -> str:
+    """The mark of a value that fails, and what it would be at the ceiling."""
+    return f" (!, {target.limits[name]:.2f} at the ceiling)" if name in target.limits else " (!)"
 
 
 def extras(result: Result) -> list[str]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
 
 from bench.speed_cases import COMPUTE_BOUND, MODES, SIZES
-from bench.speed_result import Result
+from bench.speed_result import Result, Row
 
 REFERENCE = "tacops array_api"
 """The generic backend is a reference, not promised to be fast."""
 COLLAPSE = ("tacops numpy", "tacops jax", "tacops torch")
 REPRODUCIBLE = ("tacops numpy", "tacops jax")
+Value: TypeAlias = tuple[str, float | None, float | None]
+"""Name, value and limit."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Target:
     failing: list[str]
     """Those that miss the goal."""
     unit: str = "x"
+    limits: dict[str, float] = field(default_factory=dict)
+    """What a value would be if the layer ran at its ceiling: no implementation gets more out of this machine."""
 
     @property
     def met(self) -> bool | None:
@@ -43,7 +47,7 @@ def targets(result: Result) -> list[Target]:
         at_least(
             "exact on NumPy over the fastest SNN library",
             1.3,
-            ((size, _over_peers(result, size, "tacops numpy", "exact")) for size in SIZES),
+            (_over_peers(result, size, size, "tacops numpy", "exact") for size in SIZES),
         ),
         at_least("exact on NumPy, share of the matrix products alone", 0.75, _gemm_shares(result)),
         at_least("exact on the fastest backend over the fastest SNN library", 1.7, _fastest(result)),
@@ -58,10 +62,12 @@ def targets(result: Result) -> list[Target]:
     ]
 
 
-def at_least(text: str, goal: float, values: Iterable[tuple[str, float | None]]) -> Target:
+def at_least(text: str, goal: float, values: Iterable[Value]) -> Target:
     """Every value must reach the goal."""
-    found = {name: value for name, value in values if value is not None}
-    return Target(text, f">= {goal:g}", found, [name for name, value in found.items() if value < goal])
+    known = list(values)
+    found = {name: value for name, value, _ in known if value is not None}
+    limits = {name: limit for name, _, limit in known if limit is not None}
+    return Target(text, f">= {goal:g}", found, [name for name, value in found.items() if value < goal], limits=limits)
 
 
 def at_most(text: str, goal: float, values: Iterable[tuple[str, float | None]], unit: str = "x") -> Target:
@@ -70,42 +76,52 @@ def at_most(text: str, goal: float, values: Iterable[tuple[str, float | None]], 
     return Target(text, f"<= {goal:g}", found, [name for name, value in found.items() if value > goal], unit)
 
 
-def _over_peers(result: Result, case: str, subject: str, mode: str) -> float | None:
-    peer = result.fastest(case, "peer")
-    return result.ratio(case, (peer.subject, "exact"), (subject, mode)) if peer else None
+def _over(result: Result, name: str, slower: Row | None, faster: Row | None) -> Value:
+    """How many times as long one takes as the other, and as the other would at its ceiling."""
+    if slower is None or faster is None:
+        return name, None, None
+    value, fraction = slower.seconds / faster.seconds, result.ceiling(faster)
+    return name, value, value / fraction if fraction else None
 
 
-def _gemm_shares(result: Result) -> Iterable[tuple[str, float | None]]:
+def _over_peers(result: Result, name: str, case: str, subject: str, mode: str) -> Value:
+    return _over(result, name, result.fastest(case, "peer"), result.find(case, subject, mode))
+
+
+def _over_exact(result: Result, case: str, subject: str, mode: str) -> Value:
+    rows = (result.find(case, subject, name) for name in ("exact", mode))
+    return _over(result, f"{_short(subject)} {case}", *rows)
+
+
+def _gemm_shares(result: Result) -> Iterable[Value]:
     for size in COMPUTE_BOUND:
         gemm, row = result.gemm(size, MODES["exact"]), result.find(size, "tacops numpy", "exact")
-        yield size, gemm / row.seconds if gemm and row else None
+        yield size, gemm / row.seconds if gemm and row else None, None
 
 
-def _fastest(result: Result) -> Iterable[tuple[str, float | None]]:
+def _fastest(result: Result) -> Iterable[Value]:
     for size in SIZES:
         best = result.fastest(size, "tacops")
-        yield (
-            f"{size} {_short(best.subject) if best else ''}",
-            _over_peers(result, size, best.subject, "exact") if best else None,
-        )
+        if best:
+            yield _over(result, f"{size} {_short(best.subject)}", result.fastest(size, "peer"), best)
 
 
-def _collapse_over_own(result: Result) -> Iterable[tuple[str, float | None]]:
+def _collapse_over_own(result: Result) -> Iterable[Value]:
     for subject in COLLAPSE:
         for size in COMPUTE_BOUND:
-            yield f"{_short(subject)} {size}", result.ratio(size, (subject, "exact"), (subject, "collapse16"))
+            yield _over_exact(result, size, subject, "collapse16")
 
 
-def _collapse_over_peers(result: Result) -> Iterable[tuple[str, float | None]]:
+def _collapse_over_peers(result: Result) -> Iterable[Value]:
     for subject in COLLAPSE:
         for size in COMPUTE_BOUND:
-            yield f"{_short(subject)} {size}", _over_peers(result, size, subject, "collapse16")
+            yield _over_peers(result, f"{_short(subject)} {size}", size, subject, "collapse16")
 
 
-def _preserve(result: Result) -> Iterable[tuple[str, float | None]]:
+def _preserve(result: Result) -> Iterable[Value]:
     for subject in _backends(result):
         for size in SIZES:
-            yield f"{_short(subject)} {size}", result.ratio(size, (subject, "exact"), (subject, "preserve4"))
+            yield _over_exact(result, size, subject, "preserve4")
 
 
 def _over_plain(result: Result) -> Iterable[tuple[str, float | None]]:

@@ -224,6 +224,8 @@ def start(path: Path, *more: str) -> subprocess.Popen[str]:
         str(path),
         *more,
     ]
+    # a shell's background jobs, and what they start, ignore it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [*command, "--parts", "digests", "accuracy"],
         cwd=ROOT,
@@ -231,6 +233,7 @@ def start(path: Path, *more: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+    signal.signal(signal.SIGINT, before)
     first = path.with_name("result.json.parts") / "digests-numpy.json"
     deadline = time.monotonic() + 120
     while not first.exists():

@@ -327,6 +327,7 @@ def test_targets_are_computed_from_the_numbers(result: Result) -> None:
     for text, (measured, met) in values.items():
         assert found[text].values == pytest.approx(measured), text
         assert found[text].met is met, text
+    assert found["exact on NumPy over the fastest SNN library"].limits == pytest.approx({"S3": 1.5 / 0.8})
 
 
 def test_targets_without_numbers_are_not_met_and_not_missed() -> None:
