@@ -16,7 +16,6 @@ from tacops import surrogate
 from tacops._remat import run_in_parts
 from tacops.backends import Backend
 from tests.cases import assert_same, float_layer
-from tests.test_transforms import DIFFERENTIABLE
 
 LAYER = float_layer(61, steps=11)
 BETA = np.linspace(0.7, 0.9, 6, dtype=np.float32)
@@ -26,6 +25,13 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "preserve": (tacops.tac_conv, {"chunk_size": 2, "mode": "preserve", "reset": "zero"}),
     "reproducible": (tacops.tac_conv, {"chunk_size": 3, "reproducible": True}),
 }
+# what takes long is done once: JAX outside jit, and PyTorch's compiler (test_torch_compile)
+WAYS = [
+    *(("jax", call, True) for call in CALLS),
+    ("jax", "exact", False),
+    *(("mlx", call, compiled) for call in CALLS for compiled in (False, True)),
+    *(("torch", call, False) for call in CALLS),
+]
 TORCH_PEAK = """
 import re, sys, torch, tacops
 x = torch.rand(1024, 2, 32, 32, 16) < 0.1
@@ -40,14 +46,10 @@ print(peak() - before)
 """
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("name", DIFFERENTIABLE)
+@pytest.mark.parametrize(("name", "call", "compiled"), WAYS)
 def test_equal_answers_and_gradients(need: Callable[[str], Backend], name: str, call: str, compiled: bool) -> None:
     """Spikes and membranes bit for bit, gradients but for the order of sums; weight, bias, decay, threshold, membrane."""
     backend, (operator, options) = need(name), CALLS[call]
-    if compiled and name == "torch":
-        pytest.skip("PyTorch's compiler takes too long here; test_torch_compile has one case")
     x, weight, bias = (backend.from_numpy(a) for a in LAYER)
     start = operator(x, weight, bias, **options).membrane
     more = {
