@@ -31,7 +31,8 @@ class TileConv:
         self, weight: Array, bias: Array | None, window: Window, spatial: tuple[int, ...], count: int, rows: slice
     ):
         self.bias = bias
-        weight = np.ascontiguousarray(weight)  # other strides can mean another order of sums (NumPy 2.1)
+        if weight.ndim > 2 or not weight.flags.f_contiguous:
+            weight = np.ascontiguousarray(weight)  # other strides can mean another order of sums (NumPy 2.1)
         kernel, channels = weight.shape[1:-1], weight.shape[-1] * window.groups
         space, reach, source, inside = _geometry(window, spatial, kernel, rows.start, rows.stop)
         padded = arena.empty((count, *reach, channels), weight.dtype)
