@@ -137,26 +137,27 @@ def _scan_in_place(step: LIFStep, currents: Array, membrane: Array | None, repea
     """`LIFStep` operation by operation, without an array for every result; equal bit for bit."""
     dtype = torch.bool if step.compact else currents.dtype
     spikes = torch.empty((currents.shape[0] * repeat, *currents.shape[1:]), dtype=dtype, device=currents.device)
-    u = None if membrane is None else membrane.clone()
-    scratch = torch.empty_like(currents[0])
+    u, scratch = torch.empty_like(currents[0]), torch.empty_like(currents[0])
     for t, fired in enumerate(spikes):
-        current = currents[t // repeat]
-        if u is None:
-            u = current.clone()
+        current, before = currents[t // repeat], u if t else membrane
+        if before is None:
+            v = current
         else:
-            u.mul_(step.decay)
+            v = torch.mul(before, step.decay, out=u)
             if step.rounded:
-                u.round_()
-            u.add_(current)
-        torch.ge(u, step.threshold, out=fired)
+                v.round_()
+            v.add_(current)
+        torch.ge(v, step.threshold, out=fired)
         if step.reset == "zero":
-            u.mul_(torch.eq(fired, 0, out=scratch))
+            torch.mul(v, torch.eq(fired, 0, out=scratch), out=u)
         elif step.reset == "subtract":
             weights = scratch.copy_(fired) if step.compact else fired
             if isinstance(step.threshold, float):
-                u.sub_(weights, alpha=step.threshold)
+                torch.sub(v, weights, alpha=step.threshold, out=u)
             else:
-                u.addcmul_(weights, step.threshold, value=-1)
+                torch.addcmul(v, weights, step.threshold, value=-1, out=u)
+        elif v is not u:
+            u.copy_(v)
     return spikes, u
 
 
