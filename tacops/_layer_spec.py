@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Required, TypeAlias, TypedDict, Unpack
+from typing import Any, NamedTuple, Required, TypedDict, Unpack
 
 from . import surrogate as surrogates
 from ._aggregate import chunk_weights
 from ._build import DEFAULT_AGGREGATION, LAYOUTS, MODES, RESETS
-from ._checks import AGGREGATIONS, check_choice, check_count, check_flag, check_groups, check_window, fail, is_number
+from ._checks import AGGREGATIONS, check_choice, check_count, check_flag, check_groups, check_window, fail
 from ._grid import Grid
+from ._layer_checks import PerChannel, check_constant, check_kernel, check_learn, check_share
 from ._operators import Aggregation, Layout, Mode, Padding, Reset
 from ._protocol import Array, Window
 
@@ -28,11 +29,8 @@ __all__ = [
     "tac_linear_spec",
 ]
 
-LEARNABLE = ("beta", "threshold", "aggregation")
 STATISTICS = ("norm_mean", "norm_var")
 """Arrays that training estimates rather than learns."""
-
-PerChannel: TypeAlias = float | tuple[float, ...]
 
 
 class _NeuronOptions(TypedDict, total=False):
@@ -213,8 +211,8 @@ def layer_spec(
     )
     check_choice(layer, "mode", mode, MODES)
     rule = check_choice(layer, "aggregation", aggregation or DEFAULT_AGGREGATION[mode], AGGREGATIONS)
-    learned = _learned(layer, learn, count["chunk_size"])
-    decay = _number(layer, "beta", beta, channels_out if "beta" in learned else None, 0.0, 1.0)
+    learned = check_learn(layer, learn, count["chunk_size"])
+    decay = check_constant(layer, "beta", beta, channels_out if "beta" in learned else None, 0.0, 1.0)
     if not isinstance(decay, float) and chunk_size > 1 and "aggregation" not in learned and "decay" in rule:
         raise fail(layer, "aggregation", "learned, 'sum' or 'mean' with a beta per channel", repr(rule))
     for name, flag in (("bias", bias), ("batch_norm", batch_norm), ("remat", remat)):
@@ -232,14 +230,14 @@ def layer_spec(
         count["chunk_size"],
         mode,
         decay,
-        _number(layer, "threshold", threshold, channels_out if "threshold" in learned else None, 0.0, math.inf),
+        check_constant(layer, "threshold", threshold, channels_out if "threshold" in learned else None, 0.0, math.inf),
         check_choice(layer, "reset", reset, RESETS),  # type: ignore[arg-type]
         rule,
         learned,
         bias,
         batch_norm,
-        _share(layer, "momentum", momentum),
-        _share(layer, "epsilon", epsilon),
+        check_share(layer, "momentum", momentum),
+        check_share(layer, "epsilon", epsilon),
         check_choice(layer, "layout", layout, LAYOUTS),  # type: ignore[arg-type]
         surrogate,
         remat,
@@ -252,7 +250,7 @@ def tac_conv_spec(
 ) -> LayerSpec:
     """The options of a ``TACConv``."""
     _known("TACConv", options, TACConvOptions)
-    return layer_spec("TACConv", channels_in, channels_out, _spatial("TACConv", kernel_size), **options)
+    return layer_spec("TACConv", channels_in, channels_out, check_kernel("TACConv", kernel_size), **options)
 
 
 def conv_lif_spec(
@@ -260,7 +258,9 @@ def conv_lif_spec(
 ) -> LayerSpec:
     """The options of a ``ConvLIF``."""
     _known("ConvLIF", options, ConvLIFOptions)
-    return layer_spec("ConvLIF", channels_in, channels_out, _spatial("ConvLIF", kernel_size), chunk_size=1, **options)
+    return layer_spec(
+        "ConvLIF", channels_in, channels_out, check_kernel("ConvLIF", kernel_size), chunk_size=1, **options
+    )
 
 
 def tac_linear_spec(features_in: int, features_out: int, **options: Unpack[TACLinearOptions]) -> LayerSpec:
@@ -276,47 +276,6 @@ def _known(layer: str, options: Mapping[str, Any], allowed: Any) -> None:
             raise fail(layer, "options", "among " + ", ".join(names), repr(name), TypeError)
     if "chunk_size" in names and "chunk_size" not in options:
         raise fail(layer, "chunk_size", "given", "none", TypeError)
-
-
-def _spatial(layer: str, kernel_size: Any) -> tuple[int, ...]:
-    """An int is a square; one to three ints are as many dimensions."""
-    sizes = tuple(kernel_size) if isinstance(kernel_size, tuple | list) else (kernel_size, kernel_size)
-    if not 1 <= len(sizes) <= 3:
-        raise fail(layer, "kernel_size", "an int or one to three ints", kernel_size)
-    return tuple(check_count(layer, "kernel_size", size) for size in sizes)
-
-
-def _learned(layer: str, learn: str | Collection[str], chunk_size: int) -> tuple[str, ...]:
-    names = (learn,) if isinstance(learn, str) else tuple(learn)
-    allowed = LEARNABLE if chunk_size > 1 else LEARNABLE[:2]
-    for name in names:
-        if name not in allowed:
-            rule = "among " + ", ".join(map(repr, allowed)) + (" with single frames" if chunk_size == 1 else "")
-            raise fail(layer, "learn", rule, repr(name))
-    return tuple(name for name in LEARNABLE if name in names)
-
-
-def _number(layer: str, name: str, value: Any, channels: int | None, low: float, high: float) -> PerChannel:
-    """A float in [low, high]; with `channels`, where it is learned, in (low, high), or one for each of them."""
-    entries = tuple(value) if isinstance(value, tuple | list) else (value,)
-    if isinstance(value, tuple | list) and len(entries) != channels:
-        many = "" if channels is None else f", or {channels} of them"
-        raise fail(
-            layer, name, f"a number{many}" + ("" if channels else f" (with learn={name!r} one per channel)"), value
-        )
-    if not all(map(is_number, entries)):
-        raise fail(layer, name, "a number", repr(value), TypeError)
-    strict = channels is not None or name == "threshold"
-    if not all(low < v < high if strict else low <= v <= high for v in entries):
-        rule = "positive and finite" if high == math.inf else "in (0, 1) to be learned" if strict else "in [0, 1]"
-        raise fail(layer, name, rule, value)
-    return tuple(map(float, entries)) if isinstance(value, tuple | list) else float(value)
-
-
-def _share(layer: str, name: str, value: Any) -> float:
-    if not is_number(value) or not 0.0 < value <= 1.0:
-        raise fail(layer, name, "in (0, 1]", repr(value))
-    return float(value)
 
 
 def _per_channel(value: PerChannel, transform: Callable[[float], float]) -> Initial:

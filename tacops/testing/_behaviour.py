@@ -1,4 +1,4 @@
-"""Tier 4, behaviour: the backend's own contract, and what a call may and may not do beside computing."""
+"""Tier 4, behaviour: what a call may and may not do beside computing."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 import tacops
 
-from .._dispatch import backend_of
 from .._layer import SpikeTrain
-from .._protocol import Array, Backend, Window
+from .._protocol import Array, Backend
 from ._check import Check, NotApplicable
+from ._contract import CONTRACT
 from ._golden import arguments_of, call, keeps_dtype
 from ._host import assert_same, assert_train, native, np, on_host
-from ._reference import convolve, draw
+from ._reference import draw
 
 __all__ = ["behaviour_checks"]
 
@@ -23,8 +23,9 @@ _RULES: dict[str, Callable[[Backend], str | None]] = {}
 
 
 def behaviour_checks() -> Iterator[Check]:
-    """All rules of this file."""
-    for name, rule in _RULES.items():
+    """The backend's contract, and all rules of this file."""
+    contract = {function.__name__.replace("_", "-"): function for function in CONTRACT}
+    for name, rule in (contract | _RULES).items():
         yield Check(f"behaviour-{name}", 4, rule)
 
 
@@ -45,86 +46,6 @@ _OPTIONS: dict[str, Any] = {"chunk_size": 2, "padding": 1, "beta": 0.9}
 def _run(backend: Backend, arrays: list[Array], **options: Any) -> SpikeTrain:
     train = tacops.tac_conv(*(native(backend, a) for a in arrays), **{**_OPTIONS, **native(backend, options)})
     return on_host(backend, train)
-
-
-# The backend's own functions
-
-
-@_rule
-def _identity(backend: Backend) -> None:
-    """A name, a description, and arrays that are its own and nobody else's."""
-    probe = backend.from_numpy(np.zeros(2, np.float32))
-    if not (isinstance(backend.name, str) and backend.name):
-        raise AssertionError(f"name must be a non-empty str; got {backend.name!r}")
-    if backend_of(probe) is not backend:
-        raise AssertionError(f"arrays of {backend.name} are dispatched to {backend_of(probe).name}")
-    for other in (None, 1.0, [0.0], "text", object()):
-        if backend.owns(other):
-            raise AssertionError(f"owns({other!r}) must be false")
-    missing = {"version", "device", "precision"} - set(backend.describe())
-    if missing:
-        raise AssertionError(f"describe() lacks {', '.join(sorted(missing))}")
-    if backend.unavailable() is not None:
-        raise AssertionError(f"unavailable() must be None where the checks run; got {backend.unavailable()!r}")
-
-
-@_rule
-def _host_copies(backend: Backend) -> None:
-    """from_numpy and to_numpy keep values, shapes and types, and copy."""
-    for dtype in ("float32", "bool", "uint8", "int32"):
-        array = (np.arange(12).reshape(3, 4) % 5).astype(dtype)
-        there = backend.from_numpy(array)
-        want = array.copy()
-        array[...] = 1
-        back = backend.to_numpy(there)
-        assert_same(f"to_numpy(from_numpy({dtype}))", back, want)
-        back[...] = 0
-        assert_same(f"{dtype} array after its host copy was changed", backend.to_numpy(there), want)
-
-
-@_rule
-def _convolution(backend: Backend) -> None:
-    """`conv` itself, on integers: any window, with and without bias, exact or not, keeping the type."""
-    windows = [
-        ((9,), (3,), Window((2,), ((0, 3),), (2,), 1)),
-        ((5, 6), (3, 2), Window((1, 2), ((1, 1), (0, 1)), (1, 1), 2)),
-        ((4, 3, 4), (2, 2, 2), Window((1, 1, 1), ((0, 0), (1, 0), (0, 0)), (2, 1, 1), 1)),
-        ((), (), Window((), (), (), 1)),
-    ]
-    for space, kernel, window in windows:
-        x = np.round(draw("conv-x", (3, *space, 4), 2.0))
-        weight = np.round(draw("conv-w", (6, *kernel, 4 // window.groups), 2.0))
-        bias = np.arange(6, dtype=np.float32)
-        want = convolve(x.astype(np.float64), weight.astype(np.float64), window)
-        for exact in (False, True):
-            for added in (None, bias):
-                there = None if added is None else native(backend, added)
-                got = backend.conv(native(backend, x), native(backend, weight), there, window, exact=exact)
-                expected = want if added is None else want + bias
-                assert_same(f"conv, {window}, exact={exact}", backend.to_numpy(got), expected.astype(np.float32))
-
-
-@_rule
-def _weighted_sum(backend: Backend) -> None:
-    """Numbers and arrays as weights, bool, integers and floats as frames."""
-    x = np.abs(np.round(draw("sum", (2, 3, 4, 5), 3.0)))
-    weights = [0.5, 1.0, -2.0]
-    given: list[Any] = [weights, [native(backend, np.array(w, np.float32)) for w in weights]]
-    given.append([native(backend, np.full(5, w, np.float32)) for w in weights])
-    dtype = native(backend, np.zeros(1, np.float32)).dtype
-    for kind in ("float32", "uint8", "bool"):
-        frames = x.astype(kind)
-        want = sum(w * frames[:, k].astype(np.float32) for k, w in enumerate(weights)).astype(np.float32)
-        for each in given:
-            got = backend.to_numpy(backend.weighted_sum(native(backend, frames), each, dtype))
-            assert_same(f"weighted_sum of {kind}", got, want)
-
-
-@_rule
-def _round_through(backend: Backend) -> None:
-    """Ties go to the even integer."""
-    x = np.array([-2.5, -1.5, -0.5, -0.25, 0.5, 1.5, 2.5, 8388607.5, 16777215.0], np.float32)
-    assert_same("round_through", backend.to_numpy(backend.round_through(native(backend, x))), np.round(x))
 
 
 # Calls
