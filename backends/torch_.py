@@ -9,6 +9,7 @@ import array_api_compat.torch as xp
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 from tacops._protocol import Array, Backend, Window
@@ -130,7 +131,10 @@ def _is_traced(x: Array) -> bool:
 
 
 def _is_watched(x: Array) -> bool:
-    return _is_traced(x) or (x.requires_grad and torch.is_grad_enabled())
+    """Whether somebody needs to see every operation: autograd, a compiler, or forward-mode differentiation."""
+    if _is_traced(x) or (x.requires_grad and torch.is_grad_enabled()):
+        return True
+    return forward_ad.unpack_dual(x).tangent is not None
 
 
 def _scan_in_place(step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
