@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from functools import cache
 from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -94,3 +96,19 @@ def need(pytestconfig: pytest.Config) -> Callable[[str], Backend]:
         return get_backend(name)
 
     return get
+
+
+@pytest.fixture(scope="module")
+def images() -> Any:
+    """Rates of real images, see ``advise_inputs.py``."""
+    from tests.advise_inputs import images
+
+    return images()
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> list[Path]:
+    """Two machines' results, see ``compare_results.py``."""
+    from tests.compare_results import two
+
+    return two(tmp_path)
