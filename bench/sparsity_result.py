@@ -15,13 +15,10 @@ from typing import Any
 import numpy as np
 
 from bench.sparse.cases import CONTENDERS, STRATEGIES
+from bench.speed_result import ResultError
 
 SCHEMA = 1
 NAME = "tacops sparsity"
-
-
-class ResultError(ValueError):
-    """A file is no result of this benchmark; the message says why."""
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from bench.files import write_whole
+from bench.page import put_tables
 from bench.sparse.cases import CONTENDERS
 from bench.sparsity_conclusion import STRUCTURES, conclusion, winner
 from bench.sparsity_report import BASE_HEAD, base_rows, conditions, head, strategy_rows
-from bench.sparsity_result import Result, ResultError, crossover, percent, read_json
+from bench.sparsity_result import Result, crossover, percent, read_json
 from bench.speed_table import markdown
-
-BEGIN, END = "<!-- sparsity:begin -->", "<!-- sparsity:end -->"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("result", type=Path, metavar="RESULT.json", help="written by python -m bench sparsity --json")
-    parser.add_argument("--into", type=Path, metavar="PAGE.md", help=f"replace what is between {BEGIN} and {END}")
+    parser.add_argument(
+        "--into",
+        type=Path,
+        metavar="PAGE.md",
+        help="replace what is between <!-- sparsity:begin --> and <!-- sparsity:end -->",
+    )
     parser.add_argument("--plot", type=Path, metavar="STEM", help="draw STEM.svg and STEM.png again, and no tables")
     parser.add_argument("--full", action="store_true", help="every strategy on every backend, and the conditions")
     parser.add_argument("--check", action="store_true", help="write nothing; say whether the page is up to date")
@@ -27,34 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the tables or put them into a page; 0 if all is well, 1 if a checked page is out of date, 2 for bad input."""
-    try:
-        result = read_json(args.result)
-        if args.plot:
-            from bench.sparsity_plot import save_plots
 
-            save_plots(result, args.plot)
-            return 0
-        text = full(result) if args.full else short(result)
-        if args.into is None:
-            print(text)
-            return 0
-        page = args.into.read_text()
-        changed = replaced(page, text, str(args.into))
-    except (ResultError, OSError) as error:
-        print(f"python -m bench sparsity-table: {error}", file=sys.stderr)
-        return 2
-    if args.check:
-        print(f"{args.into}: {'up to date' if changed == page else 'OUT OF DATE'}")
-        return 0 if changed == page else 1
-    write_whole(args.into, changed.encode())
-    return 0
+    def plot(result: Result, stem: Path) -> None:
+        from bench.sparsity_plot import save_plots
 
+        save_plots(result, stem)
 
-def replaced(page: str, text: str, name: str) -> str:
-    """Replace what is between the markers."""
-    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(END) < page.index(BEGIN):
-        raise ResultError(f"{name} must have one line {BEGIN} and one {END} after it")
-    return f"{page[: page.index(BEGIN)]}{BEGIN}\n{text}\n{page[page.index(END) :]}"
+    return put_tables("sparsity", args, read_json, full if args.full else short, plot)
 
 
 def short(result: Result) -> str:

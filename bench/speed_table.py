@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bench.files import write_whole
+from bench.page import put_tables
 from bench.speed_cases import MODES, SIZES
 from bench.speed_report import (
     HEAD,
@@ -20,17 +19,21 @@ from bench.speed_report import (
     sweep_rows,
     target_rows,
 )
-from bench.speed_result import Result, ResultError, read_json
+from bench.speed_result import Result, read_json
 from bench.speed_targets import targets
 
-BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
 SHORT_MODES = ("collapse16", "preserve4")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("result", type=Path, metavar="RESULT.json", help="written by python -m bench speed --json")
-    parser.add_argument("--into", type=Path, metavar="PAGE.md", help=f"replace what is between {BEGIN} and {END}")
+    parser.add_argument(
+        "--into",
+        type=Path,
+        metavar="PAGE.md",
+        help="replace what is between <!-- speed:begin --> and <!-- speed:end -->",
+    )
     parser.add_argument("--plot", type=Path, metavar="STEM", help="draw STEM.svg and STEM.png again, and no tables")
     parser.add_argument("--full", action="store_true", help="every row, the targets and the conditions")
     parser.add_argument("--check", action="store_true", help="write nothing; say whether the page is up to date")
@@ -38,34 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the tables or put them into a page; 0 if all is well, 1 if a checked page is out of date, 2 for bad input."""
-    try:
-        result = read_json(args.result)
-        if args.plot:
-            from bench.roofline import save_plots
 
-            save_plots(result, args.plot)
-            return 0
-        text = full(result) if args.full else short(result)
-        if args.into is None:
-            print(text)
-            return 0
-        page = args.into.read_text()
-        changed = replaced(page, text, str(args.into))
-    except (ResultError, OSError) as error:
-        print(f"python -m bench speed-table: {error}", file=sys.stderr)
-        return 2
-    if args.check:
-        print(f"{args.into}: {'up to date' if changed == page else 'OUT OF DATE'}")
-        return 0 if changed == page else 1
-    write_whole(args.into, changed.encode())
-    return 0
+    def plot(result: Result, stem: Path) -> None:
+        from bench.roofline import save_plots
 
+        save_plots(result, stem)
 
-def replaced(page: str, text: str, name: str) -> str:
-    """Replace what is between the markers."""
-    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(END) < page.index(BEGIN):
-        raise ResultError(f"{name} must have one line {BEGIN} and one {END} after it")
-    return f"{page[: page.index(BEGIN)]}{BEGIN}\n{text}\n{page[page.index(END) :]}"
+    return put_tables("speed", args, read_json, full if args.full else short, plot)
 
 
 def short(result: Result) -> str:

@@ -29,7 +29,7 @@ class Target:
     """Those that miss the goal."""
     unit: str = "x"
     limits: dict[str, float] = field(default_factory=dict)
-    """What a value would be if the layer ran at its ceiling: no implementation gets more out of this machine."""
+    """What a value would be if the layer ran at its measured ceiling."""
 
     @property
     def met(self) -> bool | None:

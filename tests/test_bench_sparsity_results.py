@@ -10,13 +10,13 @@ import pytest
 
 from bench.__main__ import main
 from bench.files import write_whole
+from bench.page import markers
 from bench.sparse.cases import DENSE, STRATEGIES
 from bench.sparsity import choose, measure
 from bench.sparsity_conclusion import conclusion
 from bench.sparsity_result import (
     Crossover,
     Result,
-    ResultError,
     Row,
     as_dict,
     as_json,
@@ -26,11 +26,12 @@ from bench.sparsity_result import (
     read_json,
 )
 from bench.sparsity_run import Plan, choose_contenders
-from bench.sparsity_table import BEGIN, END
 from bench.speed_cases import CASES
-from bench.speed_result import describe_case, machine
+from bench.speed_result import ResultError, describe_case, machine
 from bench.speed_subject import Entry
 from tests.sparsity_cases import SMALL
+
+BEGIN, END = markers("sparsity")
 
 # results
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from bench.__main__ import COMMANDS, main
+from bench.page import markers
 from bench.peers import PEERS, PLAIN
 from bench.speed import choose
 from bench.speed_cases import CASES, EXACT
@@ -21,10 +22,11 @@ from bench.speed_report import case_rows, conditions, print_result
 from bench.speed_result import Result, ResultError, Row, describe_case, machine, read_json
 from bench.speed_run import settings
 from bench.speed_subject import Entry, Tacops, fires
-from bench.speed_table import BEGIN, END
 from bench.speed_targets import targets
 from bench.sweep import AXES, fit
 from tests.speed_subjects import PLAN, SMALL, stored_text
+
+BEGIN, END = markers("speed")
 
 
 @pytest.fixture(scope="module")
