@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     from tacops._protocol import Array
 
-__all__ = ["VERSION", "count_off_grid", "hold", "period", "sum_chunks"]
+__all__ = ["VERSION", "count_off_grid", "hold", "period", "sum_chunk"]
 
 VERSION = numba.__version__
 BLOCK = 1024
@@ -99,16 +99,12 @@ def _fire(membrane: Any, spikes: Any, threshold: Any, one: Any, subtract: bool, 
 
 
 @_compile
-def sum_chunks(chunks: Any, weights: Any, out: Any, first: int, last: int, start: int, stop: int) -> None:
-    """``out[n] = sum_k weights[k] * chunks[n, k]`` for chunks (N, K, M) of any dtype, in the order of k.
-
-    Of n in ``first:last``, columns ``start:stop``.
-    """
-    for n in range(first, last):
-        for low in range(start, stop, BLOCK):
-            high = min(low + BLOCK, stop)
-            for k in range(chunks.shape[1]):
-                _add(out[n, low:high], chunks[n, k, low:high], weights[k], k == 0)
+def sum_chunk(chunks: Any, n: int, weights: Any, out: Any, start: int) -> None:
+    """``out[m] = sum_k weights[k] * chunks[n, k, start + m]`` for chunks (N, K, M) of any dtype, in the order of k."""
+    for low in range(0, out.size, BLOCK):
+        high = min(low + BLOCK, out.size)
+        for k in range(chunks.shape[1]):
+            _add(out[low:high], chunks[n, k, start + low : start + high], weights[k], k == 0)
 
 
 @_compile

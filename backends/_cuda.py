@@ -122,7 +122,7 @@ def fits_conv_lif(conv: Convolve) -> bool:
     """Whether `conv_lif` can do a layer, and is thought to be faster than a matrix product."""
     filters, fan_in = conv.weight.shape[0], math.prod(conv.weight.shape[1:])
     room = fan_in * -(-filters // LANES) * LANES * conv.weight.dtype.itemsize
-    plain = conv.weight.ndim == 4 and conv.window.groups == 1 and conv.per_channel is None
+    plain = conv.weight.ndim == 4 and conv.window.groups == 1 and not conv.per_channel
     return plain and conv.weight.dtype.name in REALS and fan_in <= FAN_IN and room <= ROOM_BYTES
 
 

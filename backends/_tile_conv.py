@@ -37,7 +37,9 @@ class TileConv:
         space, reach, source, inside = _geometry(window, spatial, kernel, rows.start, rows.stop)
         padded = arena.empty((count, *reach, channels), weight.dtype)
         padded[...] = 0.0
-        self.source = source
+        self.rows = source[1] if len(source) > 1 else slice(None)
+        """Of the input (along its first spatial axis) that the tile reads."""
+        self.source = (*source[:1], *(slice(None) for _ in source[1:2]), *source[2:])
         self.interior = padded[inside]
         steps = padded.strides[1:-1]
         self.positions = (count, *space)
@@ -56,7 +58,7 @@ class TileConv:
         self.product = _product(self.view, len(space), weight, window.groups)
 
     def __call__(self, frame: Array, out: Array) -> None:
-        """Convolve the tile of `frame` (count, *S, C_in) into `out` (count, *rows_and_space, C_out), contiguous."""
+        """Convolve `rows` of a frame, (count, rows, ..., C_in), into `out` (count, *rows_and_space, C_out), contiguous."""
         np.copyto(self.interior, frame[self.source], casting="unsafe")
         self.product(out)
         if self.bias is not None:

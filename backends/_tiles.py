@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from threading import Barrier
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +23,7 @@ import numpy as np
 from . import _arena as arena
 from ._blas import one_blas_thread
 from ._tile_conv import TileConv
+from ._tile_frames import Frames, sum_frames, sum_loops
 from ._tile_neurons import loops_for, tile_neurons
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ class Tile(NamedTuple):
 
 
 def run_tiles(
-    frames: Array,
+    frames: Frames,
     weight: Array,
     bias: Array | None,
     window: Window,
@@ -70,8 +72,8 @@ def run_tiles(
     membrane: Array | None,
     repeat: int,
 ) -> tuple[Array, Array]:
-    """`Backend.schedule`: convolution and neurons."""
-    n, batch, spatial = frames.shape[0], frames.shape[1], frames.shape[2:-1]
+    """`Backend.schedule`: aggregation, convolution and neurons."""
+    n, batch, spatial = len(frames), frames.shape[1], frames.shape[2:-1]
     space = window.output_shape(spatial, weight.shape[1:-1])
     spikes = np.empty((n * repeat, batch, *space, weight.shape[0]), dtype=bool if step.compact else weight.dtype)
     after = np.empty(spikes.shape[1:], dtype=weight.dtype)
@@ -81,16 +83,18 @@ def run_tiles(
     def run(tile: Tile) -> None:
         u, start = tile.of(after, 0), None if membrane is None else tile.of(membrane, 0)
         conv = TileConv(weight, bias, window, spatial, len(u), tile.rows)
+        read = frames.tile(tile.samples, conv.rows)
         neurons = tile_neurons(step, u, start, spikes, tile.place(after.shape), spikes.size)
         current = arena.empty(u.shape, u.dtype)
         for t in range(n):
             # the first current of a resting membrane is the membrane
             drive = u if t == 0 and membrane is None and repeat == 1 else current
-            conv(frames[t, tile.samples], drive)
+            conv(read(t), drive)
             neurons.hold(drive, t * repeat, (t + 1) * repeat)
 
     unfolded = math.prod(weight.shape[1:-1]) * frames.shape[-1] + 3 * weight.shape[0]
-    _run_all(run, batch, space, unfolded, spikes.size, n * after.size * math.prod(weight.shape[1:]))
+    numbers = spikes.size + frames.to_sum // 2
+    _run_all(run, batch, space, unfolded, numbers, n * after.size * math.prod(weight.shape[1:]))
     return spikes, after
 
 
@@ -102,7 +106,8 @@ def convolve_tiles(x: Array, weight: Array, bias: Array | None, window: Window) 
 
     def run(tile: Tile) -> None:
         part = tile.of(out, 0)
-        TileConv(weight, bias, window, spatial, len(part), tile.rows)(x[tile.samples], part)
+        conv = TileConv(weight, bias, window, spatial, len(part), tile.rows)
+        conv(x[tile.samples, conv.rows] if spatial else x[tile.samples], part)
 
     unfolded = math.prod(weight.shape[1:-1]) * x.shape[-1] + weight.shape[0]
     _run_all(run, x.shape[0], space, unfolded, out.size, out.size * math.prod(weight.shape[1:]))
@@ -129,19 +134,11 @@ def sum_blocks(chunks: Array, weights: Array) -> Array:
     """Weighted sums of chunks (n, K, M), of any dtype, as (n, M) of the dtype of weights (K,); cast while in cache."""
     n, size, width = chunks.shape
     out = np.empty((n, width), dtype=weights.dtype)
-    # what need not be cast, BLAS sums as fast as memory is read
-    cast = chunks.dtype != weights.dtype and chunks.flags.c_contiguous
-    loops = loops_for(chunks.size, chunks.dtype, weights.dtype) if cast else None
+    loops = sum_loops(chunks, weights)
 
     def run(tile: Tile) -> None:
-        if loops is not None:
-            loops.sum_chunks(
-                chunks, weights, out, tile.samples.start, tile.samples.stop, tile.rows.start, tile.rows.stop
-            )
-            return
-        part = chunks[tile.samples, :, tile.rows].astype(weights.dtype, copy=False)
-        for frames, total in zip(part, tile.of(out[..., None], 0)[..., 0], strict=True):
-            np.matmul(weights[None], frames, out=total[None])  # unlike dot, without copying rows that lie apart
+        for t in range(tile.samples.start, tile.samples.stop):
+            sum_frames(chunks, t, weights, out[t, tile.rows], tile.rows.start, loops)
 
     _run_all(run, n, (width,), size, chunks.size // 2, chunks.size)
     return out
@@ -191,13 +188,15 @@ def _run_all(
 
 
 def _cut(batch: int, space: tuple[int, ...], per_position: int, cores: int) -> Iterable[Tile]:
-    """Tiles of about `TILE` numbers, evenly large and at least one per core where the batch allows it."""
+    """Tiles of about `TILE` numbers, evenly large, as many for each core where the batch allows it."""
     rows = space[0] if space else 1
     sample = math.prod(space) * per_position
     parts = min(rows, max(-(-sample // TILE), -(-cores // batch)))
     if parts == 1:
-        count = max(1, min(-(-batch // cores), TILE // sample))
-        return (Tile(slice(b, min(b + count, batch)), slice(0, rows)) for b in range(0, batch, count))
+        count = -(-batch // max(1, TILE // sample))
+        count = min(batch, -(-count // cores) * cores)
+        edges = [n * batch // count for n in range(count + 1)]
+        return (Tile(slice(a, b), slice(0, rows)) for a, b in pairwise(edges))
     height = -(-rows // parts)
     starts = range(0, rows, height)
     return (Tile(slice(b, b + 1), slice(r, min(r + height, rows))) for b in range(batch) for r in starts)

@@ -1,17 +1,19 @@
-"""Convolution as unfolding and one matrix product, for libraries of the Array API standard without a convolution."""
+"""Convolution for libraries of the Array API standard without one: unfolding and a matrix product, or a sum over taps."""
 
 from __future__ import annotations
 
 import math
+from functools import reduce
 from itertools import product
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tacops._protocol import Array, Window
 
-__all__ = ["conv_by_unfolding", "pad", "unfold"]
+__all__ = ["conv_by_unfolding", "pad", "sums_taps", "unfold"]
 
 WORK_AREA = 1 << 23
 """Numbers unfolded at a time (32 MiB of float32): inputs of any size need no more than this beside the output."""
@@ -30,11 +32,13 @@ def conv_by_unfolding(
 
     With `work_area` None everything is unfolded at once, as compilers that fuse the copies like it.
     """
-    matmul = matmul or xp.matmul
     kernel = tuple(weight.shape[1:-1])
-    taps = math.prod(kernel)
     padded = pad(xp, x, window)
     space = window.output_shape(x.shape[1:-1], kernel)
+    if sums_taps(xp, weight, window):
+        out = _sum_taps(padded, weight, kernel, space, window)
+        return out if bias is None else out + bias
+    matmul, taps = matmul or xp.matmul, math.prod(kernel)
     flat = _weight_matrix(xp, weight, window.groups)
     one = max(1, math.prod(space) * taps * x.shape[-1])
     count = x.shape[0] if work_area is None else max(1, min(x.shape[0], work_area // one))
@@ -45,6 +49,12 @@ def conv_by_unfolding(
         parts.append(xp.reshape(part, (-1, *space, weight.shape[0])))
     out = parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
     return out if bias is None else out + bias
+
+
+def sums_taps(xp: Any, weight: Array, window: Window) -> bool:
+    """Whether a convolution is depth-wise, so that a matrix product would share nothing, and no dtype needs wider sums."""
+    depth_wise = weight.ndim > 2 and weight.shape[-1] == 1 and weight.shape[0] == window.groups
+    return bool(depth_wise and xp.finfo(weight.dtype).bits >= 32)
 
 
 def pad(xp: Any, x: Array, window: Window) -> Array:
@@ -58,14 +68,27 @@ def pad(xp: Any, x: Array, window: Window) -> Array:
 
 def unfold(xp: Any, padded: Array, kernel: tuple[int, ...], space: tuple[int, ...], window: Window) -> Array:
     """Every kernel position's inputs side by side: (N, *S, C) to (N * prod(space), taps, C)."""
-    slices = []
+    columns = xp.stack(list(_taps(padded, kernel, space, window)), axis=-2)
+    return xp.reshape(columns, (-1, *columns.shape[-2:]))
+
+
+def _taps(padded: Array, kernel: tuple[int, ...], space: tuple[int, ...], window: Window) -> Iterator[Array]:
+    """The inputs of each kernel position, (N, *space, C)."""
     for tap in product(*map(range, kernel)):
         starts = [t * d for t, d in zip(tap, window.dilation, strict=True)]
         stops = [a + s * (n - 1) + 1 for a, s, n in zip(starts, window.stride, space, strict=True)]
         where = (slice(a, b, s) for a, b, s in zip(starts, stops, window.stride, strict=True))
-        slices.append(padded[(slice(None), *where, ...)])
-    columns = xp.stack(slices, axis=-2)
-    return xp.reshape(columns, (-1, len(slices), padded.shape[-1]))
+        yield padded[(slice(None), *where, ...)]
+
+
+def _sum_taps(padded: Array, weight: Array, kernel: tuple[int, ...], space: tuple[int, ...], window: Window) -> Array:
+    """A depth-wise convolution, tap by tap."""
+    places = product(*map(range, kernel))
+    terms = (
+        tap * weight[(slice(None), *place, 0)]
+        for tap, place in zip(_taps(padded, kernel, space, window), places, strict=True)
+    )
+    return reduce(add, terms)
 
 
 def _weight_matrix(xp: Any, weight: Array, groups: int) -> Array:

@@ -73,8 +73,9 @@ class CuPyBackend(Backend):
     ) -> tuple[Array, Array]:
         """One kernel for convolution and neurons where channels are few, or frames by the L2 cacheful."""
         dtype = conv.weight.dtype
-        if conv.per_channel is not None or dtype.name not in _cuda.REALS:
+        if conv.per_channel or dtype.name not in _cuda.REALS:
             return super().schedule(conv, step, frames, membrane, repeat)
+        frames = conv.aggregate(frames)
         kernel, filters = conv.weight.shape[1:-1], conv.weight.shape[0]
         space = conv.window.output_shape(frames.shape[2:-1], kernel)
         with frames.device:

@@ -8,6 +8,7 @@ import numpy as np
 
 from tacops._protocol import Array, Backend, Window
 
+from ._tile_frames import Frames
 from ._tile_neurons import compiled
 from ._tiles import all_on_grid, convolve_tiles, run_tiles, scan_tiles, sum_blocks
 
@@ -60,9 +61,10 @@ class NumPyBackend(Backend):
         self, conv: Convolve, step: LIFStep, frames: Array, membrane: Array | None, repeat: int
     ) -> tuple[Array, Array]:
         """Tile by tile through all of time; see ``_tiles.py``."""
-        if conv.per_channel is not None or conv.weight.dtype == np.float16:
+        if conv.per_channel or conv.weight.dtype == np.float16:
             return super().schedule(conv, step, frames, membrane, repeat)
-        return run_tiles(frames, conv.weight, conv.bias, conv.window, step, membrane, repeat)
+        weights = None if conv.aggregation is None else np.array(conv.aggregation, dtype=conv.weight.dtype)
+        return run_tiles(Frames(frames, weights), conv.weight, conv.bias, conv.window, step, membrane, repeat)
 
     def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
         """A copy."""

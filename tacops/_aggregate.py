@@ -15,7 +15,7 @@ from ._checks import check_aggregation, check_beta, check_count, check_frames
 from ._dispatch import backend_of
 from ._protocol import Array, Backend
 
-__all__ = ["Weights", "aggregate", "cast", "chunk_weights", "decay_power", "merge_chunks", "segments"]
+__all__ = ["Weights", "aggregate", "cast", "chunk_weights", "decay_power", "is_one", "merge_chunks", "segments"]
 
 Weights: TypeAlias = Sequence[float | Array]
 """K numbers, 0-d arrays or, where every output channel has a decay of its own, arrays of shape (C_out,)."""
@@ -79,12 +79,16 @@ def cast(xp: Any, x: Array, dtype: Any) -> Array:
     return x if x.dtype == dtype else xp.astype(x, dtype)
 
 
+def is_one(weights: Weights) -> bool:
+    """Whether chunks are single frames that stay as they are."""
+    return len(weights) == 1 and isinstance(weights[0], float) and weights[0] == 1.0
+
+
 def merge_chunks(backend: Backend, x: Array, weights: Weights, dtype: Any) -> Array:
     """Weighted sum of every chunk, (n * K, ...) to (n, ...) for K = ``len(weights)``; single frames of weight 1 as they are."""
-    size = len(weights)
-    if size == 1 and isinstance(weights[0], float) and weights[0] == 1.0:
+    if is_one(weights):
         return x
-    xp = backend.namespace(x)
+    xp, size = backend.namespace(x), len(weights)
     return backend.weighted_sum(xp.reshape(x, (x.shape[0] // size, size, *x.shape[1:])), weights, dtype)
 
 

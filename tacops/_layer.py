@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from ._aggregate import Weights, cast, chunk_weights, decay_power, merge_chunks, segments
+from ._aggregate import Weights, cast, chunk_weights, decay_power, is_one, segments
 from ._convolve import Convolve
 from ._grid import (
     Grid,
@@ -169,23 +169,17 @@ def _run_segment(
     """Run whole chunks of `size` frames."""
     backend, beta = layer.backend, layer.neurons.beta
     weights = numbers.weights(size)
-    # one decay per output channel: see Convolve.per_channel
-    per_channel = any(not isinstance(a, float) and a.ndim for a in weights)
     conv = Convolve(
         backend,
         layer.window,
         numbers.weight,
         None if layer.bias is None else numbers.bias(layer.bias, _total(weights)),
-        per_channel=tuple(weights) if per_channel else None,
+        None if is_one(weights) else tuple(weights),
         exact=layer.grid is not None,
     )
-    if per_channel:
-        frames = _chunk_axis(backend, spikes, size)
-    else:
-        frames = merge_chunks(backend, spikes, weights, layer.weight.dtype)
     decay = beta if layer.preserve else decay_power(beta, size)
     step = _step(backend, layer.neurons, decay, numbers.threshold, numbers.units, numbers.poison)
-    return backend.schedule(conv, step, frames, membrane, size if layer.preserve else 1)
+    return backend.schedule(conv, step, spikes, membrane, size if layer.preserve else 1)
 
 
 def _step(
@@ -208,13 +202,6 @@ def _step(
         unit=None if units is None else units.inverse,
         compact=neurons.compact,
     )
-
-
-def _chunk_axis(backend: Backend, spikes: Array, size: int) -> Array:
-    """(n * K, B, ...) to (n, B, K, ...)."""
-    xp = backend.namespace(spikes)
-    chunks = xp.reshape(spikes, (spikes.shape[0] // size, size, *spikes.shape[1:]))
-    return xp.permute_dims(chunks, (0, 2, 1, *range(3, chunks.ndim)))
 
 
 def _total(weights: Weights) -> float | Array:

@@ -1,8 +1,8 @@
 """What a backend must be.
 
 A backend adapts one array library. It knows arrays and convolutions, never neurons: the core hands it two pure
-functions, `conv(frames) -> currents` and `step(membrane, current) -> (membrane, spikes)`, and it may choose in which
-order to apply them, nothing else.
+functions, `conv(frames) -> currents` (with `conv.aggregate`) and `step(membrane, current) -> (membrane, spikes)`, and it
+may choose in which order to apply them, nothing else.
 
 To add a library, subclass `Backend` in one file, put an instance in it and name that instance in the entry-point group
 ``tacops.backends`` (or call `tacops.backends.register_backend`). **Required:**
@@ -173,24 +173,27 @@ class Backend(ABC):
     def schedule(
         self, conv: Convolve, step: LIFStep, frames: Array, membrane: Array | None, repeat: int
     ) -> tuple[Array, Array]:
-        """Convolve frames and step the neurons: `scan` over ``conv(frames[n])``, in whichever order is fastest.
+        """Aggregate chunks, convolve them and step the neurons, in whichever order is fastest.
 
-        The default folds time into the batch, convolves once and scans.
+        The default aggregates all chunks, folds them into the batch, convolves once and scans.
 
         Parameters
         ----------
         conv : callable
-            ``conv(frames) -> currents`` for any number of frames at once, (N, ...) to (N, *S_out, C_out).
+            ``conv.aggregate(frames)``, (n * K, B, *S, C) to (n, B, ...), sums every chunk of ``K = conv.chunk_size``
+            frames, and ``conv(aggregated) -> currents`` takes any number of those at once, (N, ...) to
+            (N, *S_out, C_out).
         step, membrane, repeat
             As in `scan`.
-        frames : array, shape (n, B, ...)
+        frames : array, shape (n * K, B, *S, C)
+            bool, integer or floating.
 
         Returns
         -------
         spikes, membrane
             As in `scan`.
         """
-        xp = self.namespace(frames)
+        xp, frames = self.namespace(frames), conv.aggregate(frames)
         n, batch = frames.shape[:2]
         currents = conv(xp.reshape(frames, (n * batch, *frames.shape[2:])))
         return self.scan(step, xp.reshape(currents, (n, batch, *currents.shape[1:])), membrane, repeat)

@@ -43,7 +43,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
         return call
 
-    for name in ("hold", "sum_chunks", "count_off_grid"):
+    for name in ("hold", "sum_chunk", "count_off_grid"):
         monkeypatch.setattr(_compiled, name, spy(name))
     monkeypatch.setattr("tacops.backends._tile_neurons.COMPILE", 0)
     return seen
@@ -83,7 +83,7 @@ def test_loops_equal_operations(name: str, dtype: str, calls: set[str], monkeypa
         monkeypatch.setitem(LAYERS, name, {**LAYERS[name], "aggregation": "sum"})
     got = layer(name, dtype)
     assert "hold" in calls
-    assert ("sum_chunks" in calls) == (name in ("preserve", "collapse"))
+    assert ("sum_chunk" in calls) == (name in ("preserve", "collapse"))
     assert ("count_off_grid" in calls) == (name == "counts")
     monkeypatch.setattr(_tile_neurons, "compiled", lambda: None)
     calls.clear()
@@ -115,7 +115,7 @@ def test_dtypes_that_numba_lacks(dtype: str, calls: set[str]) -> None:
     spikes = np.random.default_rng(7).integers(0, 2, (4, 2, 5, 5, 2))
     weight = np.random.default_rng(8).normal(0, 1, (3, 3, 3, 2)).astype(np.float32)
     got = tac_conv(spikes.astype(dtype), weight, chunk_size=2, aggregation="sum")
-    assert "sum_chunks" not in calls
+    assert "sum_chunk" not in calls
     np.testing.assert_array_equal(got.membrane, tac_conv(spikes, weight, chunk_size=2, aggregation="sum").membrane)
 
 

@@ -140,16 +140,19 @@ def check_conv(module: Any, seed: int) -> None:
     weight = (rng.integers(-3, 5, (filters, *kernel, channels // groups)) / 8).astype(real)
     bias = (rng.integers(-2, 3, (filters,)) / 8).astype(real) if rng.integers(2) else None
     T, batch, repeat = int(rng.integers(1, 5)), int(rng.integers(1, 4)), int(rng.integers(1, 4))
-    x = strided(rng, rng.integers(0, 2 if frames == "bool" else 4, (T, batch, *spatial, channels)).astype(frames))
+    size = int(rng.integers(1, 4))
+    aggregation = tuple(float(w) for w in rng.choice((0.25, 0.5, 1.0), size)) if size > 1 else None
+    x = strided(
+        rng, rng.integers(0, 2 if frames == "bool" else 4, (T * size, batch, *spatial, channels)).astype(frames)
+    )
     options = neurons(rng, real, filters)
     if options["rounded"]:
         weight, bias = weight * 8, None if bias is None else bias * 8
     shape = (batch, *window.output_shape(spatial, kernel), filters)
     start = currents(rng, real, shape, options["rounded"]) if rng.integers(2) else None
-    want = Backend.schedule(
-        CORE, Convolve(CORE, window, weight, bias), LIFStep(CORE, **options), np.ascontiguousarray(x), start, repeat
-    )
-    conv = Convolve(module.BACKEND, window, on_device(weight), on_device(bias))
+    conv = Convolve(CORE, window, weight, bias, aggregation)
+    want = Backend.schedule(CORE, conv, LIFStep(CORE, **options), np.ascontiguousarray(x), start, repeat)
+    conv = Convolve(module.BACKEND, window, on_device(weight), on_device(bias), aggregation)
     assert fused == module._cuda.fits_conv_lif(conv)
     step = LIFStep(module.BACKEND, **{name: on_device(value) for name, value in options.items()})
     got = module.BACKEND.schedule(conv, step, on_device(x), on_device(start), repeat)
