@@ -21,16 +21,22 @@ NARROW = 8
 
 
 class TileConv:
-    """``conv(frame, out)`` for `count` samples and for output rows ``rows`` (along the first spatial axis).
+    """``conv(frames, out)`` for `counts`, frames and samples, and for output rows ``rows`` (along the first spatial axis).
 
     Frames are copied, and cast, into a padded buffer; its unfolding is one strided copy; the product is BLAS's. A
     depth-wise convolution has nothing for BLAS to do and is summed tap by tap.
     """
 
     def __init__(
-        self, weight: Array, bias: Array | None, window: Window, spatial: tuple[int, ...], count: int, rows: slice
+        self,
+        weight: Array,
+        bias: Array | None,
+        window: Window,
+        spatial: tuple[int, ...],
+        counts: tuple[int, int],
+        rows: slice,
     ):
-        self.bias = bias
+        self.bias, count = bias, math.prod(counts)
         if weight.ndim > 2 or not weight.flags.f_contiguous:
             weight = np.ascontiguousarray(weight)  # other strides can mean another order of sums (NumPy 2.1)
         kernel, channels = weight.shape[1:-1], weight.shape[-1] * window.groups
@@ -39,8 +45,8 @@ class TileConv:
         padded[...] = 0.0
         self.rows = source[1] if len(source) > 1 else slice(None)
         """Of the input (along its first spatial axis) that the tile reads."""
-        self.source = (*source[:1], *(slice(None) for _ in source[1:2]), *source[2:])
-        self.interior = padded[inside]
+        self.source = (slice(None), *source[:1], *(slice(None) for _ in source[1:2]), *source[2:])
+        self.interior = padded[inside].reshape(*counts, *padded[inside].shape[1:])
         steps = padded.strides[1:-1]
         self.positions = (count, *space)
         self.view = np.ndarray(
@@ -57,10 +63,10 @@ class TileConv:
         )
         self.product = _product(self.view, len(space), weight, window.groups)
 
-    def __call__(self, frame: Array, out: Array) -> None:
-        """Convolve `rows` of a frame, (count, rows, ..., C_in), into `out` (count, *rows_and_space, C_out), contiguous."""
-        np.copyto(self.interior, frame[self.source], casting="unsafe")
-        self.product(out)
+    def __call__(self, frames: Array, out: Array) -> None:
+        """Convolve `rows` of frames, (*counts, rows, ..., C_in), into `out` (*counts, *space, C_out), contiguous."""
+        np.copyto(self.interior, frames[self.source], casting="unsafe")
+        self.product(out.reshape(*self.positions, -1))
         if self.bias is not None:
             out += self.bias
 

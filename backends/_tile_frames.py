@@ -45,11 +45,12 @@ class Frames:
     def __len__(self) -> int:
         return int(self.shape[0])
 
-    def tile(self, samples: slice, rows: slice) -> Callable[[int], Array]:
-        """A function of n: these samples, and rows where there are spatial axes, of chunk n."""
+    def tile(self, samples: slice, rows: slice, each: int) -> Callable[[int], Array]:
+        """A function of n: these samples, and rows where there are spatial axes, of `each` chunks from n on."""
         spatial = len(self.shape) > 3
         if self.weights is None:
-            return lambda n: self.frames[n, samples, rows] if spatial else self.frames[n, samples]
+            where = (samples, rows) if spatial else (samples,)
+            return lambda n: self.frames[(slice(n, n + each), *where)]
         weights, count, sample = self.weights, samples.stop - samples.start, self.shape[2:]
         start, some = samples.start * math.prod(sample), slice(None)
         if spatial and count == 1:
@@ -57,11 +58,12 @@ class Frames:
             sample = (rows.stop - rows.start, *sample[1:])
         elif spatial:
             some = rows  # those of several samples lie apart: whole samples are summed
-        sums = arena.empty((count, *sample), weights.dtype)
-        flat, view = sums.reshape(-1), sums[:, some]
+        sums = arena.empty((each, count, *sample), weights.dtype)
+        flat, view = sums.reshape(each, -1), sums[:, :, some]
 
         def read(n: int) -> Array:
-            sum_frames(self.chunks, n, weights, flat, start, self.loops)
+            for k, out in enumerate(flat, start=n):
+                sum_frames(self.chunks, k, weights, out, start, self.loops)
             return view
 
         return read

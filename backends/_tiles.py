@@ -77,22 +77,24 @@ def run_tiles(
     space = window.output_shape(spatial, weight.shape[1:-1])
     spikes = np.empty((n * repeat, batch, *space, weight.shape[0]), dtype=bool if step.compact else weight.dtype)
     after = np.empty(spikes.shape[1:], dtype=weight.dtype)
+    unfolded = math.prod(weight.shape[1:-1]) * frames.shape[-1] + 3 * weight.shape[0]
     if weight.ndim == 2 and n >= TRANSPOSE:
         weight = np.asfortranarray(weight)
 
     def run(tile: Tile) -> None:
         u, start = tile.of(after, 0), None if membrane is None else tile.of(membrane, 0)
-        conv = TileConv(weight, bias, window, spatial, len(u), tile.rows)
-        read = frames.tile(tile.samples, conv.rows)
+        each = 1 if spatial else _divisor(n, TILE // (len(u) * unfolded))
+        conv = TileConv(weight, bias, window, spatial, (each, len(u)), tile.rows)
+        read = frames.tile(tile.samples, conv.rows, each)
         neurons = tile_neurons(step, u, start, spikes, tile.place(after.shape), spikes.size)
-        current = arena.empty(u.shape, u.dtype)
-        for t in range(n):
+        currents = arena.empty((each, *u.shape), u.dtype)
+        for t in range(0, n, each):
             # the first current of a resting membrane is the membrane
-            drive = u if t == 0 and membrane is None and repeat == 1 else current
-            conv(read(t), drive)
-            neurons.hold(drive, t * repeat, (t + 1) * repeat)
+            first = t == 0 and each == 1 and membrane is None and repeat == 1
+            conv(read(t), u[None] if first else currents)
+            for k, current in enumerate((u,) if first else currents, start=t):
+                neurons.hold(current, k * repeat, (k + 1) * repeat)
 
-    unfolded = math.prod(weight.shape[1:-1]) * frames.shape[-1] + 3 * weight.shape[0]
     numbers = spikes.size + frames.to_sum // 2
     _run_all(run, batch, space, unfolded, numbers, n * after.size * math.prod(weight.shape[1:]))
     return spikes, after
@@ -106,8 +108,8 @@ def convolve_tiles(x: Array, weight: Array, bias: Array | None, window: Window) 
 
     def run(tile: Tile) -> None:
         part = tile.of(out, 0)
-        conv = TileConv(weight, bias, window, spatial, len(part), tile.rows)
-        conv(x[tile.samples, conv.rows] if spatial else x[tile.samples], part)
+        conv = TileConv(weight, bias, window, spatial, (1, len(part)), tile.rows)
+        conv(x[None, tile.samples, conv.rows] if spatial else x[None, tile.samples], part[None])
 
     unfolded = math.prod(weight.shape[1:-1]) * x.shape[-1] + weight.shape[0]
     _run_all(run, x.shape[0], space, unfolded, out.size, out.size * math.prod(weight.shape[1:]))
@@ -200,6 +202,11 @@ def _cut(batch: int, space: tuple[int, ...], per_position: int, cores: int) -> I
     height = -(-rows // parts)
     starts = range(0, rows, height)
     return (Tile(slice(b, b + 1), slice(r, min(r + height, rows))) for b in range(batch) for r in starts)
+
+
+def _divisor(n: int, most: int) -> int:
+    """Frames that a dense layer multiplies at once: BLAS packs the weights anew for every product."""
+    return max(count for count in range(1, max(1, min(n, most)) + 1) if n % count == 0)
 
 
 def _cores() -> int:
