@@ -18,11 +18,10 @@ import numpy as np
 from bench.sparse.cases import CONTENDERS, STRATEGIES, Contender, Workload, measured_density, structures
 from bench.sparsity_result import Result, Row
 from bench.speed_cases import BETA, SEED, Case
-from bench.speed_pool import SubjectError, Worker, WorkerDiedError, environment
+from bench.speed_pool import START_SECONDS, SubjectError, Worker, WorkerDiedError, environment
 from bench.speed_result import describe_case, machine
 from bench.speed_subject import Entry, UnsupportedError
 
-START_SECONDS = 300.0
 Tell = Callable[[str], None]
 
 

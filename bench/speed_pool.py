@@ -28,6 +28,8 @@ from bench.speed_cases import WARM_UP, Case, Mode
 from bench.speed_subject import Entry, UnsupportedError, Variant, fires
 
 TUNABLES = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179869184"
+START_SECONDS = 300.0
+"""Within which a worker must have imported its library."""
 TRIALS = 3
 SLOW = 0.3
 """Seconds of a call above which it is tried once instead of ``TRIALS`` times."""
@@ -183,6 +185,15 @@ class Session:
             return [_seconds(variant) for _ in range(calls)]
         finally:
             gc.enable()
+
+    def after_product(self, case: Case, mode: Mode, calls: int) -> list[float]:
+        """Time calls, each right after a matrix product by NumPy's BLAS, whose threads go on waiting for the next one."""
+        call, matrix = self.ready[case.name, mode.name], np.ones((512, 512), np.float32)
+        times = []
+        for _ in range(calls):
+            np.matmul(matrix, matrix)
+            times.append(_seconds(call))
+        return times
 
     def batches(self, case: Case, mode: Mode, calls: int, batches: int) -> float:
         """Seconds of one call in the median batch of `calls` calls: for calls too short for the clock."""

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.speed_cases import MODES
+from bench.speed_extras import SPIN
 from bench.speed_result import Result, Row
 from bench.speed_targets import Target, targets
 from bench.sweep import AXES
@@ -131,6 +132,12 @@ def extras(result: Result) -> list[str]:
     if result.overhead:
         mine, plain = (1e6 * result.overhead[key] for key in ("tacops", "plain"))
         lines.append(f"A tiny layer on NumPy takes {mine:.0f} us, the same NumPy calls by hand {plain:.0f} us.")
+    if result.beside_blas:
+        alone, after, timeout = (1e3 * result.beside_blas[key] for key in ("alone", "after", "timeout"))
+        lines.append(
+            f"S4, exact, on NumPy takes {alone:.1f} ms, {after:.1f} ms right after a matrix product by OpenBLAS's threads, "
+            f"and {timeout:.1f} ms after it with OPENBLAS_THREAD_TIMEOUT={SPIN}."
+        )
     if result.memory:
         size = {key: f"{value / 2**20:.1f} MiB" for key, value in result.memory.items()}
         lines.append(

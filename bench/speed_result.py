@@ -82,6 +82,9 @@ class Result:
     sweep: list[Slope] = field(default_factory=list)
     overhead: dict[str, float] = field(default_factory=dict)
     """Seconds of one call of a tiny layer: ``tacops``, ``plain``."""
+    beside_blas: dict[str, float] = field(default_factory=dict)
+    """Seconds of an exact layer on NumPy ``alone``, right ``after`` a product by BLAS's threads, and after one with
+    ``timeout``, that is where they wait for the next product for a shorter time."""
     memory: dict[str, int] = field(default_factory=dict)
     """Bytes: ``input``, ``unfolded``, and ``work`` beside the result for this input, for T and for B twice as large."""
     missing: dict[str, str] = field(default_factory=dict)

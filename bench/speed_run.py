@@ -16,18 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.ceilings import COPY, GEMMS, SGEMM
-from bench.speed_cases import BETA, DENSITY, MEMORY, MODES, SEED, THRESHOLD, TINY, Case, Mode
-from bench.speed_pool import SubjectError, Worker, WorkerDiedError, environment
+from bench.speed_cases import BETA, DENSITY, MODES, SEED, THRESHOLD, Case, Mode
+from bench.speed_extras import measure_beside_blas, measure_memory, measure_overhead
+from bench.speed_pool import START_SECONDS, SubjectError, Worker, WorkerDiedError, environment
 from bench.speed_result import Result, Row, describe_case, machine
-from bench.speed_subject import Entry, UnsupportedError
+from bench.speed_subject import REFERENCE, Entry, UnsupportedError
 from bench.sweep import Axis, fit
 
-REFERENCE = "tacops numpy"
-"""Spikes are compared with its."""
 LAG = {"spyx": 1}
 """Frames by which a library emits its spikes late."""
 CEILINGS = Entry("ceilings", "ceiling", "bench.ceilings:Ceilings")
-START_SECONDS = 300.0
 
 Tell = Callable[[str], None]
 
@@ -114,6 +112,7 @@ def run(plan: Plan, entries: Sequence[Entry], missing: Mapping[str, str], tell: 
             start_workers(bench, stack)  # those that died, for the next layer
         if plan.extras:
             measure_overhead(bench)
+            measure_beside_blas(bench)
             measure_memory(bench)
         deadline = bench.start + plan.seconds
         for n, axis in enumerate(plan.axes):
@@ -219,49 +218,6 @@ def visit(bench: Bench, item: Item) -> None:
     if isinstance(times, list):
         item.rounds.append(times)
         item.seconds = float(np.median(times))
-
-
-def measure_overhead(bench: Bench) -> None:
-    """Time a tiny layer: tacops on NumPy and the same NumPy calls by hand, in turn."""
-    names = {"tacops": REFERENCE, "plain": "plain numpy"}
-    if not set(names.values()) <= set(bench.workers):
-        return
-    bench.tell("call overhead")
-    mode = MODES["exact"]
-    times: dict[str, list[float]] = {key: [] for key in names}
-    for name in names.values():
-        bench.ask(name, TINY.name, "prepare", TINY, mode)
-    for _ in range(5):
-        for key, name in names.items():
-            time.sleep(bench.plan.pause)
-            seconds = bench.ask(name, TINY.name, "batches", TINY, mode, 50, 15)
-            times[key] += [seconds] if isinstance(seconds, float) else []
-    if all(times.values()):
-        bench.result.overhead = {key: float(np.median(values)) for key, values in times.items()}
-
-
-def measure_memory(bench: Bench) -> None:
-    """Take the peak on NumPy beside the result, for an input ten times the work area, and for twice its T and B."""
-    entry = bench.entries.get(REFERENCE)
-    if entry is None:
-        return
-    bench.tell("peak memory")
-    found = {"input": 4 * MEMORY.T * MEMORY.rows * MEMORY.c_in, "unfolded": 4 * MEMORY.T * MEMORY.rows * MEMORY.depth}
-    mode = MODES["exact"]
-    for key, case in {"work": MEMORY, "work_2T": _twice(MEMORY, "T"), "work_2B": _twice(MEMORY, "B")}.items():
-        try:
-            with closing(Worker(entry, environment())) as worker:
-                worker.receive(START_SECONDS)
-                peak = worker.ask("peak", case, mode)
-        except (SubjectError, WorkerDiedError) as error:
-            bench.result.failed[f"{REFERENCE}, peak memory"] = str(error)
-            return
-        found[key] = peak - 4 * (case.T + 1) * case.rows * case.c_out
-    bench.result.memory = found
-
-
-def _twice(case: Case, axis: str) -> Case:
-    return Case(**{**asdict(case), axis: 2 * getattr(case, axis), "name": f"{case.name}, 2 {axis}"})
 
 
 def measure_axis(bench: Bench, axis: Axis, deadline: float) -> None:

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from bench.speed_cases import BETA, THRESHOLD, Case, Mode
 
+REFERENCE = "tacops numpy"
+"""The subject with whose spikes the others' are compared."""
+
 Kind: TypeAlias = Literal["tacops", "plain", "peer", "ceiling"]
 
 

@@ -178,6 +178,8 @@ def test_extras_and_sweep() -> None:
     result = run(plan, [NUMPY, PLAIN["numpy"]], {}, lambda _: None)
     assert not result.failed
     assert set(result.overhead) == {"tacops", "plain"}
+    assert set(result.beside_blas) == {"alone", "after", "timeout"}
+    assert all(seconds > 0 for seconds in result.beside_blas.values())
     assert 0 < result.memory["work"] < result.memory["input"]
     (slope,) = result.sweep
     assert (slope.subject, slope.values) == ("tacops numpy", [1, 2, 4])

@@ -1,0 +1,86 @@
+"""What ``python -m bench speed`` measures once, on NumPy alone: call overhead, layers among other products, peak memory."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.speed_cases import CASES, MEMORY, MODES, TINY, Case
+from bench.speed_pool import START_SECONDS, SubjectError, Worker, WorkerDiedError, environment
+from bench.speed_subject import REFERENCE
+
+if TYPE_CHECKING:
+    from bench.speed_run import Bench
+
+__all__ = ["SPIN", "measure_beside_blas", "measure_memory", "measure_overhead"]
+
+SPIN = "20"
+"""OpenBLAS's threads then wait 2^20 cycles for the next product, not 2^26, a tenth of a second."""
+
+
+def measure_overhead(bench: Bench) -> None:
+    """Time a tiny layer: tacops on NumPy and the same NumPy calls by hand, in turn."""
+    names = {"tacops": REFERENCE, "plain": "plain numpy"}
+    if not set(names.values()) <= set(bench.workers):
+        return
+    bench.tell("call overhead")
+    mode = MODES["exact"]
+    times: dict[str, list[float]] = {key: [] for key in names}
+    for name in names.values():
+        bench.ask(name, TINY.name, "prepare", TINY, mode)
+    for _ in range(5):
+        for key, name in names.items():
+            time.sleep(bench.plan.pause)
+            seconds = bench.ask(name, TINY.name, "batches", TINY, mode, 50, 15)
+            times[key] += [seconds] if isinstance(seconds, float) else []
+    if all(times.values()):
+        bench.result.overhead = {key: float(np.median(values)) for key, values in times.items()}
+
+
+def measure_beside_blas(bench: Bench) -> None:
+    """Time a layer on NumPy by itself and among matrix products of the caller's, with both settings of OpenBLAS."""
+    entry = bench.entries.get(REFERENCE)
+    if entry is None:
+        return
+    bench.tell("layers among other products")
+    case, mode = CASES["S4"], MODES["exact"]
+    found: dict[str, list[float]] = {}
+    try:
+        for key, change in (("after", {}), ("timeout", {"OPENBLAS_THREAD_TIMEOUT": SPIN})):
+            with closing(Worker(entry, {**environment(), **change})) as worker:
+                worker.receive(START_SECONDS)
+                worker.ask("prepare", case, mode)
+                found.setdefault("alone", []).extend(worker.ask("measure", case, mode, 25, True))
+                found[key] = worker.ask("after_product", case, mode, 25)
+    except (SubjectError, WorkerDiedError) as error:
+        bench.result.failed[f"{REFERENCE}, among other products"] = str(error)
+        return
+    bench.result.beside_blas = {key: float(np.median(times)) for key, times in found.items()}
+
+
+def measure_memory(bench: Bench) -> None:
+    """Take the peak on NumPy beside the result, for an input ten times the work area, and for twice its T and B."""
+    entry = bench.entries.get(REFERENCE)
+    if entry is None:
+        return
+    bench.tell("peak memory")
+    found = {"input": 4 * MEMORY.T * MEMORY.rows * MEMORY.c_in, "unfolded": 4 * MEMORY.T * MEMORY.rows * MEMORY.depth}
+    mode = MODES["exact"]
+    for key, case in {"work": MEMORY, "work_2T": _twice(MEMORY, "T"), "work_2B": _twice(MEMORY, "B")}.items():
+        try:
+            with closing(Worker(entry, environment())) as worker:
+                worker.receive(START_SECONDS)
+                peak = worker.ask("peak", case, mode)
+        except (SubjectError, WorkerDiedError) as error:
+            bench.result.failed[f"{REFERENCE}, peak memory"] = str(error)
+            return
+        found[key] = peak - 4 * (case.T + 1) * case.rows * case.c_out
+    bench.result.memory = found
+
+
+def _twice(case: Case, axis: str) -> Case:
+    return Case(**{**asdict(case), axis: 2 * getattr(case, axis), "name": f"{case.name}, 2 {axis}"})
