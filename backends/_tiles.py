@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
-from threading import Barrier
+from threading import Barrier, get_native_id
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from . import _arena as arena
+from ._apart import apart
 from ._blas import one_blas_thread
 from ._tile_conv import TileConv
 from ._tile_frames import Frames, sum_frames, sum_loops
@@ -181,9 +182,13 @@ def _run_all(
     if workers < 2 and products < BLAS_PARALLEL:
         run_share(tiles)
         return
-    # one thread alone, too: BLAS's would still spin, in the way of ours, when the next layer begins
-    with one_blas_thread():
-        others = [_pool().submit(run_share, tiles[n::workers]) for n in range(1, workers)]
+    if workers < 2:  # BLAS's threads would spin on, in the way of ours, when the next layer begins
+        with one_blas_thread():
+            run_share(tiles)
+        return
+    pool, threads = _pool()
+    with one_blas_thread(), apart(threads):
+        others = [pool.submit(run_share, tiles[n::workers]) for n in range(1, workers)]
         run_share(tiles[0::workers])
         for other in others:
             other.result()
@@ -214,8 +219,8 @@ def _cores() -> int:
 
 
 @cache
-def _pool() -> ThreadPoolExecutor:
-    """The threads beside the calling one.
+def _pool() -> tuple[ThreadPoolExecutor, list[int]]:
+    """The threads beside the calling one, and their native ids.
 
     All are started at once: the executor counts a thread that goes from one task to the next as idle, and then starts no
     other, so two tiles would share one thread (seen on CPython 3.11).
@@ -223,9 +228,12 @@ def _pool() -> ThreadPoolExecutor:
     count = max(1, _cores() - 1)
     pool = ThreadPoolExecutor(count, thread_name_prefix="tacops")
     meeting = Barrier(count)
-    for waiting in [pool.submit(meeting.wait) for _ in range(count)]:
-        waiting.result()
-    return pool
+
+    def meet() -> int:
+        meeting.wait()
+        return get_native_id()
+
+    return pool, [waiting.result() for waiting in [pool.submit(meet) for _ in range(count)]]
 
 
 if hasattr(os, "register_at_fork"):  # a forked child has the pool object but not its threads
