@@ -24,7 +24,7 @@ class TileConv:
     """``conv(frames, out)`` for `counts`, frames and samples, and for output rows ``rows`` (along the first spatial axis).
 
     Frames are copied, and cast, into a padded buffer; its unfolding is one strided copy; the product is BLAS's. A
-    depth-wise convolution has nothing for BLAS to do and is summed tap by tap.
+    depth-wise convolution has nothing for BLAS to do and is summed tap by tap. `rows` are those of the input that it reads.
     """
 
     def __init__(
@@ -40,17 +40,14 @@ class TileConv:
         if weight.ndim > 2 or not weight.flags.f_contiguous:
             weight = np.ascontiguousarray(weight)  # other strides can mean another order of sums (NumPy 2.1)
         kernel, channels = weight.shape[1:-1], weight.shape[-1] * window.groups
-        space, reach, source, inside = _geometry(window, spatial, kernel, rows.start, rows.stop)
+        space, reach, self.rows, self.source, inside = _geometry(window, spatial, kernel, rows.start, rows.stop)
         padded = arena.empty((count, *reach, channels), weight.dtype)
         padded[...] = 0.0
-        self.rows = source[1] if len(source) > 1 else slice(None)
-        """Of the input (along its first spatial axis) that the tile reads."""
-        self.source = (slice(None), *source[:1], *(slice(None) for _ in source[1:2]), *source[2:])
-        self.interior = padded[inside].reshape(*counts, *padded[inside].shape[1:])
+        interior = padded[inside]
+        self.interior = interior.reshape(counts + interior.shape[1:])
         steps = padded.strides[1:-1]
-        self.positions = (count, *space)
         self.view = np.ndarray(
-            (*self.positions, *kernel, channels),
+            (count, *space, *kernel, channels),
             padded.dtype,
             padded,
             0,
@@ -66,7 +63,7 @@ class TileConv:
     def __call__(self, frames: Array, out: Array) -> None:
         """Convolve `rows` of frames, (*counts, rows, ..., C_in), into `out` (*counts, *space, C_out), contiguous."""
         np.copyto(self.interior, frames[self.source], casting="unsafe")
-        self.product(out.reshape(*self.positions, -1))
+        self.product(out)
         if self.bias is not None:
             out += self.bias
 
@@ -78,8 +75,10 @@ class _Geometry(NamedTuple):
     """Spatial shape of the output."""
     reach: tuple[int, ...]
     """Of the padded input that the output needs."""
+    rows: slice
+    """Of the input (along its first spatial axis) that the tile reads."""
     source: tuple[slice, ...]
-    """That input in the frame, clipped to it."""
+    """What it reads of those rows: (frame, sample, row, column, ...), clipped to the input."""
     inside: tuple[slice, ...]
     """The same in the padded buffer."""
 
@@ -96,9 +95,11 @@ def _geometry(
         starts[0] += first_row * window.stride[0]
     first = [max(0, start) for start in starts]
     last = [max(f, min(size, start + r)) for f, size, start, r in _axes(first, spatial, starts, reach)]
-    source = (slice(None), *(slice(a, b) for a, b in _axes(first, last)))
+    source = tuple(slice(a, b) for a, b in _axes(first, last))
+    rows = source[0] if source else slice(None)
+    source = (slice(None), slice(None), *(slice(None) for _ in source[:1]), *source[1:])
     inside = (slice(None), *(slice(a - s, b - s) for a, b, s in _axes(first, last, starts)))
-    return _Geometry(space, tuple(reach), source, inside)
+    return _Geometry(space, tuple(reach), rows, source, inside)
 
 
 def _axes(*values: Any) -> Any:
@@ -155,6 +156,7 @@ class _DepthWise:
         self.scratch = arena.empty((*view.shape[: dims + 1], view.shape[-1]), view.dtype)
 
     def __call__(self, out: Array) -> None:
+        out = out.reshape(self.scratch.shape)
         np.multiply(*self.terms[0], out=out)
         for term in self.terms[1:]:
             np.multiply(*term, out=self.scratch)
@@ -176,6 +178,7 @@ class _Grouped:
         self.scratch = arena.empty((*view.shape[: dims + 1], outputs), view.dtype)
 
     def __call__(self, out: Array) -> None:
+        out = out.reshape(*self.scratch.shape[:-1], -1)
         for channels, part in self.parts:
             part(self.scratch)
             out[..., channels] = self.scratch

@@ -49,8 +49,8 @@ class Frames:
         """A function of n: these samples, and rows where there are spatial axes, of `each` chunks from n on."""
         spatial = len(self.shape) > 3
         if self.weights is None:
-            where = (samples, rows) if spatial else (samples,)
-            return lambda n: self.frames[(slice(n, n + each), *where)]
+            view = self.frames[:, samples, rows] if spatial else self.frames[:, samples]
+            return lambda n: view[n : n + each]
         weights, count, sample = self.weights, samples.stop - samples.start, self.shape[2:]
         start, some = samples.start * math.prod(sample), slice(None)
         if spatial and count == 1:
@@ -59,12 +59,12 @@ class Frames:
         elif spatial:
             some = rows  # those of several samples lie apart: whole samples are summed
         sums = arena.empty((each, count, *sample), weights.dtype)
-        flat, view = sums.reshape(each, -1), sums[:, :, some]
+        flat, part = sums.reshape(each, -1), sums[:, :, some]
 
         def read(n: int) -> Array:
             for k, out in enumerate(flat, start=n):
                 sum_frames(self.chunks, k, weights, out, start, self.loops)
-            return view
+            return part
 
         return read
 

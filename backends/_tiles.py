@@ -89,11 +89,15 @@ def run_tiles(
         read = frames.tile(tile.samples, conv.rows, each)
         neurons = tile_neurons(step, u, start, spikes, tile.place(after.shape), spikes.size)
         currents = arena.empty((each, *u.shape), u.dtype)
-        for t in range(0, n, each):
+        first, held = 0, tuple(currents)
+        if each == repeat == 1 and membrane is None:
             # the first current of a resting membrane is the membrane
-            first = t == 0 and each == 1 and membrane is None and repeat == 1
-            conv(read(t), u[None] if first else currents)
-            for k, current in enumerate((u,) if first else currents, start=t):
+            conv(read(0), u[None])
+            neurons.hold(u, 0, 1)
+            first = 1
+        for t in range(first, n, each):
+            conv(read(t), currents)
+            for k, current in enumerate(held, start=t):
                 neurons.hold(current, k * repeat, (k + 1) * repeat)
 
     numbers = spikes.size + frames.to_sum // 2
