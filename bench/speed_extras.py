@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["SPIN", "measure_beside_blas", "measure_memory", "measure_overhead"]
 
 SPIN = "20"
-"""OpenBLAS's threads then wait 2^20 cycles for the next product, not 2^26, a tenth of a second."""
+"""OpenBLAS's threads then wait 2^20 cycles for the next product, not its default of 2^26."""
 
 
 def measure_overhead(bench: Bench) -> None:
