@@ -1,4 +1,4 @@
-"""MLX: `conv_general`, lazily; Metal on Macs, the CPU elsewhere.
+"""MLX: `conv_general`, lazily, and compiled neurons; Metal on Macs, the CPU elsewhere.
 
 ``MLX_ENABLE_TF32`` is on by default and lowers the precision of float32 products on the newest Apple GPUs and under CUDA.
 MLX reads it once, at its first product, so this adapter switches it off when it is imported, unless the user has set it.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
+from tacops._lif import LIFStep
 from tacops._protocol import Array, Backend, Window
 
 from ._unfold import conv_by_unfolding
@@ -21,6 +24,10 @@ from ._unfold import conv_by_unfolding
 __all__ = ["BACKEND", "MLXBackend"]
 
 os.environ.setdefault("MLX_ENABLE_TF32", "0")
+
+# Steps of the neurons, or frames of a chunk, that are compiled as one program. The time that MLX's compiler takes grows
+# faster than the square of their number: 2000 steps as one program took five minutes.
+_BLOCK = 16
 
 
 class MLXBackend(Backend):
@@ -53,6 +60,31 @@ class MLXBackend(Backend):
             x, weight, stride=window.stride, padding=padding, kernel_dilation=window.dilation, groups=window.groups
         )
         return out if bias is None else out + bias
+
+    def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
+        """On GPUs compiled: a kernel that reads each frame once."""
+        if not _compiles() or len(weights) > _BLOCK:
+            return super().weighted_sum(x, weights, dtype)
+        return _weighted_sum(dtype)(x, tuple(weights))
+
+    def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
+        """On GPUs compiled, some steps at a time: kernels that do several operations of several steps.
+
+        Inside a transformation MLX sees through its compiler, so that gradients flow and nothing is compiled twice.
+        """
+        if not _compiles():
+            return super().scan(step, currents, membrane, repeat)
+        template = replace(step, decay=0.0, threshold=0.0, poison=None, unit=None)
+        frames, steps, spikes = self.unstack(currents), currents.shape[0] * repeat, []
+        for start in range(0, steps, _BLOCK):
+            stop = min(start + _BLOCK, steps)
+            first, last = start // repeat, (stop - 1) // repeat
+            block = _block(template, tuple((t // repeat) - first for t in range(start, stop)))
+            fired, membrane = block(
+                membrane, frames[first : last + 1], step.decay, step.threshold, step.poison, step.unit
+            )
+            spikes += fired
+        return mx.stack(spikes), membrane
 
     def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
         """A copy; float64 stays float64 on a CPU, which alone has it."""
@@ -120,6 +152,38 @@ class MLXBackend(Backend):
         except ValueError:  # "Attempting to eval an array during function transformations"
             return None
         return [float(value) for value in values]  # type: ignore[union-attr, arg-type]
+
+
+def _compiles() -> bool:
+    """Whether MLX compiles by itself. For a CPU it calls the system's C++ compiler, a second and more for each new layer."""
+    return mx.default_device().type == mx.DeviceType.gpu
+
+
+@lru_cache(maxsize=64)
+def _weighted_sum(dtype: Any) -> Callable[..., Array]:
+    return mx.compile(lambda x, weights: Backend.weighted_sum(BACKEND, x, weights, dtype))
+
+
+@lru_cache(maxsize=256)
+def _block(template: LIFStep, held: tuple[int, ...]) -> Callable[..., tuple[list[Array], Array]]:
+    """As many steps as `held` has entries, each driven by that one of the currents."""
+
+    def run(
+        membrane: Array | None,
+        currents: Sequence[Array],
+        decay: float | Array,
+        threshold: float | Array,
+        poison: Array | None,
+        unit: Array | None,
+    ) -> tuple[list[Array], Array]:
+        step = replace(template, decay=decay, threshold=threshold, poison=poison, unit=unit)
+        fired = []
+        for n in held:
+            membrane, spikes = step(membrane, currents[n])
+            fired.append(spikes)
+        return fired, membrane
+
+    return mx.compile(run)
 
 
 _unstack: Any = mx.custom_function(lambda x: [x[n] for n in range(x.shape[0])])
