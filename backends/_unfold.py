@@ -68,8 +68,8 @@ def pad(xp: Any, x: Array, window: Window) -> Array:
 
 def unfold(xp: Any, padded: Array, kernel: tuple[int, ...], space: tuple[int, ...], window: Window) -> Array:
     """Every kernel position's inputs side by side: (N, *S, C) to (N * prod(space), taps, C)."""
-    columns = xp.stack(list(_taps(padded, kernel, space, window)), axis=-2)
-    return xp.reshape(columns, (-1, *columns.shape[-2:]))
+    columns = xp.concat(list(_taps(padded, kernel, space, window)), axis=-1)  # XLA is a tenth slower at stacking them
+    return xp.reshape(columns, (-1, math.prod(kernel), padded.shape[-1]))
 
 
 def _taps(padded: Array, kernel: tuple[int, ...], space: tuple[int, ...], window: Window) -> Iterator[Array]:

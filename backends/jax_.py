@@ -19,7 +19,7 @@ from tacops._convolve import Convolve
 from tacops._lif import LIFStep
 from tacops._protocol import Array, Backend, Window
 
-from ._unfold import conv_by_unfolding, pad, sums_taps
+from ._unfold import conv_by_unfolding, sums_taps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -56,6 +56,7 @@ class JAXBackend(Backend):
     def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
         """A product of unfolded frames on CPUs and in exact mode (XLA may choose Winograd), else XLA's convolution."""
         if window.groups == 1 and (exact or not window.stride or jax.default_backend() == "cpu"):
+            x, window = _pad(x, window)
             return conv_by_unfolding(jnp, x, weight, bias, window, partial(_matmul, dtype=x.dtype), work_area=None)
         space = _SPACE[-len(window.stride) :]
         out = lax.conv_general_dilated(
@@ -140,6 +141,12 @@ class JAXBackend(Backend):
         return values
 
 
+def _pad(x: Array, window: Window) -> tuple[Array, Window]:
+    """The padded frames and how the kernel moves over them: XLA fuses its own padding sooner than zeros put beside frames."""
+    none = ((0, 0),) * len(window.padding)
+    return jnp.pad(x, ((0, 0), *window.padding, (0, 0))), replace(window, padding=none)
+
+
 def _matmul(a: Array, b: Array, dtype: Any) -> Array:
     """Full precision; half-precision products are summed in float32 (this is what the hardware does, where it has them)."""
     wide = jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
@@ -202,8 +209,8 @@ class _OneFrame(JAXBackend):
         Depth-wise tap by tap, which outside a loop takes a fifth of XLA's convolution (inside, its takes two thirds of
         ours).
         """
-        x = lax.optimization_barrier(pad(jnp, x, window))
-        window = replace(window, padding=((0, 0),) * len(window.padding))
+        x, window = _pad(x, window)
+        x = lax.optimization_barrier(x)
         if sums_taps(jnp, weight, window):
             return conv_by_unfolding(jnp, x, weight, bias, window)
         return super().conv(x, weight, bias, window, exact=exact)
