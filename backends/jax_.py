@@ -19,7 +19,7 @@ from tacops._convolve import Convolve
 from tacops._lif import LIFStep
 from tacops._protocol import Array, Backend, Window
 
-from ._unfold import conv_by_unfolding, sums_taps
+from ._unfold import conv_by_unfolding, pad, sums_taps, taps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -56,8 +56,7 @@ class JAXBackend(Backend):
     def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
         """A product of unfolded frames on CPUs and in exact mode (XLA may choose Winograd), else XLA's convolution."""
         if window.groups == 1 and (exact or not window.stride or jax.default_backend() == "cpu"):
-            x, window = _pad(x, window)
-            return conv_by_unfolding(jnp, x, weight, bias, window, partial(_matmul, dtype=x.dtype), work_area=None)
+            return _conv_by_unfolding(x, weight, bias, window)
         space = _SPACE[-len(window.stride) :]
         out = lax.conv_general_dilated(
             x,
@@ -141,10 +140,13 @@ class JAXBackend(Backend):
         return values
 
 
-def _pad(x: Array, window: Window) -> tuple[Array, Window]:
-    """The padded frames and how the kernel moves over them: XLA fuses its own padding sooner than zeros put beside frames."""
-    none = ((0, 0),) * len(window.padding)
-    return jnp.pad(x, ((0, 0), *window.padding, (0, 0))), replace(window, padding=none)
+def _conv_by_unfolding(x: Array, weight: Array, bias: Array | None, window: Window) -> Array:
+    """As the generic one, in the form that XLA fuses best inside a loop: a tenth less time for layers of few channels."""
+    padded, kernel = jnp.pad(x, ((0, 0), *window.padding, (0, 0))), weight.shape[1:-1]
+    space = window.output_shape(x.shape[1:-1], kernel)
+    columns = jnp.concatenate(list(taps(padded, kernel, space, window)), axis=-1)
+    out = _matmul(columns, weight.reshape(len(weight), -1).T, x.dtype)
+    return out if bias is None else out + bias
 
 
 def _matmul(a: Array, b: Array, dtype: Any) -> Array:
@@ -209,10 +211,10 @@ class _OneFrame(JAXBackend):
         Depth-wise tap by tap, which outside a loop takes a fifth of XLA's convolution (inside, its takes two thirds of
         ours).
         """
-        x, window = _pad(x, window)
-        x = lax.optimization_barrier(x)
-        if sums_taps(jnp, weight, window):
-            return conv_by_unfolding(jnp, x, weight, bias, window)
+        x = lax.optimization_barrier(pad(jnp, x, window))
+        window = replace(window, padding=((0, 0),) * len(window.padding))
+        if window.groups == 1 or sums_taps(jnp, weight, window):
+            return conv_by_unfolding(jnp, x, weight, bias, window, partial(_matmul, dtype=x.dtype), work_area=None)
         return super().conv(x, weight, bias, window, exact=exact)
 
 
