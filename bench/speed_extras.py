@@ -54,7 +54,7 @@ def measure_beside_blas(bench: Bench) -> None:
             with closing(Worker(entry, {**environment(), **change})) as worker:
                 worker.receive(START_SECONDS)
                 worker.ask("prepare", case, mode)
-                found.setdefault("alone", []).extend(worker.ask("measure", case, mode, 25, True))
+                found.setdefault("alone", []).extend(worker.ask("measure", case, mode, 25, bench.plan.warm))
                 found[key] = worker.ask("after_product", case, mode, 25)
     except (SubjectError, WorkerDiedError) as error:
         bench.result.failed[f"{REFERENCE}, among other products"] = str(error)

@@ -174,14 +174,15 @@ class Session:
         self.ready[case.name, mode.name] = best
         return {"variant": best.name, "seconds": tried[best.name], "tried": tried, "spikes": spikes[best.name]}
 
-    def measure(self, case: Case, mode: Mode, calls: int, warm: bool) -> list[float]:
-        """Time calls one by one, after one that is not timed if `warm`."""
+    def measure(self, case: Case, mode: Mode, calls: int, warm: float) -> list[float]:
+        """Time calls one by one, after others that take `warm` seconds together; one at least, none for 0."""
         variant = self.ready[case.name, mode.name]
         gc.freeze()  # what was made before stays; collecting it took 0.1 s, every visit, where PyTorch or JAX are loaded
         gc.disable()
         try:
-            if warm:
-                variant.call()
+            spent = 0.0
+            while spent < warm:
+                spent += _seconds(variant)
             return [_seconds(variant) for _ in range(calls)]
         finally:
             gc.enable()

@@ -17,7 +17,7 @@ from bench.speed_targets import targets
 
 SMALL = {case.name: replace(case, B=1, space=(4,) * len(case.space)) for case in CASES.values()}
 
-PLAN = Plan([TINY], (), 1.0, rounds=(2, 2), visit=0.001, calls=3, pause=0.0, extras=False)
+PLAN = Plan([TINY], (), 1.0, rounds=(2, 2), visit=0.001, calls=3, pause=0.0, warm=0.001, extras=False)
 
 
 class Fake(Subject):

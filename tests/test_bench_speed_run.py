@@ -99,7 +99,7 @@ def test_worker_answers_and_chooses_the_fastest_variant(worker: Worker) -> None:
     answer = worker.ask("prepare", TINY, EXACT)
     assert answer["variant"] == "fast"
     assert answer["tried"]["slow"] >= 0.02 > answer["seconds"]
-    assert len(worker.ask("measure", TINY, EXACT, 4, True)) == 4
+    assert len(worker.ask("measure", TINY, EXACT, 4, 0.01)) == 4
 
 
 def test_worker_survives_what_its_library_raises(worker: Worker) -> None:
