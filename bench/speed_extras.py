@@ -1,4 +1,4 @@
-"""What ``python -m bench speed`` measures once, on NumPy alone: call overhead, layers among other products, peak memory."""
+"""What ``python -m bench speed`` measures once: call overhead and, on NumPy, layers among other products, peak memory."""
 
 from __future__ import annotations
 
@@ -18,27 +18,36 @@ if TYPE_CHECKING:
 
 __all__ = ["SPIN", "measure_beside_blas", "measure_memory", "measure_overhead"]
 
+EAGER = ("numpy", "torch")
+"""Backends on which every call runs our Python; with the others it is compiled once."""
+
 SPIN = "20"
 """OpenBLAS's threads then wait 2^20 cycles for the next product, not its default of 2^26."""
 
 
 def measure_overhead(bench: Bench) -> None:
-    """Time a tiny layer: tacops on NumPy and the same NumPy calls by hand, in turn."""
-    names = {"tacops": REFERENCE, "plain": "plain numpy"}
-    if not set(names.values()) <= set(bench.workers):
-        return
-    bench.tell("call overhead")
+    """Time a tiny layer, tacops and the same calls by hand in turn, and on NumPy what it takes to wake threads for nothing."""
     mode = MODES["exact"]
-    times: dict[str, list[float]] = {key: [] for key in names}
-    for name in names.values():
-        bench.ask(name, TINY.name, "prepare", TINY, mode)
-    for _ in range(5):
-        for key, name in names.items():
-            time.sleep(bench.plan.pause)
-            seconds = bench.ask(name, TINY.name, "batches", TINY, mode, 50, 15)
-            times[key] += [seconds] if isinstance(seconds, float) else []
-    if all(times.values()):
-        bench.result.overhead = {key: float(np.median(values)) for key, values in times.items()}
+    for backend in EAGER:
+        names = {"tacops": f"tacops {backend}", "plain": f"plain {backend}"}
+        if not set(names.values()) <= set(bench.workers):
+            continue
+        bench.tell("call overhead")
+        questions: dict[str, tuple[str, str, list[object]]] = {
+            key: (name, "batches", [TINY, mode, 50, 15]) for key, name in names.items()
+        }
+        if backend == "numpy":
+            questions["threads"] = names["tacops"], "threads", [50, 15]
+        times: dict[str, list[float]] = {key: [] for key in questions}
+        for name in names.values():
+            bench.ask(name, TINY.name, "prepare", TINY, mode)
+        for _ in range(5):
+            for key, (name, command, arguments) in questions.items():
+                time.sleep(bench.plan.pause)
+                seconds = bench.ask(name, TINY.name, command, *arguments)
+                times[key] += [seconds] if isinstance(seconds, float) else []
+        if all(times.values()):
+            bench.result.overhead[backend] = {key: float(np.median(values)) for key, values in times.items()}
 
 
 def measure_beside_blas(bench: Bench) -> None:

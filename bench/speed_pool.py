@@ -16,7 +16,7 @@ import tempfile
 import time
 import traceback
 import tracemalloc
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -198,14 +198,14 @@ class Session:
 
     def batches(self, case: Case, mode: Mode, calls: int, batches: int) -> float:
         """Seconds of one call in the median batch of `calls` calls: for calls too short for the clock."""
-        call = self.ready[case.name, mode.name].call
-        times = []
-        for _ in range(batches):
-            start = time.perf_counter()
-            for _ in range(calls):
-                call()
-            times.append((time.perf_counter() - start) / calls)
-        return statistics.median(times)
+        return _in_batches(self.ready[case.name, mode.name].call, calls, batches)
+
+    def threads(self, calls: int, batches: int) -> float:
+        """The same of NumPy's schedule with a tile for every core and nothing to do in them."""
+        from tacops.backends import _tiles
+
+        nothing = cores(), (), _tiles.TILE, _tiles.PARALLEL, _tiles.PARALLEL_PRODUCTS
+        return _in_batches(lambda: _tiles._run_all(lambda tile: None, *nothing), calls, batches)
 
     def peak(self, case: Case, mode: Mode) -> int:
         """Most bytes that one call holds at a time, its result included; in a fresh process, because buffers are kept."""
@@ -227,6 +227,16 @@ class Session:
 
 def _spikes(variant: Variant, out: Any) -> bytes | None:
     return None if variant.spikes is None else np.packbits(fires(variant.spikes(out))).tobytes()
+
+
+def _in_batches(call: Callable[[], Any], calls: int, batches: int) -> float:
+    times = []
+    for _ in range(batches):
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        times.append((time.perf_counter() - start) / calls)
+    return statistics.median(times)
 
 
 def _seconds(variant: Variant) -> float:

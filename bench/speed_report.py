@@ -122,16 +122,20 @@ def _values(target: Target) -> list[str]:
 
 
 def _missed(target: Target, name: str) -> str:
-    """The mark of a value that fails, and what it would be at the ceiling."""
-    return f" (!, {target.limits[name]:.2f} at the ceiling)" if name in target.limits else " (!)"
+    """The mark of a value that fails, and what it could be at best."""
+    return f" (!, {target.limits[name]:.2f} {target.limit})" if name in target.limits else " (!)"
 
 
 def extras(result: Result) -> list[str]:
     """Call overhead and memory in words."""
     lines = []
-    if result.overhead:
-        mine, plain = (1e6 * result.overhead[key] for key in ("tacops", "plain"))
-        lines.append(f"A tiny layer on NumPy takes {mine:.0f} us, the same NumPy calls by hand {plain:.0f} us.")
+    for backend, times in result.overhead.items():
+        mine, plain = (1e6 * times[key] for key in ("tacops", "plain"))
+        lines.append(f"A tiny layer takes {mine:.0f} us on {backend}, the same calls by hand {plain:.0f} us.")
+        if "threads" in times:
+            lines.append(
+                f"To wake NumPy's threads for nothing and to wait for them takes {1e6 * times['threads']:.0f} us."
+            )
     if result.beside_blas:
         alone, after, timeout = (1e3 * result.beside_blas[key] for key in ("alone", "after", "timeout"))
         lines.append(

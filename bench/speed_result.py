@@ -17,7 +17,7 @@ from bench.ceilings import COPY_BYTES, SGEMM_FLOPS, least_seconds
 from bench.report import cores, load
 from bench.speed_cases import MODES, Case, Mode
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class ResultError(ValueError):
@@ -80,8 +80,9 @@ class Result:
     rows: list[Row] = field(default_factory=list)
     ceilings: list[Row] = field(default_factory=list)
     sweep: list[Slope] = field(default_factory=list)
-    overhead: dict[str, float] = field(default_factory=dict)
-    """Seconds of one call of a tiny layer: ``tacops``, ``plain``."""
+    overhead: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By backend, seconds of one call of a tiny layer, ``tacops`` and ``plain``; on NumPy, those in which ``threads`` are
+    woken and waited for, too."""
     beside_blas: dict[str, float] = field(default_factory=dict)
     """Seconds of an exact layer on NumPy ``alone``, right ``after`` a product by BLAS's threads, and after one with
     ``timeout``, that is where they wait for the next product for a shorter time."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
 from bench.speed_cases import COMPUTE_BOUND, MODES, SIZES
@@ -29,7 +29,9 @@ class Target:
     """Those that miss the goal."""
     unit: str = "x"
     limits: dict[str, float] = field(default_factory=dict)
-    """What a value would be if the layer ran at its measured ceiling."""
+    """What a value could be at best, by the run's own measurements."""
+    limit: str = "at the ceiling"
+    """What that is."""
 
     @property
     def met(self) -> bool | None:
@@ -54,7 +56,7 @@ def targets(result: Result) -> list[Target]:
         at_least("collapse K = T = 16 over exact, same backend", 13.8, _collapse_over_own(result)),
         at_least("collapse K = T = 16 over the fastest SNN library's exact", 16.0, _collapse_over_peers(result)),
         at_least("preserve K = 4 over exact, same backend", 1.5, _preserve(result)),
-        at_most("time over plain code in the same library, its worst mode", 1.1, _over_plain(result)),
+        with_call("time over plain code in the same library, its worst mode", 1.1, _over_plain(result)),
         at_most("reproducible over default", 1.25, _reproducible(result)),
         at_most("overhead of a call on NumPy", 50.0, _overhead(result), "us"),
         at_most("peak memory beside the result over the input, on NumPy", 1.0, _memory(result)),
@@ -74,6 +76,14 @@ def at_most(text: str, goal: float, values: Iterable[tuple[str, float | None]], 
     """No value may exceed the goal."""
     found = {name: value for name, value in values if value is not None}
     return Target(text, f"<= {goal:g}", found, [name for name, value in found.items() if value > goal], unit)
+
+
+def with_call(text: str, goal: float, values: Iterable[Value]) -> Target:
+    """No value may exceed the goal; limits are what plain code would take if it had our overhead of a call."""
+    known = list(values)
+    limits = {name: limit for name, _, limit in known if limit is not None}
+    target = at_most(text, goal, ((name, value) for name, value, _ in known))
+    return replace(target, limits=limits, limit="by the call alone")
 
 
 def _over(result: Result, name: str, slower: Row | None, faster: Row | None) -> Value:
@@ -124,15 +134,25 @@ def _preserve(result: Result) -> Iterable[Value]:
             yield _over_exact(result, size, subject, "preserve4")
 
 
-def _over_plain(result: Result) -> Iterable[tuple[str, float | None]]:
+def _over_plain(result: Result) -> Iterable[Value]:
     """The worst mode of each backend and case."""
     for subject in _backends(result):
-        plain = f"plain {_short(subject).split(',')[0]}"
+        backend = _short(subject).split(",")[0]
+        call = _call_seconds(result, backend)
         for case in result.cases:
-            ratios = {mode: result.ratio(case, (subject, mode), (plain, mode)) for mode in MODES}
-            worst = max(((ratio, mode) for mode, ratio in ratios.items() if ratio), default=None)
-            if worst:
-                yield f"{_short(subject)} {case} {worst[1]}", worst[0]
+            plain = {mode: result.find(case, f"plain {backend}", mode) for mode in MODES}
+            ours = {mode: result.find(case, subject, mode) for mode in MODES}
+            ratios = {mode: (o.seconds / p.seconds, p) for mode, o in ours.items() if o and (p := plain[mode])}
+            if ratios:
+                mode = max(ratios, key=lambda mode: ratios[mode][0])
+                ratio, row = ratios[mode]
+                yield f"{_short(subject)} {case} {mode}", ratio, 1 + call / row.seconds if call else None
+
+
+def _call_seconds(result: Result, backend: str) -> float:
+    """What every call costs beside plain code: overhead, and the threads that NumPy's plain code doesn't wake."""
+    times = result.overhead.get(backend)
+    return times["tacops"] - times["plain"] + times.get("threads", 0.0) if times else 0.0
 
 
 def _reproducible(result: Result) -> Iterable[tuple[str, float | None]]:
@@ -142,7 +162,7 @@ def _reproducible(result: Result) -> Iterable[tuple[str, float | None]]:
 
 
 def _overhead(result: Result) -> Iterable[tuple[str, float | None]]:
-    times = result.overhead
+    times = result.overhead.get("numpy")
     yield "numpy", (times["tacops"] - times["plain"]) * 1e6 if times else None
 
 

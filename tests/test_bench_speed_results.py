@@ -54,7 +54,7 @@ def result() -> Result:
     ]
     gemm = Row("S3", "ceilings", "ceiling", "exact", "BLAS", [[0.008]])
     result.ceilings = [gemm, replace(gemm, mode="copy", rounds=[[0.02]]), replace(gemm, mode="sgemm", rounds=[[0.05]])]
-    result.overhead = {"tacops": 90e-6, "plain": 50e-6}
+    result.overhead = {"numpy": {"tacops": 90e-6, "plain": 50e-6, "threads": 160e-6}}
     result.beside_blas = {"alone": 0.007, "after": 0.015, "timeout": 0.008}
     result.memory = {"input": 100, "unfolded": 900, "work": 10, "work_2T": 10, "work_2B": 20}
     result.sweep = [fit("tacops numpy", AXES[0], (4, 8, 16), (1.0, 2.0, 4.0))]
@@ -91,7 +91,7 @@ def test_results_survive_a_file(result: Result, tmp_path: Path) -> None:
         ("{", "cannot be read"),
         ("[]", "is no result"),
         ('{"benchmark": "tacops speed", "schema": 0}', "has schema 0"),
-        ('{"benchmark": "tacops speed", "schema": 1}', "is incomplete"),
+        ('{"benchmark": "tacops speed", "schema": 2}', "is incomplete"),
     ],
 )
 def test_files_that_are_no_results(content: str, message: str, tmp_path: Path) -> None:
@@ -124,6 +124,8 @@ def test_targets_are_computed_from_the_numbers(result: Result) -> None:
         assert found[text].values == pytest.approx(measured), text
         assert found[text].met is met, text
     assert found["exact on NumPy over the fastest SNN library"].limits == pytest.approx({"S3": 1.5 / 0.8})
+    plain = found["time over plain code in the same library, its worst mode"]
+    assert plain.limits == pytest.approx({"numpy S3 preserve4": 1.05}), "0.2 ms of call and threads to 4 ms"
 
 
 def test_targets_without_numbers_are_not_met_and_not_missed() -> None:

@@ -177,7 +177,10 @@ def test_extras_and_sweep() -> None:
     plan = replace(PLAN, cases=[], axes=[short], seconds=60.0, extras=True)
     result = run(plan, [NUMPY, PLAIN["numpy"]], {}, lambda _: None)
     assert not result.failed
-    assert set(result.overhead) == {"tacops", "plain"}
+    assert {backend: set(times) for backend, times in result.overhead.items()} == {
+        "numpy": {"tacops", "plain", "threads"}
+    }
+    assert all(0 < seconds < 0.01 for seconds in result.overhead["numpy"].values())
     assert set(result.beside_blas) == {"alone", "after", "timeout"}
     assert all(seconds > 0 for seconds in result.beside_blas.values())
     assert 0 < result.memory["work"] < result.memory["input"]
