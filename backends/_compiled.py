@@ -74,28 +74,45 @@ def hold(
         for t in range(first, last):
             # slices indexed from 0: with an offset in the index, which might be negative, no loop is vectorised (5 x slower)
             u, fired = membrane[low:high], spikes[t, start + low : start + high]
-            if not (fresh and t == first):
-                _integrate(u, current[low:high], decay, rounded)
-            _fire(u, fired, threshold, one, subtract, zero)
+            if fresh and t == first:
+                _fire(u, fired, threshold, one, subtract, zero)
+            else:
+                _step(u, current[low:high], fired, decay, threshold, one, rounded, subtract, zero)
 
 
 @_compile
-def _integrate(membrane: Any, current: Any, decay: Any, rounded: bool) -> None:
+def _step(
+    membrane: Any,
+    current: Any,
+    spikes: Any,
+    decay: Any,
+    threshold: Any,
+    one: Any,
+    rounded: bool,
+    subtract: bool,
+    zero: bool,
+) -> None:
     for j in range(membrane.size):
         left = decay[j] * membrane[j]
-        membrane[j] = (np.rint(left) if rounded else left) + current[j]
+        v = (np.rint(left) if rounded else left) + current[j]
+        spikes[j], membrane[j] = _after(v, threshold[j], one, subtract, zero)
 
 
 @_compile
 def _fire(membrane: Any, spikes: Any, threshold: Any, one: Any, subtract: bool, zero: bool) -> None:
     for j in range(membrane.size):
-        v = membrane[j]
-        spike = one if v >= threshold[j] else one - one
-        spikes[j] = spike
-        if subtract:
-            membrane[j] = v - spike * threshold[j]
-        elif zero:
-            membrane[j] = v * (one - spike)
+        spikes[j], membrane[j] = _after(membrane[j], threshold[j], one, subtract, zero)
+
+
+@_compile
+def _after(v: Any, threshold: Any, one: Any, subtract: bool, zero: bool) -> Any:
+    """The spike of a membrane, and the membrane after it."""
+    spike = one if v >= threshold else one - one
+    if subtract:
+        v = v - spike * threshold
+    elif zero:
+        v = v * (one - spike)
+    return spike, v
 
 
 @_compile

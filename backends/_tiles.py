@@ -76,8 +76,8 @@ def run_tiles(
     """`Backend.schedule`: aggregation, convolution and neurons."""
     n, batch, spatial = len(frames), frames.shape[1], frames.shape[2:-1]
     space = window.output_shape(spatial, weight.shape[1:-1])
-    spikes = np.empty((n * repeat, batch, *space, weight.shape[0]), dtype=bool if step.compact else weight.dtype)
-    after = np.empty(spikes.shape[1:], dtype=weight.dtype)
+    spikes = arena.fresh((n * repeat, batch, *space, weight.shape[0]), bool if step.compact else weight.dtype)
+    after = arena.fresh(spikes.shape[1:], weight.dtype)
     unfolded = math.prod(weight.shape[1:-1]) * frames.shape[-1] + 3 * weight.shape[0]
     if weight.ndim == 2 and n >= TRANSPOSE:
         weight = np.asfortranarray(weight)
@@ -109,7 +109,7 @@ def convolve_tiles(x: Array, weight: Array, bias: Array | None, window: Window) 
     """`Backend.conv`."""
     spatial = x.shape[1:-1]
     space = window.output_shape(spatial, weight.shape[1:-1])
-    out = np.empty((x.shape[0], *space, weight.shape[0]), dtype=weight.dtype)
+    out = arena.fresh((x.shape[0], *space, weight.shape[0]), weight.dtype)
 
     def run(tile: Tile) -> None:
         part = tile.of(out, 0)
@@ -124,8 +124,8 @@ def convolve_tiles(x: Array, weight: Array, bias: Array | None, window: Window) 
 def scan_tiles(currents: Array, step: LIFStep, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
     """`Backend.scan`: neurons alone."""
     n, batch, space = currents.shape[0], currents.shape[1], currents.shape[2:-1]
-    spikes = np.empty((n * repeat, *currents.shape[1:]), dtype=bool if step.compact else currents.dtype)
-    after = np.empty(currents.shape[1:], dtype=currents.dtype)
+    spikes = arena.fresh((n * repeat, *currents.shape[1:]), bool if step.compact else currents.dtype)
+    after = arena.fresh(currents.shape[1:], currents.dtype)
 
     def run(tile: Tile) -> None:
         u, start = tile.of(after, 0), None if membrane is None else tile.of(membrane, 0)
@@ -140,7 +140,7 @@ def scan_tiles(currents: Array, step: LIFStep, membrane: Array | None, repeat: i
 def sum_blocks(chunks: Array, weights: Array) -> Array:
     """Weighted sums of chunks (n, K, M), of any dtype, as (n, M) of the dtype of weights (K,); cast while in cache."""
     n, size, width = chunks.shape
-    out = np.empty((n, width), dtype=weights.dtype)
+    out = arena.fresh((n, width), weights.dtype)
     loops = sum_loops(chunks, weights)
 
     def run(tile: Tile) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tacops import conv_lif, lif, tac_conv
+from tacops import conv_lif, lif, tac_conv, tac_linear
 from tacops.backends import Backend, get_backend
 from tests import judge
 from tests.cases import assert_exact, assert_lively, assert_same, grid_layer, run
@@ -93,3 +93,11 @@ def test_peak_memory_of_numpy() -> None:
     tracemalloc.stop()
     work = peak - train.spikes.nbytes - train.membrane.nbytes
     assert work < 32e6, f"{work / 1e6:.0f} MB beside the answer"
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_numpy_begins_results_at_a_cache_line(compact: bool) -> None:
+    """A vector that straddles two lines is stored in two goes; the C library aligns large arrays to 16 bytes of 64."""
+    x, weight = np.ones((4, 64, 10), dtype=np.float32), np.ones((32, 10), dtype=np.float32)
+    out = tac_linear(x, weight, chunk_size=2, mode="preserve", compact=compact)
+    assert out.spikes.ctypes.data % 64 == out.membrane.ctypes.data % 64 == 0
