@@ -49,7 +49,7 @@ class TorchBackend(Backend):
             if exact and x.device.type != "cpu":
                 return conv_by_unfolding(xp, x, weight, bias, window)
             x = x.movedim(-1, 1)
-            if any(low != high for low, high in window.padding):
+            if any(low != high for low, high in window.padding) or _misses(window, x.shape[2:], weight.shape[1:-1]):
                 x = F.pad(x, [n for pair in reversed(window.padding) for n in pair])
                 padding: tuple[int, ...] = (0,) * dims
             else:
@@ -124,6 +124,12 @@ class TorchBackend(Backend):
         if array.device.type != "cpu" or _is_traced(array):
             return None
         return [float(value) for value in array.detach().reshape(-1).tolist()]
+
+
+def _misses(window: Window, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
+    """Whether the kernel can lie between or beside all inputs: oneDNN's padding then ends the process (oneDNN#5942)."""
+    axes = zip(window.padding, window.dilation, spatial, kernel, strict=True)
+    return any(max(pad) > d * (k - 1) or (max(pad) > 0 and size < d) for pad, d, size, k in axes)
 
 
 def _is_traced(x: Array) -> bool:
