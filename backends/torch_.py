@@ -41,15 +41,15 @@ class TorchBackend(Backend):
         return xp
 
     def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
-        """`torch.nn.functional`'s; on GPUs unfolding in exact mode, because cuDNN may choose Winograd or Fourier."""
+        """`torch.nn.functional`'s, or unfolding: in exact mode on GPUs (cuDNN may choose Winograd), and where oneDNN fails."""
         dims = len(window.stride)
         with _full_precision(x):
             if dims == 0:
                 return F.linear(x, weight, bias)
-            if exact and x.device.type != "cpu":
+            if _onednn_fails(x, weight, window) if x.device.type == "cpu" else exact:
                 return conv_by_unfolding(xp, x, weight, bias, window)
             x = x.movedim(-1, 1)
-            if any(low != high for low, high in window.padding) or _misses(window, x.shape[2:], weight.shape[1:-1]):
+            if any(low != high for low, high in window.padding):
                 x = F.pad(x, [n for pair in reversed(window.padding) for n in pair])
                 padding: tuple[int, ...] = (0,) * dims
             else:
@@ -126,10 +126,17 @@ class TorchBackend(Backend):
         return [float(value) for value in array.detach().reshape(-1).tolist()]
 
 
-def _misses(window: Window, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
-    """Whether the kernel can lie between or beside all inputs: oneDNN's padding then ends the process (oneDNN#5942)."""
+def _onednn_fails(x: Array, weight: Array, window: Window) -> bool:
+    """Two rare geometries on CPUs with AVX-512 (PyTorch 2.13): a segmentation fault, and wrong numbers.
+
+    The first (oneDNN#5942): the kernel lies in padding alone, beside the input or with the input between its taps. The
+    second, found by random tests: one channel in, and one output along the last axis, whose stride then means nothing.
+    """
+    spatial, kernel = tuple(x.shape[1:-1]), tuple(weight.shape[1:-1])
     axes = zip(window.padding, window.dilation, spatial, kernel, strict=True)
-    return any(max(pad) > d * (k - 1) or (max(pad) > 0 and size < d) for pad, d, size, k in axes)
+    if any(max(pad) > d * (k - 1) or (max(pad) > 0 and size < d) for pad, d, size, k in axes):
+        return True
+    return bool(x.shape[-1] == 1 and window.stride[-1] > 1 and window.output_shape(spatial, kernel)[-1] == 1)
 
 
 def _is_traced(x: Array) -> bool:
