@@ -41,7 +41,7 @@ class TorchBackend(Backend):
         return xp
 
     def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
-        """`torch.nn.functional`'s, or unfolding: in exact mode on GPUs (cuDNN may choose Winograd), and where oneDNN fails."""
+        """`torch.nn.functional`'s; unfolding where oneDNN fails and, on GPUs, in exact mode (cuDNN: Winograd)."""
         dims = len(window.stride)
         with _full_precision(x):
             if dims == 0:
@@ -129,12 +129,11 @@ class TorchBackend(Backend):
 def _onednn_fails(x: Array, weight: Array, window: Window) -> bool:
     """Two rare geometries on CPUs with AVX-512 (PyTorch 2.13): a segmentation fault, and wrong numbers.
 
-    The first (oneDNN#5942): the kernel lies in padding alone, beside the input or with the input between its taps. The
-    second, found by random tests: one channel in, and one output along the last axis, whose stride then means nothing.
+    The first (oneDNN#5942): the kernel lies in padding alone, beside the input. The second, found by random tests: one
+    channel in, and one output along the last axis, whose stride then means nothing.
     """
     spatial, kernel = tuple(x.shape[1:-1]), tuple(weight.shape[1:-1])
-    axes = zip(window.padding, window.dilation, spatial, kernel, strict=True)
-    if any(max(pad) > d * (k - 1) or (max(pad) > 0 and size < d) for pad, d, size, k in axes):
+    if any(max(pad) > d * (k - 1) for pad, d, k in zip(window.padding, window.dilation, kernel, strict=True)):
         return True
     return bool(x.shape[-1] == 1 and window.stride[-1] > 1 and window.output_shape(spatial, kernel)[-1] == 1)
 
