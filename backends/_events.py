@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -71,21 +72,21 @@ def bin_events(arrays: Arrays, *, frames: int = 16, samples: int = 32, seed: int
 
 def _frame(t: Array, frames: int) -> NDArray[np.int64]:
     """Which of `frames` parts of equal duration each event lies in: exactly, where times are integers."""
+    delta: Array
     ends: Array
+    first, last = (v.item() for v in (t.min(), t.max()))
+    if first == last:
+        return np.zeros(t.shape, np.int64)
     k = np.arange(1, frames)
     if t.dtype.kind == "f":
-        time = t.astype(np.float64)
-        first, last = float(time.min()), float(time.max())
-        if not np.isfinite((last - first) * frames):
-            raise refusal("hold event times whose span is a float64 number", f"{first} to {last}")
-        delta, span, ends = time - first, last - first, k * (last - first) / frames
+        first, span = float(first), float(last) - float(first)
+        if not math.isfinite(span * frames):
+            raise refusal("hold event times whose span is a number in float64", f"{first} to {last}")
+        delta, ends = t.astype(np.float64) - first, k * span / frames
     else:
-        start, span = int(t.min()), int(t.max()) - int(t.min())
-        delta = t.astype(np.uint64) - np.uint64(start % 2**64)  # modulo 2^64 on purpose: exact for every integer type
-        whole, rest = divmod(span, frames)
+        whole, rest = divmod(last - first, frames)
+        delta = t.astype(np.uint64) - np.uint64(first % 2**64)  # modulo 2^64: right for every integer type
         ends = k.astype(np.uint64) * np.uint64(whole) + ((k * rest + frames - 1) // frames).astype(np.uint64)
-    if span == 0:
-        return np.zeros(t.shape, np.int64)
     return np.searchsorted(ends, delta, side="right").astype(np.int64)
 
 

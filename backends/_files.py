@@ -79,10 +79,10 @@ def _read(path: Path, name: str | None) -> Arrays:
 def _read_npz(path: Path, name: str | None) -> Arrays:
     def choose(sizes: Mapping[str, int]) -> list[str]:
         held = ", ".join(sorted(sizes)) or "none"
-        if name is not None or not sizes:
-            if name not in sizes:
-                raise refusal("hold an array" + ("" if name is None else f" called {name!r}"), held)
+        if name is not None and name in sizes:
             return [name]
+        if name is not None or not sizes:
+            raise refusal("hold an array" + ("" if name is None else f" called {name!r}"), held)
         if sizes.keys() >= EVENTS:
             return [key for key in sizes if key in EVENTS | EXTRAS]
         alone = [key for key in sizes if len(sizes) == 1 or key not in BESIDE]

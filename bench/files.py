@@ -8,21 +8,24 @@ from typing import Any
 from numpy.typing import NDArray
 
 from bench.datasets import DatasetError
-from tacops._damage import DAMAGE, read_json, reason
-from tacops._whole import OutputError, check_output, write_figure, write_whole
+from tacops._damage import DAMAGE, parse_json, read_json, reason
+from tacops._whole import OutputError, check_figure, check_output, write_figure, write_whole
 from tacops.backends import _npy
 from tacops.backends._npz import npz_bytes
 
 __all__ = [
     "DAMAGE",
     "OutputError",
+    "check_figure",
     "check_output",
     "npz_bytes",
+    "parse_json",
     "plot_files",
     "read_json",
     "read_npz",
     "reason",
     "save_figure",
+    "write_figure",
     "write_whole",
 ]
 
@@ -41,6 +44,8 @@ def read_npz(path: Path, remedy: str) -> dict[str, NDArray[Any]]:
 
 def plot_files(stem: Path, *suffixes: str) -> list[Path]:
     """The files of a plot: ``stem.svg`` and ``stem.png``, and the same with each suffix after the stem."""
+    if not stem.name:
+        raise OutputError(f"{stem} cannot be written: a plot must have a name")
     return [stem.with_name(f"{stem.name}{suffix}.{kind}") for suffix in suffixes or ("",) for kind in ("svg", "png")]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-__all__ = ["DAMAGE", "parse_json", "read_json", "reason"]
+__all__ = ["DAMAGE", "LARGEST", "parse_json", "read_json", "reason"]
 
 DAMAGE = (
     ArithmeticError,  # numbers too large for what they are used as

@@ -15,7 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["OutputError", "check_output", "write_figure", "write_whole"]
+__all__ = ["OutputError", "check_figure", "check_output", "write_figure", "write_whole"]
+
+
+FORMATS = ("png", "svg", "pdf")
+"""Of plots."""
 
 
 class OutputError(OSError):
@@ -85,7 +89,7 @@ def check_output(*paths: str | Path | None) -> None:
 
 
 def write_figure(path: str | Path, figure: Any, **options: Any) -> None:
-    """Write a Matplotlib figure in the format that the file's ending names; SVG without the date, so that equal figures are equal files.
+    """Write a Matplotlib figure in the format that the file's ending names; SVG without its date, so equal figures are equal.
 
     Parameters
     ----------
@@ -94,12 +98,24 @@ def write_figure(path: str | Path, figure: Any, **options: Any) -> None:
     **options
         Of its ``savefig``.
     """
-    kind, buffer = Path(path).suffix.removeprefix("."), io.BytesIO()
-    if not kind:
-        raise OutputError(f"{path} cannot be written: a plot's name must end in .png, .svg or .pdf")
+    kind, buffer = _format(path), io.BytesIO()
     metadata = {"metadata": {"Date": None}} if kind == "svg" else {}
     figure.savefig(buffer, format=kind, **metadata, **options)
     write_whole(path, buffer.getvalue())
+
+
+def check_figure(path: str | Path | None) -> None:
+    """`check_output` for `write_figure`."""
+    if path is not None:
+        _format(path)
+    check_output(path)
+
+
+def _format(path: str | Path) -> str:
+    kind = Path(path).suffix.removeprefix(".").lower()
+    if kind not in FORMATS:
+        raise OutputError(f"{path} cannot be written: the name of a plot must end in .{', .'.join(FORMATS)}")
+    return kind
 
 
 def _target(path: str | Path) -> tuple[Path, os.stat_result | None]:
