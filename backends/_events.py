@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tacops._damage import one_line
+
 __all__ = ["BESIDE", "EVENTS", "EXTRAS", "Arrays", "FileError", "as_events", "bin_events", "refusal"]
 
 CELLS = 2**27
@@ -133,4 +135,4 @@ class FileError(ValueError):
 
 def refusal(rule: str, got: object) -> FileError:
     """The sentence for a file that is not as it must be."""
-    return FileError(f"advise: FILE must {rule}; got {got}")
+    return FileError(f"advise: FILE must {rule}; got {one_line(str(got))}")

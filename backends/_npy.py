@@ -52,6 +52,8 @@ def read_npz(path: Path, choose: Choice = list) -> dict[str, Array]:
         names = list(choose({name: info.file_size for name, info in members.items()}))
         if (total := sum(members[name].file_size for name in names)) > LARGEST:
             raise ValueError(f"{total:,} bytes, more than {LARGEST:,}")
+        for info in archive.infolist():  # a damaged name would pass for an array that isn't there
+            archive.open(info).close()
         return {name: _member(archive, members[name]) for name in names}
 
 

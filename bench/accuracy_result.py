@@ -137,7 +137,8 @@ class Result:
         if kind is None:
             return Verdict("can't tell", None, None, None, None, "not trained")
         other = "preserve" if kind == "collapse" else "collapse"
-        sizes = [K for K in range(most, 1, -1) if f"{kind}{K}" in trained]
+        found_sizes = (int(mode.removeprefix(kind)) for mode in trained if mode.removeprefix(kind).isdigit())
+        sizes = sorted((K for K in found_sizes if 1 < K <= most), reverse=True)
         nearest = f"{kind}{sizes[0]}" if sizes else None
         cost = self.difference(task, nearest, "exact") if nearest else None
         advised = f"{kind} K={most}"

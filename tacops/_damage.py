@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-__all__ = ["DAMAGE", "LARGEST", "parse_json", "read_json", "reason"]
+__all__ = ["DAMAGE", "LARGEST", "one_line", "parse_json", "read_json", "reason"]
 
 DAMAGE = (
     ArithmeticError,  # numbers too large for what they are used as
@@ -44,7 +44,18 @@ DEEPEST = 64
 def reason(error: BaseException) -> str:
     """What an error says, on one line of bounded length."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    text = " ".join("".join(c if c.isprintable() else " " for c in said).split()) or type(error).__name__
+    return one_line(said) or type(error).__name__
+
+
+def one_line(text: str) -> str:
+    """Printable, and of bounded length: what a file says may hold anything.
+
+    Examples
+    --------
+    >>> one_line("a\\n\x1b[31mb")
+    'a [31mb'
+    """
+    text = " ".join("".join(c if c.isprintable() else " " for c in text[:10_000]).split())
     return text if len(text) <= 200 else f"{text[:120]} ... {text[-70:]}"
 
 
