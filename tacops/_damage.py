@@ -48,11 +48,11 @@ def reason(error: BaseException) -> str:
 
 
 def one_line(text: str) -> str:
-    """Printable, and of bounded length: what a file says may hold anything.
+    r"""Printable, and of bounded length: what a file says may hold anything.
 
     Examples
     --------
-    >>> one_line("a\\n\x1b[31mb")
+    >>> one_line("a\n\x1b[31mb")
     'a [31mb'
     """
     text = " ".join("".join(c if c.isprintable() else " " for c in text[:10_000]).split())

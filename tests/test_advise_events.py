@@ -41,7 +41,7 @@ def pinned(arrays: dict[str, Any]) -> dict[str, Any]:
     return {name: np.append(array, np.array(last[name], array.dtype)) for name, array in arrays.items()}
 
 
-DTYPES = {
+DTYPES: dict[str, Any] = {
     "Tonic": [("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")],
     "any order": [("t", "<u4"), ("p", "<i1"), ("y", "<u2"), ("x", "<u2")],
     "big-endian, more fields": [("t", ">i8"), ("id", "<f4", (2,)), ("x", ">u8"), ("y", ">u8"), ("p", ">f4")],
@@ -59,8 +59,8 @@ def test_structured_arrays(tmp_path: Path, name: str) -> None:
     np.save(tmp_path / "a.npy", packed)
     np.savez(tmp_path / "one.npz", packed)
     np.savez_compressed(tmp_path / "named.npz", events=packed, labels=np.arange(3))
-    for file, more in (("a.npy", {}), ("one.npz", {}), ("named.npz", {"name": "events"})):
-        np.testing.assert_array_equal(read_spikes(tmp_path / file, frames=8, **more), want)
+    for file, array in (("a.npy", None), ("one.npz", None), ("named.npz", "events")):
+        np.testing.assert_array_equal(read_spikes(tmp_path / file, frames=8, name=array), want)
     first = read_spikes(tmp_path / "a.npy", frames=8, layout="channels_first")
     np.testing.assert_array_equal(np.moveaxis(first, 2, -1), want)
     two = {
