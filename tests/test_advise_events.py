@@ -63,7 +63,7 @@ def test_structured_arrays(tmp_path: Path, name: str) -> None:
         np.testing.assert_array_equal(read_spikes(tmp_path / file, frames=8, name=array), want)
     first = read_spikes(tmp_path / "a.npy", frames=8, layout="channels_first")
     np.testing.assert_array_equal(np.moveaxis(first, 2, -1), want)
-    two = {
+    two: dict[str, Any] = {
         "events": np.concatenate([packed, packed]),
         "offsets": np.array([0, len(packed), 2 * len(packed)], np.uint64),
     }
