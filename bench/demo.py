@@ -63,7 +63,7 @@ def main(args: argparse.Namespace) -> int:
         for name in names:
             get_backend(name)
     except (BackendUnavailable, ValueError) as error:
-        log.print(f"python -m bench: {error}", markup=False, highlight=False)
+        log.print(f"python -m bench: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
     trained, subset = load_trained(), load_subset()
     frames = rate_code(subset.images[: args.images], seed=args.seed)

@@ -88,7 +88,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         backends = [get_backend(name) for name in args.backend or available_backends()]
     except (BackendUnavailable, ValueError) as error:
-        log.print(f"python -m bench: {error}", markup=False, highlight=False)
+        log.print(f"python -m bench: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
     size = Size(2, 8, 8) if args.quick else Size()
     columns = (TextColumn("{task.description:32}"), BarColumn(), TimeElapsedColumn())

@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> int:
         names = list(dict.fromkeys(args.backend or available_backends()))
         backends = {name: dict(get_backend(name).describe()) for name in names}
     except (BackendUnavailable, OSError, ValueError) as error:
-        log.print(f"python -m bench run: {error}", markup=False, highlight=False)
+        log.print(f"python -m bench run: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
     machine = describe_machine(backends)
     settings = {
@@ -72,7 +72,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         found = {job: store.load(job.key, settings) for job in jobs}
     except CheckpointError as error:
-        log.print(f"python -m bench run: {error}", markup=False, highlight=False)
+        log.print(f"python -m bench run: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
     kept = {job: step for job, step in found.items() if step and step["status"] == "done"}
     if kept:

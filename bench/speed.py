@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         entries, missing = choose(args.backend, peers=not args.no_peers)
     except (BackendUnavailable, ValueError) as error:
-        log.print(f"python -m bench speed: {error}", markup=False, highlight=False)
+        log.print(f"python -m bench speed: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
     plan = make_plan(args)
     with progress(log, plan.seconds) as tell:

@@ -17,7 +17,6 @@ from typing import Any
 
 __all__ = ["OutputError", "check_figure", "check_output", "write_figure", "write_whole"]
 
-
 FORMATS = ("png", "svg", "pdf")
 """Of plots."""
 
@@ -40,7 +39,7 @@ def write_whole(path: str | Path, content: bytes) -> None:
     Raises
     ------
     OutputError
-        If there is something else than a regular file, or the system refuses; nothing is left behind then.
+        If there is something else than a regular file, or the system refuses; no part of the content is left behind then.
     """
     try:
         target, before = _target(path)

@@ -155,7 +155,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "times that are bool": ({"t": np.array([False, True, True])}, "hold finite event times; got t of bool"),
     "four polarities": (
         {"p": np.array([0, 3, 1])},
-        r"hold polarities p of 0 and 1, or of -1 and 1; got 0 to 3 \(3 values\)",
+        r"hold polarities p of 0 and 1, or of -1 and 1; got 0 to 3, int64",
     ),
     "three polarities": ({"p": np.array([-1, 0, 1])}, "hold polarities p of 0 and 1, or of -1 and 1; got -1 to 1"),
     "a polarity of 255": ({"p": np.array([0, 255, 0], np.uint8)}, "hold polarities p of 0 and 1"),
