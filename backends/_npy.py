@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -52,9 +53,20 @@ def read_npz(path: Path, choose: Choice = list) -> dict[str, Array]:
         names = list(choose({name: info.file_size for name, info in members.items()}))
         if (total := sum(members[name].file_size for name in names)) > LARGEST:
             raise ValueError(f"{total:,} bytes, more than {LARGEST:,}")
-        for info in archive.infolist():  # a damaged name would pass for an array that isn't there
-            archive.open(info).close()
+        _check_members(path, archive)
         return {name: _member(archive, members[name]) for name in names}
+
+
+def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
+    """What `zipfile` lets pass: a damaged directory looks like one in which an array has another name or isn't there."""
+    found = archive.infolist()
+    for info in found:
+        archive.open(info).close()  # compares the name with the one that is beside the content
+    with path.open("rb") as file:
+        file.seek(-22, io.SEEK_END)  # the record at the end, if no comment follows it
+        signature, count = struct.unpack("<4s6xH10x", file.read(22))
+    if signature == b"PK\x05\x06" and count not in (len(found), 0xFFFF):
+        raise ValueError(f"{len(found)} members of {count}")
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:

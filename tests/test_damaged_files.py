@@ -108,6 +108,21 @@ def assert_sentence(text: str, path: Path) -> None:
     assert len(text) < 700, text
 
 
+def test_a_member_that_vanished(tmp_path: Path) -> None:
+    """Its entry in the directory is made the comment of the one before: `zipfile` does not see that offsets are missing."""
+    path = tmp_path / "events.npz"
+    arrays: dict[str, Any] = {name: EVENTS[name] for name in EVENTS.dtype.names or ()}
+    np.savez(path, **arrays, offsets=np.array([0, 1, 2]))
+    raw = bytearray(path.read_bytes())
+    last, end = raw.rindex(b"PK\x01\x02"), raw.rindex(b"PK\x05\x06")
+    before = raw.rindex(b"PK\x01\x02", 0, last)
+    raw[before + 32 : before + 34] = (end - last).to_bytes(2, "little")
+    path.write_bytes(raw)
+    assert "offsets" not in np.load(path).files
+    with pytest.raises(ValueError, match=r"got 4 members of 5 \(.*events\.npz\)$"):
+        read_spikes(path)
+
+
 PLAIN: dict[str, Callable[[Path], Any]] = {
     "frames.npy": lambda path: np.save(path, FRAMES),
     "events.npy": lambda path: np.save(path, EVENTS),
