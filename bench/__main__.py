@@ -79,9 +79,10 @@ def demo_parser(command: Command) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parse ``argv``, run the chosen command and return its exit code (2 for data that is missing or damaged)."""
+    """Parse ``argv``, run the chosen command and return its exit code (2 for data that is missing or damaged, or files that can't be written)."""
     unset = unset_slowing_variables()
     from bench.datasets import DatasetError
+    from bench.files import OutputError
 
     chosen, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else (None, argv)
     if chosen is None:
@@ -99,7 +100,7 @@ def main(argv: Sequence[str]) -> int:
     args.unset_variables = unset
     try:
         return command.main(args)
-    except DatasetError as error:
+    except (DatasetError, OutputError) as error:
         print(f"python -m bench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ._damage import DAMAGE, reason
 from ._dispatch import backend_of
 from ._grid import Grid
 from ._layer import SpikeTrain
@@ -99,6 +100,11 @@ def save_frozen(path: str | Path, layers: Mapping[str, FrozenLayer]) -> None:
     path : path
     layers : mapping of str to FrozenLayer
         As ``freeze`` returns them.
+
+    Raises
+    ------
+    OSError
+        If the file can't be written there: one sentence. A link is followed; what is no regular file is never replaced.
     """
     from .backends._npz import write_arrays
 
@@ -148,8 +154,8 @@ def load_frozen(path: str | Path) -> dict[str, FrozenLayer]:
         layers = {name: _loaded(name, arrays, options) for name, options in header["layers"].items()}
         if arrays:
             raise ValueError(f"array {min(arrays)!r} of no layer")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"load_frozen: {path} must be a whole file of save_frozen; got {error}") from error
+    except DAMAGE as error:
+        raise ValueError(f"load_frozen: {path} must be a whole file of save_frozen; got {reason(error)}") from error
     return layers
 
 
