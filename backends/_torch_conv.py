@@ -88,6 +88,8 @@ def _conv(x: Array, weight: Array, bias: Array | None, window: Window, exact: bo
         # the backward pass of oneDNN's strided 1 x 1 convolution writes past its buffer (oneDNN#6035)
         x = x[_ALL, *(slice(None, None, step) for step in window.stride)]
         window = replace(window, stride=(1,) * dims)
+    if on_cpu:
+        x, weight = _restrided(x), _restrided(weight)
     x, kernel = x.movedim(-1, 1), weight.movedim(-1, 1)
     if any(low != high for low, high in window.padding):
         x = F.pad(x, [n for pair in reversed(window.padding) for n in pair])
@@ -105,6 +107,14 @@ def _conv(x: Array, weight: Array, bias: Array | None, window: Window, exact: bo
     else:
         out = _CONV[dims](x, kernel, bias, window.stride, padding, window.dilation, window.groups)
     return out.movedim(1, -1)
+
+
+def _restrided(x: Array) -> Array:
+    """`x` with a contiguous array's strides where an axis has one entry, whose stride may be anything after a slice.
+
+    PyTorch's own convolution takes such for another memory format: wrong gradients of grouped float64 weights.
+    """
+    return x.reshape(-1).reshape(x.shape) if 1 in x.shape[1:] else x
 
 
 def _onednn_fails(x: Array, weight: Array, window: Window) -> bool:

@@ -62,7 +62,7 @@ def pad(xp: Any, x: Array, window: Window) -> Array:
     for axis, (low, high) in enumerate(window.padding, start=1):
         if low or high:
             # made of the data, not anew: on its device, and sharded as it is
-            zero = xp.zeros_like(x[(*(slice(None),) * axis, slice(0, 1))])
+            zero = xp.zeros_like(x[(*(slice(None),) * axis, slice(0, 1), ...)])
             sides = [xp.broadcast_to(zero, (*x.shape[:axis], n, *x.shape[axis + 1 :])) for n in (low, high)]
             parts = (sides[0], x, sides[1])
             x = xp.concat([part for part in parts if part.shape[axis]], axis=axis)

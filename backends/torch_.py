@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import array_api_compat.torch as xp
 import numpy as np
 import torch
+from torch._subclasses import FakeTensor
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
@@ -124,8 +125,8 @@ class TorchBackend(Backend):
         return str(array.device)
 
     def read(self, array: Array) -> list[float] | None:
-        """Values on a CPU, not of traced, vmapped or compiled tensors."""
-        if array.device.type != "cpu" or _is_traced(array):
+        """Values on a CPU, not of traced, vmapped or compiled tensors, nor of those that have none (`FakeTensor`)."""
+        if array.device.type != "cpu" or _is_traced(array) or isinstance(array, FakeTensor):
             return None
         return [float(value) for value in array.detach().reshape(-1).tolist()]
 
