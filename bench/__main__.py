@@ -31,6 +31,10 @@ COMMANDS = {
     "accuracy-table": ("bench.accuracy_table", "put the table of a stored accuracy result into a page"),
     "sparsity": ("bench.sparsity", "time five sparse strategies against dense convolution and temporal aggregation"),
     "sparsity-table": ("bench.sparsity_table", "put the tables of a stored sparsity result into a page"),
+    "geometries": (
+        "bench.geometries",
+        "try random convolutions of every dtype, forwards and backwards, on every array library",
+    ),
     "digests": ("bench.digest", "compare the spikes of reproducible mode with the digests that are stored"),
     "run": ("bench.run", "run the standard set and write one self-describing result file"),
     "compare": ("bench.compare", "compare result files of several machines: a table and an HTML report"),
