@@ -66,13 +66,17 @@ class NumPyBackend(Backend):
         weights = None if conv.aggregation is None else np.array(conv.aggregation, dtype=conv.weight.dtype)
         return run_tiles(Frames(frames, weights), conv.weight, conv.bias, conv.window, step, membrane, repeat)
 
-    def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
+    def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:
         """A copy."""
         return np.array(array)
 
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         """A copy."""
         return np.array(array)
+
+    def devices(self) -> Sequence[str]:
+        """There is one."""
+        return ("cpu",)
 
     def describe(self) -> Mapping[str, str]:
         """Version, and what steps the neurons; NumPy computes at full precision always."""

@@ -23,6 +23,7 @@ from ._check import TIERS, Check, NotApplicable, Outcome, run_checks
 from ._float import float_checks
 from ._golden import bitwise_checks
 from ._gradients import gradient_checks
+from ._host import where
 from ._load import load_backend
 from ._pytest import BoundCheck, parametrize_with_checks
 
@@ -36,6 +37,7 @@ __all__ = [
     "load_backend",
     "parametrize_with_checks",
     "run_checks",
+    "where",
 ]
 
 
