@@ -6,7 +6,7 @@ grow with T. On GPUs and TPUs the convolution of all frames at once fills the ma
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -140,6 +140,13 @@ class JAXBackend(Backend):
         if isinstance(array, jax.core.Tracer) or not array.committed:
             return None
         return ", ".join(sorted(map(str, array.devices())))
+
+    def ambient(self) -> Mapping[str, Callable[[], AbstractContextManager[Any]]]:
+        """Products that may be less precise, and 64-bit types."""
+        return {
+            "jax.default_matmul_precision('bfloat16')": lambda: jax.default_matmul_precision("bfloat16"),
+            "jax_enable_x64": lambda: jax.enable_x64(True),
+        }
 
     def device_name(self, array: Array) -> str:
         """The kind of GPU or TPU, of committed and uncommitted arrays alike."""

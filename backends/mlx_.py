@@ -157,6 +157,11 @@ class MLXBackend(Backend):
             mx.set_default_device(mx.Device(getattr(mx, device)))
         return placed
 
+    def crossings(self) -> Sequence[tuple[tuple[int, ...], tuple[int, ...], int]]:
+        """Steps, and frames of a chunk, that are compiled as one program on GPUs."""
+        steps = [((n, 2, 6), (4, 6), 1) for n in (_BLOCK, _BLOCK + 1)]
+        return (*steps, *(((2 * n, 2, 6), (4, 6), n) for n in (_BLOCK, _BLOCK + 1)))
+
     def device_name(self, array: Array) -> str:
         """The default device, where operations run."""
         return _device_name()

@@ -18,7 +18,7 @@ from tacops._protocol import Array, Backend, Window
 from ._unfold import conv_by_unfolding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tacops._lif import LIFStep, Recipe
 
@@ -133,6 +133,14 @@ class TorchBackend(Backend):
         """Tensors never move by themselves."""
         return str(array.device)
 
+    def ambient(self) -> Mapping[str, Callable[[], contextlib.AbstractContextManager[Any]]]:
+        """Intel's oneDNN switched off, autocast, and matrix products that may be less precise."""
+        return {
+            "torch.backends.mkldnn.flags(enabled=False)": lambda: torch.backends.mkldnn.flags(enabled=False),
+            "torch.autocast(bfloat16)": lambda: torch.autocast(_autocast_device(), dtype=torch.bfloat16),
+            "torch.set_float32_matmul_precision('medium')": _medium,
+        }
+
     def device_name(self, array: Array) -> str:
         """The GPU's name."""
         return _device_name(array.device)
@@ -142,6 +150,21 @@ class TorchBackend(Backend):
         if array.device.type != "cpu" or _is_traced(array):
             return None
         return [float(value) for value in array.detach().reshape(-1).tolist()]
+
+
+def _autocast_device() -> str:
+    """The kind of device that autocast is asked for: the accelerator's, or the CPU's."""
+    return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
+
+
+@contextlib.contextmanager
+def _medium() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _device_name(device: Any) -> str:

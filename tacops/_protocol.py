@@ -15,8 +15,8 @@ To add a library, subclass `Backend` in one file, put an instance in it and name
 
 **Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule` (speed);
 `stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `round_through`,
-`unstack` (gradients); `checkpoint`, `remat` (memory); `compile`, `compiles_fast`; `unavailable`, `describe`, `read`,
-`synchronize`; `devices`, `on`, `device`, `device_of`, `device_name` (where there are several devices). Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip
+`tangent`, `finite`, `unstack` (gradients); `checkpoint`, `remat` (memory); `compile`, `compiles_fast`; `unavailable`, `unfit`, `describe`, `read`,
+`synchronize`; `crossings`, `ambient` (the conformance checks); `devices`, `on`, `device`, `device_of`, `device_name` (where there are several devices). Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip
 over. ``python -m tacops check NAME`` says whether an adapter is right.
 """
 
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
@@ -333,6 +334,23 @@ class Backend(ABC):
         here = f"{several}{', '.join(known)}" if known else "left out, because this backend names no devices"
         msg = f"backend {self.name!r}: device must be {here}; got {device!r}"
         raise ValueError(msg)
+
+    def crossings(self) -> Sequence[tuple[tuple[int, ...], tuple[int, ...], int]]:
+        """Layers just below and above each size at which this adapter changes its way, for the conformance checks.
+
+        Returns
+        -------
+        sequence of (spikes, weight, chunk_size)
+            Shapes, channels last; stride 1, and one zero around the spatial axes.
+        """
+        return ()
+
+    def ambient(self) -> Mapping[str, Callable[[], AbstractContextManager[Any]]]:
+        """Settings of the library, by name, that a user may have changed, for the conformance checks.
+
+        Under none of them may a result of reproducible mode differ.
+        """
+        return {}
 
     def device_of(self, array: Array) -> str | None:
         """The device an array is bound to, or None where the library places and moves arrays by itself."""
