@@ -37,6 +37,8 @@ _BUILT_INS = {
     "array_api": _BuiltIn("array_api_strict", "tacops.backends.array_api", "array-api-strict"),
 }
 _GENERIC = "array_api"
+_HELPERS = {"numpy": "numpy", "array_api_compat": "array-api-compat", "threadpoolctl": "threadpoolctl"}
+"""What adapters import beside their library, and what pip is asked for."""
 _registered: dict[str, Callable[[], Backend]] = {}
 _by_type: dict[type, Backend] = {}
 
@@ -199,15 +201,23 @@ def _load_built_in(name: str, *, check: bool = True) -> Backend:
     try:
         backend: Backend = import_module(built_in.module).BACKEND
     except ImportError as error:
-        known = error.name is not None and error.name.partition(".")[0] == built_in.library
-        needs = f"needs {built_in.library}, which cannot" if known else "cannot"
-        msg = f"backend {name!r} {needs} be imported ({error}); try: pip install {built_in.install!r}"
-        if name == "cupy":
-            msg += " (or 'tacops[cupy-cuda12]' where nvidia-smi shows CUDA 12)"
-        raise BackendUnavailable(msg) from error
+        raise BackendUnavailable(_lacking(name, built_in, error)) from error
     if check and (reason := backend.unavailable()):
         raise BackendUnavailable(reason)
     return backend
+
+
+def _lacking(name: str, built_in: _BuiltIn, error: ImportError) -> str:
+    """The module that is missing, and what installs it."""
+    module = (error.name or "").partition(".")[0]
+    # an error without a name, or of our own code, is no missing module
+    needs = f"needs {module}, which cannot" if module not in ("", "tacops") else "cannot"
+    install = _HELPERS.get(module, built_in.install)
+    said = " ".join(str(error).split())
+    msg = f"backend {name!r} {needs} be imported ({said}); try: pip install {install!r}"
+    if install == built_in.install and name == "cupy":
+        msg += " (or 'tacops[cupy-cuda12]' where nvidia-smi shows CUDA 12)"
+    return msg
 
 
 def load_object(name: str, loader: Callable[[], object]) -> Backend:
