@@ -14,6 +14,7 @@ from ._tiles import all_on_grid, convolve_tiles, run_tiles, scan_tiles, sum_bloc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from tacops._convolve import Convolve
     from tacops._lif import LIFStep
@@ -33,6 +34,10 @@ class NumPyBackend(Backend):
     def namespace(self, array: Array) -> Any:
         """NumPy itself: from version 2.1 it follows the standard."""
         return np
+
+    def undisturbed(self) -> AbstractContextManager[Any]:
+        """Floating-point errors are neither raised nor warned of: numbers that overflow are results, as in every library."""
+        return np.errstate(all="ignore")
 
     def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
         """Unfold in tiles, one matrix product each; half precision is summed in float32."""

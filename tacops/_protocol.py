@@ -16,7 +16,7 @@ To add a library, subclass `Backend` in one file, put an instance in it and name
 **Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule` (speed);
 `stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `unstack` (speed of
 gradients); `checkpoint`, `remat` (memory); `unavailable`, `compile`,
-`synchronize`, `describe`, `device_of`, `read`. Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip
+`synchronize`, `describe`, `device_of`, `read`, `undisturbed`. Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip
 over. ``python -m tacops check NAME`` says whether an adapter is right.
 """
 
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -111,6 +112,13 @@ class Backend(ABC):
 
     def unavailable(self) -> str | None:
         """One sentence why the library, though it can be imported, cannot run here; None if it can."""
+        return None
+
+    def undisturbed(self) -> AbstractContextManager[Any] | None:
+        """A context in which no setting of the library, of this thread, changes what a call returns or makes it raise.
+
+        Every operator runs in it. None: there is no such setting.
+        """
         return None
 
     def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
