@@ -21,7 +21,7 @@ from ._aggregate import chunk_weights, decay_power, merge_chunks, segments
 from ._build import _channel_from_last, _channel_to_last
 from ._checks import check_like, check_spikes, fail
 from ._convolve import Convolve
-from ._dispatch import backend_of
+from ._dispatch import backend_of, undisturbed
 from ._layer import SpikeTrain
 from ._layer_spec import STATISTICS, LayerSpec
 from ._operators import lif, tac_conv, tac_linear
@@ -86,6 +86,7 @@ def operator_options(spec: LayerSpec) -> dict[str, Any]:
     return options
 
 
+@undisturbed
 def simulate(spikes: Array, numbers: Numbers, membrane: Array | None, *, own_tail: bool, **options: Any) -> SpikeTrain:
     """Call the operator: `tac_linear` if there is no ``layout``; twice if a shorter last chunk has its `own_tail` of weights."""
     operator = tac_conv if "layout" in options else tac_linear

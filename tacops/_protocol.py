@@ -16,7 +16,7 @@ To add a library, subclass `Backend` in one file, put an instance in it and name
 **Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule` (speed);
 `stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `round_through`,
 `tangent`, `finite`, `unstack` (gradients); `checkpoint`, `remat` (memory); `compile`, `compiles_fast`; `unavailable`, `unfit`, `describe`, `read`,
-`synchronize`; `crossings`, `ambient` (the conformance checks); `devices`, `on`, `device`, `device_of`, `device_name` (where there are several devices). Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip
+`synchronize`; `crossings`, `ambient` (the conformance checks); `undisturbed`; `devices`, `on`, `device`, `device_of`, `device_name` (where there are several devices). Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip
 over. ``python -m tacops check NAME`` says whether an adapter is right.
 """
 
@@ -122,6 +122,13 @@ class Backend(ABC):
 
     def unavailable(self) -> str | None:
         """One sentence why the library, though it can be imported, cannot run here; None if it can."""
+        return None
+
+    def undisturbed(self) -> AbstractContextManager[Any] | None:
+        """A context in which no setting of the library, of this thread, changes what a call returns or makes it raise.
+
+        Every operator runs in it. None: there is no such setting.
+        """
         return None
 
     def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
