@@ -17,19 +17,23 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from ._aggregate import chunk_weights, decay_power, merge_chunks, segments
+from ._aggregate import cast, chunk_weights, decay_power, merge_chunks, segments
 from ._build import _channel_from_last, _channel_to_last
 from ._checks import check_like, check_spikes, fail
 from ._convolve import Convolve
 from ._dispatch import backend_of
 from ._layer import SpikeTrain
+from ._layer_checks import PerChannel
 from ._layer_spec import STATISTICS, LayerSpec
 from ._operators import lif, tac_conv, tac_linear
 from ._protocol import Array, Backend
 
-__all__ = ["Numbers", "Statistics", "effective", "fold", "operator_options", "run", "simulate"]
+__all__ = ["Numbers", "Statistics", "effective", "fold", "operator_options", "run", "simulate", "spikes_of"]
 
 Statistics: TypeAlias = dict[str, Array]
+
+BLOCK = 64
+"""Values that are summed one after the other: more, and what rounding loses adds up to percents (a million in MLX: 1 %)."""
 
 
 class Numbers(NamedTuple):
@@ -43,6 +47,11 @@ class Numbers(NamedTuple):
     """Of a chunk's number of frames: a rule's name or as many weights."""
 
 
+def spikes_of(given: Any) -> Any:
+    """What a layer takes: the spikes of the layer before it, where its whole train is handed on."""
+    return given.spikes if isinstance(given, tuple) and hasattr(given, "spikes") else given
+
+
 def effective(spec: LayerSpec, arrays: Mapping[str, Array]) -> Numbers:
     """The numbers that `arrays` stand for, batch normalisation apart."""
     xp = backend_of(arrays["weight"]).namespace(arrays["weight"])
@@ -52,29 +61,34 @@ def effective(spec: LayerSpec, arrays: Mapping[str, Array]) -> Numbers:
             return "sum"  # one frame of weight 1, whatever the rule
         if "aggregation" not in spec.learn:
             return spec.aggregation
-        tail = slice(spec.chunk_size - size, None)
-        logits = arrays["aggregation_logits"]
+        tail, dtype = slice(spec.chunk_size - size, None), arrays["aggregation_logits"].dtype
+        logits = _wide(xp, arrays["aggregation_logits"])
         if spec.normalised:
-            return _softmax(xp, logits[tail])
-        return (sum(spec.start) * _softmax(xp, logits))[tail]
+            return cast(xp, _softmax(xp, logits[tail]), dtype)
+        return cast(xp, sum(spec.start) * _softmax(xp, logits), dtype)[tail]
+
+    def stored(name: str, start: PerChannel) -> Array:
+        """One for all channels is stored as (1,), because frameworks that cut parameters can't cut a scalar."""
+        return xp.reshape(arrays[name], ()) if isinstance(start, float) else arrays[name]
 
     return Numbers(
         arrays["weight"],
         arrays.get("bias"),
         # of tanh, which can't overflow
-        0.5 + 0.5 * xp.tanh(0.5 * arrays["beta_logit"]) if "beta" in spec.learn else spec.beta,
-        xp.exp(arrays["threshold_log"]) if "threshold" in spec.learn else spec.threshold,
+        0.5 + 0.5 * xp.tanh(0.5 * stored("beta_logit", spec.beta)) if "beta" in spec.learn else spec.beta,
+        xp.exp(stored("threshold_log", spec.threshold)) if "threshold" in spec.learn else spec.threshold,
         aggregation,
     )
 
 
 def fold(spec: LayerSpec, numbers: Numbers, scale: Array, mean: Array, var: Array) -> Numbers:
     """`numbers` with the norm in their weight and bias."""
-    xp = backend_of(scale).namespace(scale)
+    weight, xp = numbers.weight, backend_of(scale).namespace(scale)
+    scale, mean, var = (_wide(xp, array) for array in (scale, mean, var))
     factor = scale / (var + spec.epsilon) ** 0.5
-    shift = -mean * factor
-    weight = numbers.weight * xp.reshape(factor, (-1, *(1 for _ in numbers.weight.shape[1:])))
-    return numbers._replace(weight=weight, bias=shift if numbers.bias is None else numbers.bias + shift)
+    bias = -mean * factor if numbers.bias is None else numbers.bias - mean * factor
+    folded = weight * xp.reshape(factor, (-1, *(1 for _ in weight.shape[1:])))
+    return numbers._replace(weight=cast(xp, folded, weight.dtype), bias=cast(xp, bias, weight.dtype))
 
 
 def operator_options(spec: LayerSpec) -> dict[str, Any]:
@@ -131,10 +145,12 @@ def run(
             mean, var, unbiased = _moments(xp, currents)
             statistics = _updated(spec, backend, arrays, mean, unbiased)
             if spec.reproducible is False:
-                scaled = [current - mean for current in currents]
                 factor = arrays["norm_scale"] / (var + spec.epsilon) ** 0.5
                 offset = 0.0 if numbers.bias is None else numbers.bias
-                scaled = [(z * factor + offset) * total for z, total in zip(scaled, totals, strict=True)]
+                scaled = [
+                    cast(xp, ((current - mean) * factor + offset) * total, weight.dtype)
+                    for current, total in zip(currents, totals, strict=True)
+                ]
                 return _neurons(spec, xp, numbers, scaled, spikes.shape[0], membrane), statistics
         numbers = fold(spec, numbers, arrays["norm_scale"], mean, var)
     own_tail = spec.normalised and "aggregation" in spec.learn
@@ -145,7 +161,7 @@ def run(
 def _currents(
     spec: LayerSpec, backend: Backend, numbers: Numbers, spikes: Array
 ) -> tuple[list[Array], list[float | Array]]:
-    """Y / A, without bias, of the full chunks and of the shorter one, and A; channels last."""
+    """Y / A, without bias, of the full chunks and of the shorter one, and A; channels last, float32 or better."""
     xp, dtype, dims = backend.namespace(spikes), numbers.weight.dtype, len(spec.kernel)
     conv = Convolve(backend, spec.window, numbers.weight, None)
     currents, totals = [], []
@@ -156,26 +172,44 @@ def _currents(
         frames = merge_chunks(backend, spikes[start:stop, ...], weights, dtype)
         lead = frames.shape[: frames.ndim - dims - 1]
         out = conv(xp.reshape(frames, (math.prod(lead), *frames.shape[len(lead) :])))
-        totals.append(sum(weights[1:], weights[0]))
-        currents.append(xp.reshape(out, (*lead, *out.shape[1:])) / totals[-1])
+        wide = [weight if isinstance(weight, float) else _wide(xp, weight) for weight in weights]
+        totals.append(sum(wide[1:], wide[0]))
+        currents.append(_wide(xp, xp.reshape(out, (*lead, *out.shape[1:]))) / totals[-1])
     return currents, totals
 
 
 def _moments(xp: Any, currents: list[Array]) -> tuple[Array, Array, Array]:
     """Mean, variance and unbiased variance per channel."""
-    flat = _joined([xp.reshape(current, (-1, current.shape[-1])) for current in currents])
-    n = flat.shape[0]
-    mean = xp.sum(flat, axis=0) * (1.0 / n)
-    squares = xp.sum((flat - mean) * (flat - mean), axis=0)
+    parts = [xp.reshape(current, (-1, current.shape[-1])) for current in currents]
+    n = sum(part.shape[0] for part in parts)
+    mean = _total(xp, parts) * (1.0 / n)
+    squares = _total(xp, [(part - mean) * (part - mean) for part in parts])
     return mean, squares * (1.0 / n), squares * (1.0 / max(n - 1, 1))
 
 
+def _total(xp: Any, parts: list[Array]) -> Array:
+    """Sum over the rows of all parts (n, C), in blocks of rows, then in blocks of their sums, and so on."""
+    totals = []
+    for part in parts:
+        while part.shape[0] > BLOCK:
+            n, channels = part.shape
+            blocks = n // BLOCK
+            whole = xp.reshape(part[: blocks * BLOCK, ...], (blocks, BLOCK, channels))
+            rest = xp.sum(part[blocks * BLOCK :, ...], axis=0, keepdims=True)
+            part = xp.concat([xp.sum(whole, axis=1), rest], axis=0)
+        totals.append(xp.sum(part, axis=0))
+    return sum(totals[1:], totals[0])
+
+
 def _updated(spec: LayerSpec, backend: Backend, arrays: Mapping[str, Array], *moments: Array) -> Statistics:
-    old = {name: arrays[name] for name in STATISTICS}
-    return {
-        name: value + (backend.stop_gradient(new) - value) * spec.momentum
-        for (name, value), new in zip(old.items(), moments, strict=True)
-    }
+    """Moved in float32 or better, stored as they are."""
+    updated = {}
+    for name, new in zip(STATISTICS, moments, strict=True):
+        old = arrays[name]
+        xp = backend.namespace(old)
+        wide = _wide(xp, old)
+        updated[name] = cast(xp, wide + (backend.stop_gradient(new) - wide) * spec.momentum, old.dtype)
+    return updated
 
 
 def _neurons(
@@ -208,9 +242,14 @@ def _neurons(
     return SpikeTrain(_channel_from_last(xp, spikes, 2), _channel_from_last(xp, membrane, 1))
 
 
+def _wide(xp: Any, x: Array) -> Array:
+    """`x` in float32 if it has half precision: statistics of a batch, and what is made of them, need more."""
+    return x if x.dtype in (xp.float32, xp.float64) else xp.astype(x, xp.float32)
+
+
 def _softmax(xp: Any, logits: Array) -> Array:
-    powers = xp.exp(logits - xp.max(logits))
-    return powers / xp.sum(powers)
+    powers = xp.exp(logits - xp.max(logits, axis=0))  # with an axis, because ONNX knows no other maximum
+    return powers / xp.sum(powers, axis=0)
 
 
 def _joined(parts: list[Array]) -> Array:
