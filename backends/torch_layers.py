@@ -14,8 +14,8 @@ from torch import nn
 
 from tacops import Grid, SpikeTrain
 from tacops._dispatch import backend_of
-from tacops._layer_mapping import collect, distribute, freeze_all, freeze_layer
-from tacops._layer_run import run
+from tacops._layer_mapping import check_module, collect, distribute, freeze_all, freeze_layer
+from tacops._layer_run import run, spikes_of
 from tacops._layer_spec import (
     STATISTICS,
     ConvLIFOptions,
@@ -62,10 +62,10 @@ class _Layer(nn.Module):  # type: ignore[misc]
         with torch.no_grad():
             self.array(name).copy_(torch.from_numpy(np.array(value)))
 
-    def forward(self, spikes: torch.Tensor, membrane: torch.Tensor | None = None) -> SpikeTrain:
-        """Spikes and membrane of spikes (T, B, ...), from `membrane` or from zero."""
+    def forward(self, spikes: torch.Tensor | SpikeTrain, *, membrane: torch.Tensor | None = None) -> SpikeTrain:
+        """Spikes and membrane of spikes (T, B, ...), or of another layer's train, from `membrane` or from zero."""
         arrays = {name: self.array(name) for name in self.spec.initial()}
-        train, statistics = run(self.spec, arrays, spikes, membrane, training=self.training)
+        train, statistics = run(self.spec, arrays, spikes_of(spikes), membrane, training=self.training)
         for name, value in statistics.items():
             self.array(name).copy_(value)
         return train
@@ -176,7 +176,7 @@ def to_mapping(module: nn.Module) -> dict[str, np.ndarray[Any, Any]]:
     >>> sorted(to_mapping(TACLinear(20, 10, chunk_size=4, learn="beta")))
     ['beta_logit', 'bias', 'weight']
     """
-    return collect(_layers(module), _original(module).state_dict())
+    return collect(_layers("to_mapping", module), _original(module).state_dict())
 
 
 def load_mapping(module: nn.Module, mapping: Mapping[str, np.ndarray[Any, Any]]) -> None:
@@ -193,7 +193,7 @@ def load_mapping(module: nn.Module, mapping: Mapping[str, np.ndarray[Any, Any]])
     TypeError, ValueError
         For a missing or unknown key, or an array of another shape.
     """
-    distribute(_layers(module), mapping)
+    distribute(_layers("load_mapping", module), mapping)
 
 
 def freeze(module: nn.Module, *, reproducible: bool | Grid | None = None) -> dict[str, FrozenLayer]:
@@ -205,10 +205,11 @@ def freeze(module: nn.Module, *, reproducible: bool | Grid | None = None) -> dic
     reproducible : bool or Grid, optional
         As of `tacops.tac_conv`; None leaves every layer as it is.
     """
-    return freeze_all(_layers(module), reproducible)
+    return freeze_all(_layers("freeze", module), reproducible)
 
 
-def _layers(module: nn.Module) -> dict[str, _Layer]:
+def _layers(function: str, module: nn.Module) -> dict[str, _Layer]:
+    check_module(function, module, nn.Module)
     named = _original(module).named_modules(remove_duplicate=False)
     return {name: layer for name, layer in named if isinstance(layer, _Layer)}
 

@@ -101,9 +101,9 @@ def operator_options(spec: LayerSpec) -> dict[str, Any]:
 
 
 def simulate(spikes: Array, numbers: Numbers, membrane: Array | None, *, own_tail: bool, **options: Any) -> SpikeTrain:
-    """Call the operator: `tac_linear` if there is no ``layout``; twice if a shorter last chunk has its `own_tail` of weights."""
-    operator = tac_conv if "layout" in options else tac_linear
+    """Call the operator: `tac_linear` if the weight has no kernel; twice if a shorter last chunk has its `own_tail` of weights."""
     weight = numbers.weight
+    operator = tac_conv if weight.ndim > 2 else tac_linear
     if options.get("layout") == "channels_first":
         weight = _channel_from_last(backend_of(weight).namespace(weight), weight, 1)
     options |= {"beta": numbers.beta, "threshold": numbers.threshold}

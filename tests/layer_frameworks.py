@@ -47,7 +47,7 @@ class Framework:
     def run(self, layer: Any, spikes: Array, membrane: Array | None = None) -> tuple[Array, Array]:
         """Spikes and membrane in NumPy."""
         start = None if membrane is None else self.array(membrane)
-        return self.numpy(layer(self.array(spikes), start))
+        return self.numpy(layer(self.array(spikes), membrane=start))
 
     def numpy(self, train: Any) -> tuple[Array, Array]:
         """Convert spikes and membrane to NumPy."""

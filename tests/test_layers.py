@@ -222,4 +222,4 @@ def test_wrong_spikes(need: Need, name: str) -> None:
         with pytest.raises(TypeError, match="TACConv: spikes"):
             layer(None)
         with pytest.raises(ValueError, match=r"membrane must be of shape \(3, 4, 3, 4\)"):
-            layer(framework.array(FRAMES), framework.array(np.zeros((3, 4, 3, 5), np.float32)))
+            layer(framework.array(FRAMES), membrane=framework.array(np.zeros((3, 4, 3, 5), np.float32)))
