@@ -126,9 +126,18 @@ def simulate(spikes: Array, numbers: Numbers, membrane: Array | None, *, own_tai
 
 
 def run(
-    spec: LayerSpec, arrays: Mapping[str, Array], spikes: Array, membrane: Array | None, *, training: bool
+    spec: LayerSpec,
+    arrays: Mapping[str, Array],
+    spikes: Array,
+    membrane: Array | None,
+    *,
+    training: bool,
+    momentum: float | None = None,
 ) -> tuple[SpikeTrain, Statistics]:
-    """The layer's answer, and its running statistics after a batch of training (empty if there are none to keep)."""
+    """The layer's answer, and its running statistics after a batch of training (empty if there are none to keep).
+
+    `momentum` is the share of the running statistics that the batch replaces, the layer's own unless given.
+    """
     weight = arrays["weight"]
     if spikes is None:
         raise fail(spec.layer, "spikes", "an array", None, TypeError)
@@ -143,7 +152,8 @@ def run(
             frames = _channel_to_last(xp, spikes, 2) if first else spikes
             currents, totals = _currents(spec, backend, numbers, frames)
             mean, var, unbiased = _moments(xp, currents)
-            statistics = _updated(spec, backend, arrays, mean, unbiased)
+            share = spec.momentum if momentum is None else momentum
+            statistics = _updated(backend, share, arrays, mean, unbiased)
             if spec.reproducible is False:
                 factor = arrays["norm_scale"] / (var + spec.epsilon) ** 0.5
                 offset = 0.0 if numbers.bias is None else numbers.bias
@@ -201,14 +211,14 @@ def _total(xp: Any, parts: list[Array]) -> Array:
     return sum(totals[1:], totals[0])
 
 
-def _updated(spec: LayerSpec, backend: Backend, arrays: Mapping[str, Array], *moments: Array) -> Statistics:
+def _updated(backend: Backend, share: float, arrays: Mapping[str, Array], *moments: Array) -> Statistics:
     """Moved in float32 or better, stored as they are."""
     updated = {}
     for name, new in zip(STATISTICS, moments, strict=True):
         old = arrays[name]
         xp = backend.namespace(old)
         wide = _wide(xp, old)
-        updated[name] = cast(xp, wide + (backend.stop_gradient(new) - wide) * spec.momentum, old.dtype)
+        updated[name] = cast(xp, wide + (backend.stop_gradient(new) - wide) * share, old.dtype)
     return updated
 
 
