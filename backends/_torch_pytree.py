@@ -1,7 +1,4 @@
-"""What operators and layers return, named for PyTorch's exporters: any NamedTuple is a tree, but files need its name.
-
-Importing this file registers them, so that ``torch.export.save`` and AOTInductor can write programs that return them.
-"""
+"""What operators and layers return, named for PyTorch's exporters: any NamedTuple is a tree, but a file needs its name."""
 
 from __future__ import annotations
 
@@ -9,11 +6,13 @@ from torch.utils import _pytree as pytree
 
 import tacops
 
-__all__ = ["TRAINS"]
+__all__ = ["name_trains"]
 
-TRAINS = tuple(getattr(tacops, name) for name in ("SpikeTrain", "TracedSpikeTrain") if hasattr(tacops, name))
 
-for _type in TRAINS:
-    # NamedTuples can be registered by the private function alone; PyTorch's public ones refuse them or lose their names
-    if _type not in pytree.SUPPORTED_SERIALIZED_TYPES:
-        pytree._register_namedtuple(_type, serialized_type_name=f"tacops.{_type.__name__}")
+def name_trains() -> None:
+    """Let ``torch.export.save`` and AOTInductor write programs that return a SpikeTrain; a second call does nothing."""
+    for name in ("SpikeTrain", "TracedSpikeTrain"):
+        train = getattr(tacops, name, None)
+        if train is not None and train not in pytree.SUPPORTED_SERIALIZED_TYPES:
+            # the private function, because PyTorch's public ones do not take NamedTuples
+            pytree._register_namedtuple(train, serialized_type_name=f"tacops.{name}")

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from tacops._protocol import Array, Backend, Window
 
+from ._torch_pytree import name_trains
 from ._unfold import conv_by_unfolding
 
 if TYPE_CHECKING:
@@ -184,4 +185,5 @@ def _full_precision(x: Array) -> contextlib.AbstractContextManager[Any]:
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # type: ignore[no-any-return]
 
 
+name_trains()
 BACKEND = TorchBackend()

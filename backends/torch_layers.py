@@ -30,12 +30,15 @@ from tacops._layer_spec import (
 )
 from tacops.layers import FrozenLayer
 
-from . import _torch_pytree as _torch_pytree  # registers what layers return
+from ._torch_pytree import name_trains
 
 __all__ = ["ConvLIF", "TACConv", "TACLinear", "freeze", "load_mapping", "to_mapping"]
 
 for _type in (torch.Tensor, nn.Parameter):
     backend_of(_type(torch.empty(0)))  # the first call loads the backend, and torch.compile can't follow an import
+
+
+name_trains()
 
 
 class _Norm(nn.modules.batchnorm._BatchNorm):  # type: ignore[misc]

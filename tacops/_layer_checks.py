@@ -55,10 +55,7 @@ def check_constant(layer: str, name: str, value: Any, channels: int | None, low:
         raise fail(layer, name, "a number", repr(value), TypeError)
     strict = channels is not None or name == "threshold"
     rule = "positive and finite" if high == math.inf else "in (0, 1) to be learned" if strict else "in [0, 1]"
-    try:
-        numbers = tuple(map(float, entries))
-    except OverflowError:
-        raise fail(layer, name, rule, "a number beyond every float") from None
+    numbers = tuple(_float(layer, name, entry, rule) for entry in entries)
     if not all(low < v < high if strict else low <= v <= high for v in numbers):
         raise fail(layer, name, rule, value)
     return numbers if isinstance(value, tuple | list) else numbers[0]
@@ -68,6 +65,15 @@ def check_share(layer: str, name: str, value: Any) -> float:
     """A number in (0, 1]."""
     if not is_number(value):
         raise fail(layer, name, "a number in (0, 1]", repr(value), TypeError)
-    if not 0.0 < value <= 1.0:
+    number = _float(layer, name, value, "in (0, 1]")
+    if not 0.0 < number <= 1.0:
         raise fail(layer, name, "in (0, 1]", repr(value))
-    return float(value)
+    return number
+
+
+def _float(layer: str, name: str, value: Any, rule: str) -> float:
+    """An integer or a fraction may be larger than every float."""
+    try:
+        return float(value)
+    except OverflowError:
+        raise fail(layer, name, rule, "a number beyond every float") from None

@@ -80,8 +80,8 @@ def _check_arrays(arrays: Any) -> tuple[Backend, Array]:
     if unknown := [name for name in arrays if name not in ARRAYS]:
         raise fail(FUNCTION, "arrays", "among " + ", ".join(map(repr, ARRAYS)), repr(unknown[0]))
     weight, names = arrays["weight"], tuple(f"arrays[{name!r}]" for name in arrays)
-    for name, array in zip(names, arrays.values(), strict=True):
-        backend_of(array, function=FUNCTION, names=(name,))  # None is no array
+    if missing := [name for name, array in arrays.items() if array is None]:
+        raise fail(FUNCTION, f"arrays[{missing[0]!r}]", "an array", None, TypeError)
     backend = backend_of(*arrays.values(), function=FUNCTION, names=names)
     check_weight(FUNCTION, backend.namespace(weight), weight, range(4))
     return backend, weight
@@ -103,6 +103,8 @@ def _check_options(weight: Array, options: dict[str, Any]) -> int:
             check_constant(FUNCTION, name, value, None, 0.0, RANGES[name])
         elif name in ("remat", "compact", "detach_reset"):
             check_flag(FUNCTION, name, value)
+    if (surrogate := options.get("surrogate")) is not None and not callable(surrogate):
+        raise fail(FUNCTION, "surrogate", "None or a function of the centred membrane", repr(surrogate), TypeError)
     if not isinstance(grid := options.get("reproducible", False), bool | Grid):
         raise fail(FUNCTION, "reproducible", "True, False or a tacops.Grid", repr(grid), TypeError)
     window = {name: options.get(name, start) for name, start in (("stride", 1), ("padding", 0), ("dilation", 1))}

@@ -142,8 +142,8 @@ class Backend(ABC):
         array, bool, shape ()
         """
         xp = self.namespace(x)
-        steps = x if step == 1.0 else x * (1.0 / step)
-        inside = xp.logical_and(xp.max(x) <= high, xp.min(x) >= low)
+        steps, axes = x if step == 1.0 else x * (1.0 / step), tuple(range(x.ndim))  # named axes, which ONNX asks for
+        inside = xp.logical_and(xp.max(x, axis=axes) <= high, xp.min(x, axis=axes) >= low)
         return xp.logical_and(inside, xp.all(xp.round(steps) == steps))
 
     def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:

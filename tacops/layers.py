@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from os import PathLike
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import Any
 
 from ._checks import fail
 from ._dispatch import backend_of
@@ -24,7 +25,6 @@ from ._protocol import Array
 __all__ = ["FrozenLayer", "load_frozen", "save_frozen"]
 
 FORMAT = "tacops frozen layers 1"
-Path: TypeAlias = str | PathLike[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +60,9 @@ class FrozenLayer:
     options: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "options", frozen_options(self.options))
-        check_frozen(self.arrays, self.options)
+        options = frozen_options(self.options)
+        check_frozen(self.arrays, options)
+        object.__setattr__(self, "options", options)
 
     def __call__(self, spikes: Array | SpikeTrain, *, membrane: Array | None = None) -> SpikeTrain:
         """Spikes and membrane as of the operator, for arrays of any library.
@@ -105,7 +106,7 @@ class FrozenLayer:
         return FrozenLayer({name: place(host(array), like) for name, array in self.arrays.items()}, self.options)
 
 
-def save_frozen(path: Path, layers: Mapping[str, FrozenLayer]) -> None:
+def save_frozen(path: str | PathLike[str], layers: Mapping[str, FrozenLayer]) -> None:
     """Write frozen layers to one .npz file, whole or not at all.
 
     Parameters
@@ -121,6 +122,7 @@ def save_frozen(path: Path, layers: Mapping[str, FrozenLayer]) -> None:
     """
     from .backends._npz import write_arrays
 
+    file = _file("save_frozen", path)
     if not isinstance(layers, Mapping):
         rule = "a mapping of names to FrozenLayers"
         raise fail("save_frozen", "layers", rule, type(layers).__name__, TypeError)
@@ -137,10 +139,10 @@ def save_frozen(path: Path, layers: Mapping[str, FrozenLayer]) -> None:
         arrays |= {f"{name}.{key}": to_numpy(array) for key, array in layer.arrays.items()}
         grid = layer.options.get("reproducible", False)
         options[name] = {**layer.options, "reproducible": asdict(grid) if isinstance(grid, Grid) else grid}
-    write_arrays(path, arrays, {"format": FORMAT, "layers": options})
+    write_arrays(file, arrays, {"format": FORMAT, "layers": options})
 
 
-def load_frozen(path: Path) -> dict[str, FrozenLayer]:
+def load_frozen(path: str | PathLike[str]) -> dict[str, FrozenLayer]:
     """Read what `save_frozen` wrote, with NumPy arrays.
 
     Parameters
@@ -155,6 +157,8 @@ def load_frozen(path: Path) -> dict[str, FrozenLayer]:
     ------
     ValueError
         If the file is missing, damaged or of another kind.
+    TypeError
+        If `path` is no path.
 
     Examples
     --------
@@ -169,8 +173,9 @@ def load_frozen(path: Path) -> dict[str, FrozenLayer]:
     """
     from .backends._npz import read_arrays
 
+    file = _file("load_frozen", path)
     try:
-        arrays, header = read_arrays(path)
+        arrays, header = read_arrays(file)
         if not isinstance(header, dict) or header.get("format") != FORMAT:
             raise ValueError(f"format {header.get('format') if isinstance(header, dict) else header!r}")
         layers = {name: _loaded(name, arrays, options) for name, options in header["layers"].items()}
@@ -179,6 +184,12 @@ def load_frozen(path: Path) -> dict[str, FrozenLayer]:
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"load_frozen: {path} must be a whole file of save_frozen; got {error}") from error
     return layers
+
+
+def _file(function: str, path: Any) -> Path:
+    if not isinstance(path, str | PathLike):
+        raise fail(function, "path", "a path", type(path).__name__, TypeError)
+    return Path(path)
 
 
 def _loaded(name: str, arrays: dict[str, Any], options: dict[str, Any]) -> FrozenLayer:
