@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import doctest
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -83,6 +83,90 @@ def test_membrane_is_handed_on(need: Need, name: str, mode: Any) -> None:
     second = framework.run(layer, FRAMES[6:], first[1])
     assert_close((np.concatenate([first[0], second[0]]), second[1]), whole, atol=1e-6)
     assert_close(framework.run(layer, FRAMES), whole, atol=0)
+
+
+class Traced(NamedTuple):
+    """A train of three fields."""
+
+    spikes: Any
+    membrane: Any
+    trace: Any
+
+
+@EACH
+def test_in_sequence(need: Need, name: str) -> None:
+    """A layer takes a train's spikes, never its membrane, though all shapes agree; in the framework's Sequential too."""
+    framework = made(need, name)
+    first, second = (framework.layer("ConvLIF", 3, 3, 3, padding=1, beta=beta, threshold=0.3) for beta in (0.9, 0.2))
+    frames = RNG.random((7, 3, 6, 5, 3)) < 0.5
+    train = first(framework.array(frames))
+    want = framework.numpy(first(second(train.spikes).spikes))
+    other = framework.numpy(first(second(train.spikes, membrane=train.membrane).spikes))
+    assert np.any(want[0] != other[0]), "the membrane makes no difference"
+    chain = framework.sequential(first, second, first)
+    assert_close(framework.numpy(chain(framework.array(frames))), want, atol=0)
+    assert_close(framework.compiled(chain, frames), want)
+    assert_close(framework.numpy(first(second(train))), want, atol=0)
+    assert_close(framework.numpy(first(second(Traced(*train, train.spikes)))), want, atol=0)
+    spikes = framework.backend.to_numpy(train.spikes)
+    frozen = second.frozen()
+    assert_close(framework.numpy(frozen(train)), frozen(spikes))
+
+
+@EACH
+def test_membrane_has_its_name(need: Need, name: str) -> None:
+    """Given by place it could be the one of another layer's train: refused, where shapes agree too."""
+    framework = made(need, name)
+    layer = framework.layer("ConvLIF", 2, 2, 3, padding=1)
+    x = framework.array(FRAMES.astype(np.float32))
+    membrane = layer(x).membrane
+    with pytest.raises(TypeError):
+        layer(x, membrane)
+    with pytest.raises(TypeError):
+        layer.frozen()(FRAMES, FRAMES[0].astype(np.float32))
+
+
+@pytest.mark.parametrize(("K", "beta"), [(3, 0.0), (1100, 0.5), (1100, 0.0)])
+@EACH
+def test_weights_of_zero_are_learned_from(need: Need, name: str, K: int, beta: float) -> None:
+    """Decays that are 0, or so small that float64 has no such number: still the operator at first, and a gradient."""
+    framework = made(need, name)
+    layer = framework.layer("TACLinear", 2, 3, chunk_size=K, beta=beta, learn="aggregation", threshold=0.3)
+    mapping = framework.layers.to_mapping(layer)
+    assert np.isfinite(mapping["aggregation_logits"]).all()
+    frames = RNG.random((2 * K + 1, 3, 2)) < 0.5
+    want = tacops.tac_linear(frames, mapping["weight"], mapping["bias"], chunk_size=K, beta=beta, threshold=0.3)
+    assert_close(framework.run(layer, frames), want)
+    x = framework.array(frames)
+    gradient = framework.gradients(layer, lambda layer: (layer(x).membrane ** 2).sum())["aggregation_logits"]
+    assert np.isfinite(gradient).all()
+    assert np.any(gradient[0] != 0.0)
+
+
+@EACH
+def test_options_of_numpy(need: Need, name: str) -> None:
+    """NumPy's scalars and arrays are numbers and lists of them."""
+    framework = made(need, name)
+    kernel, stride, beta = np.array([3, 2]), np.array([2, 1]), np.array([0.5, 0.6, 0.7, 0.8], np.float32)
+    plain: dict[str, Any] = {
+        "chunk_size": 3,
+        "threshold": 0.75,
+        "batch_norm": True,
+        "mode": "preserve",
+        "padding": [[0, 1], [1, 1]],
+    }
+    given = {
+        **plain,
+        "chunk_size": np.int64(3),
+        "threshold": np.float32(0.75),
+        "batch_norm": np.True_,
+        "padding": np.array(plain["padding"]),
+    }
+    options: dict[str, Any] = {"learn": ("beta", "aggregation")}
+    want = framework.layer("TACConv", 2, 4, [3, 2], stride=[2, 1], beta=beta.tolist(), **plain, **options)
+    got = framework.layer("TACConv", np.int64(2), np.int32(4), kernel, stride=stride, beta=beta, **given, **options)
+    assert got.spec == want.spec
+    assert hash(got.spec) == hash(want.spec)
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -173,6 +257,15 @@ def test_gradients(need: Need, mode: Any, training: bool, reproducible: bool) ->
             "among 'beta', 'threshold' with single frames; got 'aggregation'",
         ),
         ({"aggregation": "max"}, ValueError, "aggregation must be one of 'decay'"),
+        ({"aggregation": []}, ValueError, "TACConv: aggregation must be one of 'decay'"),
+        ({"aggregation": {}}, ValueError, "TACConv: aggregation must be one of 'decay'"),
+        ({"aggregation": 0}, ValueError, "TACConv: aggregation must be one of 'decay'"),
+        ({"learn": 0}, TypeError, "TACConv: learn must be a name, or several, of 'beta', .*; got 0"),
+        ({"learn": {}}, TypeError, "TACConv: learn must be a name, or several, of 'beta', .*; got {}"),
+        ({"beta": 10**400}, ValueError, r"beta must be in \[0, 1\]; got a number beyond every float"),
+        ({"threshold": 10**400}, ValueError, "threshold must be positive and finite; got a number beyond every float"),
+        ({"momentum": 10**400}, ValueError, r"momentum must be in \(0, 1\]; got a number beyond every float"),
+        ({"momentum": "a"}, TypeError, r"momentum must be a number in \(0, 1\]; got 'a'"),
         ({"groups": 4}, ValueError, "groups must be a divisor of the 2 input channels; got 4"),
         ({"padding": -1}, ValueError, "padding must be at least 0; got -1"),
         ({"stride": (1, 2, 3)}, ValueError, "stride must be an int or 2 ints; got"),
