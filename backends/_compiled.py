@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
+from tacops._lif import Reset
+
 if TYPE_CHECKING:
     from tacops._protocol import Array
 
 __all__ = ["VERSION", "count_off_grid", "hold", "period", "sum_chunk"]
 
 VERSION = numba.__version__
+NONE, SUBTRACT, ZERO, LATE = int(Reset.NONE), int(Reset.SUBTRACT), int(Reset.ZERO), int(Reset.LATE)
 BLOCK = 1024
 """Neurons that go through all frames of a chunk before the next do: their numbers stay in the closest cache."""
 
@@ -49,8 +52,7 @@ def hold(
     one: Any,
     fresh: bool,
     rounded: bool,
-    subtract: bool,
-    zero: bool,
+    reset: int,
 ) -> None:
     """Step n neurons, in place, through the frames ``first:last`` of `spikes` under one current.
 
@@ -66,52 +68,50 @@ def hold(
         1 in the membrane's dtype: a literal would be double precision.
     fresh : bool
         The membrane, zero, has taken in the first current already.
-    rounded, subtract, zero : bool
-        `LIFStep.rounded`; its reset, or neither.
+    rounded : bool
+    reset : int
+        `LIFStep.rounded`, and its `Reset`.
     """
+    if reset != NONE and reset != SUBTRACT and reset != ZERO and reset != LATE:
+        raise ValueError("unknown reset")
     for low in range(0, membrane.size, decay.size):
         high = min(low + decay.size, membrane.size)
         for t in range(first, last):
             # slices indexed from 0: with an offset in the index, which might be negative, no loop is vectorised (5 x slower)
             u, fired = membrane[low:high], spikes[t, start + low : start + high]
             if fresh and t == first:
-                _fire(u, fired, threshold, one, subtract, zero)
+                _fire(u, fired, threshold, one, reset)
             else:
-                _step(u, current[low:high], fired, decay, threshold, one, rounded, subtract, zero)
+                _step(u, current[low:high], fired, decay, threshold, one, rounded, reset)
 
 
 @_compile
 def _step(
-    membrane: Any,
-    current: Any,
-    spikes: Any,
-    decay: Any,
-    threshold: Any,
-    one: Any,
-    rounded: bool,
-    subtract: bool,
-    zero: bool,
+    membrane: Any, current: Any, spikes: Any, decay: Any, threshold: Any, one: Any, rounded: bool, reset: int
 ) -> None:
     for j in range(membrane.size):
-        left = decay[j] * membrane[j]
+        u = membrane[j]
+        left = decay[j] * u
         v = (np.rint(left) if rounded else left) + current[j]
-        spikes[j], membrane[j] = _after(v, threshold[j], one, subtract, zero)
+        if reset == LATE:
+            v = v - (one if u >= threshold[j] else one - one) * threshold[j]
+        spikes[j], membrane[j] = _after(v, threshold[j], one, reset)
 
 
 @_compile
-def _fire(membrane: Any, spikes: Any, threshold: Any, one: Any, subtract: bool, zero: bool) -> None:
+def _fire(membrane: Any, spikes: Any, threshold: Any, one: Any, reset: int) -> None:
     for j in range(membrane.size):
-        spikes[j], membrane[j] = _after(membrane[j], threshold[j], one, subtract, zero)
+        spikes[j], membrane[j] = _after(membrane[j], threshold[j], one, reset)
 
 
 @_compile
-def _after(v: Any, threshold: Any, one: Any, subtract: bool, zero: bool) -> Any:
+def _after(v: Any, threshold: Any, one: Any, reset: int) -> Any:
     """The spike of a membrane, and the membrane after it."""
     spike = one if v >= threshold else one - one
-    if subtract:
+    if reset == SUBTRACT:
         v = v - spike * threshold
-    elif zero:
-        v = v * (one - spike)
+    elif reset == ZERO:
+        v = one - one if v >= threshold else v
     return spike, v
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tacops._convolve import Convolve
-    from tacops._lif import LIFStep
+    from tacops._lif import Recipe
     from tacops._protocol import Array
 
 __all__ = ["REALS", "conv_lif", "fits_conv_lif", "lif", "new_spikes", "options", "source", "weighted_sum"]
@@ -45,7 +45,6 @@ MOST_BLOCKS = 1 << 20
 LANES, ROOM_BYTES, MOST_WEIGHTS, MOST_ROWS = 8, 24 * 1024, 32, 65535
 FAN_IN = 288
 """Most inputs of a neuron for which cores that read spikes one by one are thought to beat a matrix product."""
-RESETS = {"none": 0, "subtract": 1, "zero": 2}
 WINDOW = np.dtype(
     [
         (name, np.int32)
@@ -75,13 +74,13 @@ def _kernel(name: str, *dtypes: str) -> Any:
     return cp.RawModule(code=source(), options=options(*dtypes)).get_function(name)
 
 
-def new_spikes(step: LIFStep, shape: tuple[int, ...], dtype: Any) -> Array:
+def new_spikes(step: Recipe, shape: tuple[int, ...], dtype: Any) -> Array:
     """Room for spikes."""
     return cp.empty(shape, dtype=bool if step.compact else dtype)
 
 
 def lif(
-    step: LIFStep, currents: Array, start: Array | None, repeat: int, spikes: Array, membrane: Array
+    step: Recipe, currents: Array, start: Array | None, repeat: int, spikes: Array, membrane: Array
 ) -> tuple[Array, Array]:
     """Step neurons through currents (T, ..., C), into contiguous `spikes` (T * repeat, ..., C) and `membrane` (..., C).
 
@@ -127,7 +126,7 @@ def fits_conv_lif(conv: Convolve) -> bool:
 
 
 def conv_lif(
-    conv: Convolve, step: LIFStep, frames: Array, start: Array | None, repeat: int, spikes: Array, membrane: Array
+    conv: Convolve, step: Recipe, frames: Array, start: Array | None, repeat: int, spikes: Array, membrane: Array
 ) -> tuple[Array, Array]:
     """Convolve frames (T, B, H, W, C) and step the neurons, into `spikes` and `membrane` as `lif` does."""
     dtype, window = conv.weight.dtype, conv.window
@@ -146,10 +145,10 @@ def conv_lif(
     return spikes, membrane
 
 
-def _neurons(step: LIFStep, repeat: int, channels: int, dtype: Any) -> tuple[Any, tuple[Array | None, ...]]:
+def _neurons(step: Recipe, repeat: int, channels: int, dtype: Any) -> tuple[Any, tuple[Array | None, ...]]:
     """The kernels' struct Neurons, and the three parameters that may be arrays."""
     numbers = np.zeros((1,), dtype=_neurons_dtype(dtype.name))
-    numbers["repeat"], numbers["reset"], numbers["rounded"] = repeat, RESETS[step.reset], step.rounded
+    numbers["repeat"], numbers["reset"], numbers["rounded"] = repeat, step.reset, step.rounded
     numbers["channels"] = channels
     given: list[Array | None] = []
     for name, parameter in (("decay", step.decay), ("threshold", step.threshold)):

@@ -1,6 +1,6 @@
 """NumPy's LIF step on one tile, in place: compiled by Numba where it is installed, else NumPy's own operations.
 
-Both are `LIFStep` operation by operation, so the results are equal bit for bit. Measured, not assumed: with the core's
+Both take the step as plain data (`LIFStep.recipe`) and are `LIFStep` operation by operation, so the results are equal bit for bit. Measured, not assumed: with the core's
 step, whose every operation makes a new array, layers with few channels take twice as long, because there the neurons are
 the work; a compiled loop halves the rest (``python -m bench speed``).
 """
@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from tacops._lif import Reset
+
 from . import _arena as arena
 
 if TYPE_CHECKING:
-    from tacops._lif import LIFStep
+    from tacops._lif import Recipe
     from tacops._protocol import Array
 
 __all__ = ["Neurons", "compiled", "loops_for", "tile_neurons"]
@@ -33,12 +35,12 @@ class Neurons(Protocol):
         """Step through frames ``first:last``, under `current` all along."""
 
 
-def tile_neurons(step: LIFStep, membrane: Array, start: Array | None, spikes: Array, place: int, steps: int) -> Neurons:
+def tile_neurons(step: Recipe, membrane: Array, start: Array | None, spikes: Array, place: int, steps: int) -> Neurons:
     """Neurons of one tile.
 
     Parameters
     ----------
-    step : LIFStep
+    step : Recipe
     membrane : array, shape of the tile, contiguous
         To be overwritten.
     start : array or None
@@ -78,13 +80,13 @@ def compiled() -> Any:
 class _Loops:
     """One compiled loop over all neurons."""
 
-    def __init__(self, loops: Any, step: LIFStep, membrane: Array, fresh: bool, spikes: Array, place: int):
+    def __init__(self, loops: Any, step: Recipe, membrane: Array, fresh: bool, spikes: Array, place: int):
         self.loops, self.whole, self.fresh, self.place = loops, membrane, fresh, place
         self.membrane, self.spikes = membrane.reshape(-1), spikes.reshape(len(spikes), -1)
         self.decay, self.threshold = (
             loops.period(parameter, membrane.shape[-1], membrane.dtype) for parameter in (step.decay, step.threshold)
         )
-        self.flags = step.rounded, step.reset == "subtract", step.reset == "zero"
+        self.flags = step.rounded, int(step.reset)
 
     def hold(self, current: Array, first: int, last: int) -> None:
         if self.fresh and current is not self.whole:
@@ -99,7 +101,7 @@ class _Loops:
 class _Operations:
     """One NumPy operation after the other."""
 
-    def __init__(self, step: LIFStep, membrane: Array, fresh: bool, spikes: Array):
+    def __init__(self, step: Recipe, membrane: Array, fresh: bool, spikes: Array):
         self.step, self.membrane, self.fresh, self.spikes = step, membrane, fresh, spikes
         self.decay, self.threshold = _spread(step.decay, membrane), _spread(step.threshold, membrane)
         self.fired = arena.empty(membrane.shape, bool)
@@ -111,7 +113,7 @@ class _Operations:
             fired, spikes = (frame, self.scratch) if self.step.compact else (self.fired, frame)
             np.greater_equal(self.membrane, self.threshold, out=fired)
             np.copyto(spikes, fired)
-            self._reset(spikes)
+            self._reset(spikes, fired)
 
     def _integrate(self, current: Array) -> None:
         u = self.membrane
@@ -120,21 +122,25 @@ class _Operations:
                 np.copyto(u, current)
             self.fresh = False
             return
+        late = self.step.reset is Reset.LATE
+        if late:
+            np.greater_equal(u, self.threshold, out=self.fired)
         if not (isinstance(self.decay, float) and self.decay == 1.0):
             np.multiply(u, self.decay, out=u)
         if self.step.rounded:
             np.rint(u, out=u)
         u += current
+        if late:
+            u -= np.multiply(self.fired, self.threshold, out=self.scratch)
 
-    def _reset(self, spikes: Array) -> None:
-        if self.step.reset == "none":
-            return
-        if self.step.reset == "subtract":
+    def _reset(self, spikes: Array, fired: Array) -> None:
+        if self.step.reset is Reset.SUBTRACT:
             unit = isinstance(self.threshold, float) and self.threshold == 1.0
             self.membrane -= spikes if unit else np.multiply(spikes, self.threshold, out=self.scratch)
-        else:
-            np.subtract(1.0, spikes, out=self.scratch)
-            self.membrane *= self.scratch
+        elif self.step.reset is Reset.ZERO:
+            np.copyto(self.membrane, 0.0, where=fired)
+        elif self.step.reset not in (Reset.NONE, Reset.LATE):
+            raise ValueError(f"unknown reset {self.step.reset!r}")
 
 
 def _spread(parameter: float | Array, membrane: Array) -> float | Array:

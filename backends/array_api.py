@@ -28,8 +28,8 @@ class ArrayAPIBackend(Backend):
     name = "array_api"
 
     def owns(self, array: object) -> bool:
-        """Anything that names its Array API namespace."""
-        return hasattr(array, "__array_namespace__")
+        """Anything that names its Array API namespace; NumPy's subclasses inherit that name, but not its meaning."""
+        return hasattr(array, "__array_namespace__") and not isinstance(array, np.ndarray)
 
     def namespace(self, array: Array) -> Any:
         """As the array says."""

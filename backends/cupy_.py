@@ -61,28 +61,29 @@ class CuPyBackend(Backend):
 
     def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
         """All of time in one kernel, the membranes in registers."""
-        if currents.dtype.name not in _cuda.REALS:
+        recipe = step.recipe
+        if recipe is None or currents.dtype.name not in _cuda.REALS:
             return super().scan(step, currents, membrane, repeat)
         with currents.device:
-            spikes = _cuda.new_spikes(step, (len(currents) * repeat, *currents.shape[1:]), currents.dtype)
+            spikes = _cuda.new_spikes(recipe, (len(currents) * repeat, *currents.shape[1:]), currents.dtype)
             after = cp.empty(currents.shape[1:], dtype=currents.dtype)
-            return _cuda.lif(step, currents, membrane, repeat, spikes, after)
+            return _cuda.lif(recipe, currents, membrane, repeat, spikes, after)
 
     def schedule(
         self, conv: Convolve, step: LIFStep, frames: Array, membrane: Array | None, repeat: int
     ) -> tuple[Array, Array]:
         """One kernel for convolution and neurons where channels are few, or frames by the L2 cacheful."""
-        dtype = conv.weight.dtype
-        if conv.per_channel or dtype.name not in _cuda.REALS:
+        dtype, recipe = conv.weight.dtype, step.recipe
+        if recipe is None or conv.per_channel or dtype.name not in _cuda.REALS:
             return super().schedule(conv, step, frames, membrane, repeat)
         frames = conv.aggregate(frames)
         kernel, filters = conv.weight.shape[1:-1], conv.weight.shape[0]
         space = conv.window.output_shape(frames.shape[2:-1], kernel)
         with frames.device:
-            spikes = _cuda.new_spikes(step, (len(frames) * repeat, frames.shape[1], *space, filters), dtype)
+            spikes = _cuda.new_spikes(recipe, (len(frames) * repeat, frames.shape[1], *space, filters), dtype)
             after = cp.empty(spikes.shape[1:], dtype=dtype)
             if _cuda.fits_conv_lif(conv):
-                return _cuda.conv_lif(conv, step, frames, membrane, repeat, spikes, after)
+                return _cuda.conv_lif(conv, recipe, frames, membrane, repeat, spikes, after)
             count = max(1, WORK_AREA // (after.size // filters * math.prod(conv.weight.shape[1:])))
             for t in range(0, len(frames), count):
                 part = frames[t : t + count]
@@ -90,7 +91,7 @@ class CuPyBackend(Backend):
                     part.reshape(-1, *part.shape[2:]), conv.weight, conv.bias, conv.window, exact=conv.exact
                 )
                 currents = currents.reshape(len(part), *after.shape)
-                _cuda.lif(step, currents, membrane, repeat, spikes[t * repeat : (t + len(part)) * repeat], after)
+                _cuda.lif(recipe, currents, membrane, repeat, spikes[t * repeat : (t + len(part)) * repeat], after)
                 membrane = after
             return spikes, after
 

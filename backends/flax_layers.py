@@ -77,10 +77,16 @@ class _Layer(nnx.Module):  # type: ignore[misc]
         getattr(self, name).set_value(jnp.array(value, self.array(name).dtype))
 
     def __call__(
-        self, spikes: jax.Array | SpikeTrain, *unpacked: jax.Array, membrane: jax.Array | None = None
+        self,
+        spikes: jax.Array | SpikeTrain,
+        *unpacked: jax.Array,
+        membrane: jax.Array | None = None,
+        lengths: Any = None,
+        trace: bool = False,
     ) -> SpikeTrain:
         """Spikes and membrane of spikes (T, B, ...), or of another layer's train, from `membrane` or from zero.
 
+        `lengths` and `trace` are the operators'.
         `unpacked` is for `nnx.Sequential`, which hands on a train as several arguments: the rest of it is left aside.
         """
         if unpacked and not _last.holds((spikes, *unpacked)):
@@ -89,7 +95,8 @@ class _Layer(nnx.Module):  # type: ignore[misc]
             )
             raise fail(self.spec.layer, "membrane", rule, "other arguments", TypeError)
         arrays = {name: self.array(name) for name in self.spec.initial()}
-        train, statistics = run(self.spec, arrays, spikes_of(spikes), membrane, training=not self.use_running_average)
+        options = {"training": not self.use_running_average, "lengths": lengths, "trace": trace}
+        train, statistics = run(self.spec, arrays, spikes_of(spikes), membrane, **options)
         for name, value in statistics.items():
             getattr(self, name).set_value(value)
         _last.keep(train)

@@ -32,7 +32,7 @@ _SPACE = "DHW"
 
 for _type, _static in (
     (Convolve, ("backend", "window", "exact")),
-    (LIFStep, ("backend", "reset", "surrogate", "rounded", "compact")),
+    (LIFStep, ("backend", "reset", "surrogate", "rounded", "compact", "detach_reset", "trace")),
 ):
     _fields = [field for field in _type.__dataclass_fields__ if field not in _static]
     jax.tree_util.register_dataclass(_type, data_fields=_fields, meta_fields=list(_static))

@@ -11,7 +11,7 @@
 #define ROOM (24 * 1024 / sizeof(REAL))      // weights in shared memory: small enough for full occupancy
 #define MOST_WEIGHTS 32                      // aggregation weights that are passed by value
 
-enum Reset { NONE, SUBTRACT, ZERO };
+enum Reset { NONE, SUBTRACT, ZERO, LATE };  // as in tacops/_lif.py
 
 struct Neurons {
     int repeat;          // steps for which a current is held
@@ -48,7 +48,8 @@ __device__ __forceinline__ long long first() { return (long long)blockIdx.x * bl
 __device__ __forceinline__ long long stride() { return (long long)gridDim.x * blockDim.x; }
 
 // One step of one neuron, LIFStep.__call__ operation by operation:
-//     v = decay u + i     s = [v >= threshold] + poison     u = v - s threshold  |  v (1 - s)  |  v
+//     v = decay u + i (late: - threshold [u >= threshold])   s = [v >= threshold] + poison
+//     u = v - s threshold  |  0 where s, else v  |  v
 __device__ __forceinline__ void step(REAL& u, REAL current, bool resting, REAL decay, REAL threshold, REAL poison,
                                      const Neurons& n, SPIKE* spike_out)
 {
@@ -56,11 +57,12 @@ __device__ __forceinline__ void step(REAL& u, REAL current, bool resting, REAL d
     if (!resting) {
         const REAL decayed = mul(decay, u);
         v = add(n.rounded ? rint(decayed) : decayed, current);
+        if (n.reset == LATE) v = sub(v, mul(add(u >= threshold ? (REAL)1 : (REAL)0, poison), threshold));
     }
     const bool fired = v >= threshold;
     const REAL spike = add(fired ? (REAL)1 : (REAL)0, poison);
     write(spike_out, fired, spike);
-    u = n.reset == SUBTRACT ? sub(v, mul(spike, threshold)) : n.reset == ZERO ? mul(v, sub((REAL)1, spike)) : v;
+    u = n.reset == SUBTRACT ? sub(v, mul(spike, threshold)) : n.reset == ZERO && fired ? (REAL)0 : v;
 }
 
 // Backend.scan: currents (frames, neurons) -> spikes (frames * repeat, neurons), membrane (neurons).

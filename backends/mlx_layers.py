@@ -61,10 +61,21 @@ class _Layer(nn.Module):  # type: ignore[misc]
         """Copy a NumPy array into it."""
         self[name] = mx.array(value).astype(self[name].dtype)
 
-    def __call__(self, spikes: mx.array | SpikeTrain, *, membrane: mx.array | None = None) -> SpikeTrain:
-        """Spikes and membrane of spikes (T, B, ...), or of another layer's train, from `membrane` or from zero."""
+    def __call__(
+        self,
+        spikes: mx.array | SpikeTrain,
+        *,
+        membrane: mx.array | None = None,
+        lengths: Any = None,
+        trace: bool = False,
+    ) -> SpikeTrain:
+        """Spikes and membrane of spikes (T, B, ...), or of another layer's train, from `membrane` or from zero.
+
+        `lengths` and `trace` are the operators'.
+        """
         arrays = {name: self[name] for name in self.spec.initial()}
-        train, statistics = run(self.spec, arrays, spikes_of(spikes), membrane, training=self.training)
+        options = {"training": self.training, "lengths": lengths, "trace": trace}
+        train, statistics = run(self.spec, arrays, spikes_of(spikes), membrane, **options)
         self.update(statistics)
         return train
 

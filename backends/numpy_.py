@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,8 +28,13 @@ class NumPyBackend(Backend):
     name = "numpy"
 
     def owns(self, array: object) -> bool:
-        """Arrays, not NumPy's scalars."""
-        return isinstance(array, np.ndarray)
+        """Arrays, not NumPy's scalars, nor subclasses that mean something else: masked arrays, matrices, quantities."""
+        return type(array) is np.ndarray or type(array) is np.memmap
+
+    def unfit(self, array: Array) -> str | None:
+        """Arrays of something else than numbers."""
+        dtype = array.dtype
+        return None if dtype.kind in "biufc" or dtype.name == "bfloat16" else f"an array of {dtype}"
 
     def namespace(self, array: Array) -> Any:
         """NumPy itself: from version 2.1 it follows the standard."""
@@ -36,35 +42,42 @@ class NumPyBackend(Backend):
 
     def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
         """Unfold in tiles, one matrix product each; half precision is summed in float32."""
-        if x.dtype == np.float16:
-            x, weight = x.astype(np.float32), weight.astype(np.float32)
+        if _is_half(x.dtype):
+            dtype, x, weight = x.dtype, x.astype(np.float32), weight.astype(np.float32)
             bias = None if bias is None else bias.astype(np.float32)
-            return self.conv(x, weight, bias, window, exact=exact).astype(np.float16)
+            return self.conv(x, weight, bias, window, exact=exact).astype(dtype)
         return convolve_tiles(x, weight, bias, window)
 
     def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
         """A product over the chunk axis, of blocks that stay in cache while they are cast."""
         if any(np.ndim(weight) for weight in weights):
             return super().weighted_sum(x, weights, dtype)
-        sums = sum_blocks(x.reshape(*x.shape[:2], -1), np.array(weights, dtype=dtype))
-        return sums.reshape(x.shape[0], *x.shape[2:])
+        wide = np.float32 if _is_half(dtype) else dtype
+        sums = sum_blocks(x.reshape(*x.shape[:2], math.prod(x.shape[2:])), np.array(weights, dtype=wide))
+        return sums.reshape(x.shape[0], *x.shape[2:]).astype(dtype, copy=False)
 
     def on_grid(self, x: Array, low: float, high: float, step: float) -> Array:
         """On all cores."""
+        if x.dtype.kind != "f" or x.dtype == np.float16:
+            return super().on_grid(x, low, high, step)
         return np.asarray(all_on_grid(x, low, high, step))
 
     def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
         """In place, tile by tile."""
-        return scan_tiles(currents, step, membrane, repeat)
+        recipe = step.recipe
+        if recipe is None or _is_half(currents.dtype):
+            return super().scan(step, currents, membrane, repeat)
+        return scan_tiles(currents, recipe, membrane, repeat)
 
     def schedule(
         self, conv: Convolve, step: LIFStep, frames: Array, membrane: Array | None, repeat: int
     ) -> tuple[Array, Array]:
         """Tile by tile through all of time; see ``_tiles.py``."""
-        if conv.per_channel or conv.weight.dtype == np.float16:
+        recipe = step.recipe
+        if recipe is None or conv.per_channel or _is_half(conv.weight.dtype):
             return super().schedule(conv, step, frames, membrane, repeat)
         weights = None if conv.aggregation is None else np.array(conv.aggregation, dtype=conv.weight.dtype)
-        return run_tiles(Frames(frames, weights), conv.weight, conv.bias, conv.window, step, membrane, repeat)
+        return run_tiles(Frames(frames, weights), conv.weight, conv.bias, conv.window, recipe, membrane, repeat)
 
     def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
         """A copy."""
@@ -86,6 +99,11 @@ class NumPyBackend(Backend):
         """Always at hand."""
         values: list[float] = np.ravel(array).tolist()
         return values
+
+
+def _is_half(dtype: Any) -> bool:
+    """float16, or ml_dtypes' bfloat16: summed in float32, and no loop is compiled for them."""
+    return np.dtype(dtype).name in ("float16", "bfloat16")
 
 
 BACKEND = NumPyBackend()

@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
+from tacops._lif import Reset
 from tacops._protocol import Array, Backend, Window
 
 from ._torch_pytree import name_trains
@@ -20,7 +21,7 @@ from ._unfold import conv_by_unfolding
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tacops._lif import LIFStep
+    from tacops._lif import LIFStep, Recipe
 
 __all__ = ["BACKEND", "TorchBackend"]
 
@@ -68,10 +69,11 @@ class TorchBackend(Backend):
 
     def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
         """In place where nothing is differentiated or traced."""
-        tensors = (currents, membrane, step.decay, step.threshold)
-        if any(_is_watched(t) for t in tensors if isinstance(t, torch.Tensor)) or step.poison is not None:
+        recipe, tensors = step.recipe, (currents, membrane, step.decay, step.threshold)
+        watched = any(_is_watched(t) for t in tensors if isinstance(t, torch.Tensor))
+        if watched or recipe is None or recipe.poison is not None:
             return super().scan(step, currents, membrane, repeat)
-        return _scan_in_place(step, currents, membrane, repeat)
+        return _scan_in_place(recipe, currents, membrane, repeat)
 
     def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
         """A copy in host memory."""
@@ -150,7 +152,7 @@ def _is_watched(x: Array) -> bool:
     return forward_ad.unpack_dual(x).tangent is not None
 
 
-def _scan_in_place(step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
+def _scan_in_place(step: Recipe, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
     """`LIFStep` operation by operation, without an array for every result; equal bit for bit."""
     dtype = torch.bool if step.compact else currents.dtype
     spikes = torch.empty((currents.shape[0] * repeat, *currents.shape[1:]), dtype=dtype, device=currents.device)
@@ -160,19 +162,25 @@ def _scan_in_place(step: LIFStep, currents: Array, membrane: Array | None, repea
         if before is None:
             v = current
         else:
+            if step.reset is Reset.LATE:
+                torch.ge(before, step.threshold, out=scratch)
             v = torch.mul(before, step.decay, out=u)
             if step.rounded:
                 v.round_()
             v.add_(current)
+            if step.reset is Reset.LATE:
+                v.sub_(scratch.mul_(step.threshold))
         torch.ge(v, step.threshold, out=fired)
-        if step.reset == "zero":
-            torch.mul(v, torch.eq(fired, 0, out=scratch), out=u)
-        elif step.reset == "subtract":
+        if step.reset is Reset.ZERO:
+            u.copy_(v).masked_fill_(fired if step.compact else fired.bool(), 0.0)
+        elif step.reset is Reset.SUBTRACT:
             weights = scratch.copy_(fired) if step.compact else fired
             if isinstance(step.threshold, float):
                 torch.sub(v, weights, alpha=step.threshold, out=u)
             else:
                 torch.addcmul(v, weights, step.threshold, value=-1, out=u)
+        elif step.reset not in (Reset.NONE, Reset.LATE):
+            raise ValueError(f"unknown reset {step.reset!r}")
         elif v is not u:
             u.copy_(v)
     return spikes, u

@@ -107,12 +107,22 @@ class _Layer(nn.Module):  # type: ignore[misc]
         with torch.no_grad():
             own.copy_(whole)
 
-    def forward(self, spikes: torch.Tensor | SpikeTrain, *, membrane: torch.Tensor | None = None) -> SpikeTrain:
-        """Spikes and membrane of spikes (T, B, ...), or of another layer's train, from `membrane` or from zero."""
+    def forward(
+        self,
+        spikes: torch.Tensor | SpikeTrain,
+        *,
+        membrane: torch.Tensor | None = None,
+        lengths: Any = None,
+        trace: bool = False,
+    ) -> SpikeTrain:
+        """Spikes and membrane of spikes (T, B, ...), or of another layer's train, from `membrane` or from zero.
+
+        `lengths` and `trace` are the operators'.
+        """
         arrays = {name: self.array(name) for name in self.spec.initial()}
         training, momentum = self._mode() if self.spec.batch_norm else (False, None)
-        given = spikes_of(spikes)
-        train, statistics = run(self.spec, arrays, given, membrane, training=training, momentum=momentum)
+        options = {"training": training, "momentum": momentum, "lengths": lengths, "trace": trace}
+        train, statistics = run(self.spec, arrays, spikes_of(spikes), membrane, **options)
         for name, value in statistics.items():
             self.array(name).copy_(value)
         return train

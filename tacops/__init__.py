@@ -15,7 +15,7 @@ from ._advice import Advice
 from ._advise import advise
 from ._aggregate import aggregate
 from ._grid import Grid
-from ._layer import SpikeTrain
+from ._layer import SpikeTrain, TracedSpikeTrain
 from ._operators import conv_lif, lif, tac_conv, tac_linear
 from ._theory import membrane_error_bound
 
@@ -23,6 +23,7 @@ __all__ = [
     "Advice",
     "Grid",
     "SpikeTrain",
+    "TracedSpikeTrain",
     "advise",
     "aggregate",
     "conv_lif",

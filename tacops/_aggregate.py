@@ -13,9 +13,21 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ._checks import check_aggregation, check_beta, check_count, check_frames
 from ._dispatch import backend_of
-from ._protocol import Array, Backend
+from ._protocol import Array, Backend, sum_dtype
+from ._rules import RULES
 
-__all__ = ["Weights", "aggregate", "cast", "chunk_weights", "decay_power", "is_one", "merge_chunks", "segments"]
+__all__ = [
+    "Weights",
+    "aggregate",
+    "cast",
+    "chunk_weights",
+    "decay_power",
+    "is_one",
+    "merge_chunks",
+    "segments",
+    "shares",
+    "widen",
+]
 
 Weights: TypeAlias = Sequence[float | Array]
 """K numbers, 0-d arrays or, where every output channel has a decay of its own, arrays of shape (C_out,)."""
@@ -62,16 +74,30 @@ def chunk_weights(aggregation: str | Weights, size: int, beta: float | Array) ->
     """
     if not isinstance(aggregation, str):
         return aggregation[len(aggregation) - size :]
-    if aggregation == "sum" or size == 1:
+    rule = RULES[aggregation]
+    if rule.whole or size == 1:
         return [1.0] * size
-    if aggregation == "mean":
+    if not rule.decays:
         return [1.0 / size] * size
     one = 1.0 if isinstance(beta, float) else beta * 0.0 + 1.0
     powers = list(accumulate(repeat(beta, size - 1), mul, initial=one))[::-1]
-    if aggregation == "decay":
-        return powers
-    total = sum(powers[1:], powers[0])
-    return [power / total for power in powers]
+    return shares(powers) if rule.shared else powers
+
+
+def shares(weights: Weights) -> Weights:
+    """Weights divided by their sum."""
+    total = sum(weights[1:], weights[0])
+    return [weight / total for weight in weights]
+
+
+def widen(backend: Backend, value: Any) -> Any:
+    """An array, or a tuple of arrays, in the dtype in which its numbers are summed; floats and names as they are."""
+    if isinstance(value, tuple):
+        return tuple(widen(backend, v) for v in value)
+    if not hasattr(value, "dtype"):
+        return value
+    xp = backend.namespace(value)
+    return cast(xp, value, sum_dtype(xp, value.dtype))
 
 
 def cast(xp: Any, x: Array, dtype: Any) -> Array:
@@ -135,6 +161,7 @@ def aggregate(x: Array, chunk_size: int, *, aggregation: str | Array = "decay", 
     chunk_size = check_count("aggregate", "chunk_size", chunk_size)
     beta = check_beta("aggregate", backend, x, beta, channels=1)
     aggregation = check_aggregation("aggregate", backend, x, aggregation, chunk_size)
+    aggregation, beta = widen(backend, aggregation), widen(backend, beta)
     parts = [
         merge_chunks(backend, x[start:stop, ...], chunk_weights(aggregation, size, beta), x.dtype)
         for start, stop, size in segments(x.shape[0], chunk_size)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import _checks as check
 from ._dispatch import backend_of
 from ._grid import as_grid
-from ._layer import Driven, Layer, Neurons, SpikeTrain, run_currents, run_layer
+from ._layer import Driven, Layer, Neurons, SpikeTrain, remap, run_currents, run_layer
+from ._lif import Reset
 from ._protocol import Array, Backend, Window
 
 __all__ = ["run_conv", "run_lif", "run_linear"]
 
 LAYOUTS = ("channels_last", "channels_first")
 MODES = ("collapse", "preserve")
-RESETS = ("subtract", "zero", "none")
+RESETS = tuple(reset.name.lower() for reset in Reset)
 DEFAULT_AGGREGATION = {"collapse": "decay", "preserve": "normalized_decay"}
 
 
@@ -31,10 +32,12 @@ def run_conv(
     groups: object,
     layout: str,
     membrane: Array | None,
+    lengths: Any,
     **options: Any,
 ) -> SpikeTrain:
     """`tacops.tac_conv` under the name `function`."""
-    backend = _backend(function, spikes=spikes, weight=weight, bias=bias, membrane=membrane, **_arrays(options))
+    given = {"spikes": spikes, "weight": weight, "bias": bias, "membrane": membrane}
+    backend = _backend(function, **given, **_arrays(options, lengths))
     xp = backend.namespace(weight)
     first = check.check_choice(function, "layout", layout, LAYOUTS) == "channels_first"
     check.check_weight(function, xp, weight, range(1, 4))
@@ -50,19 +53,22 @@ def run_conv(
     layer = _layer(function, backend, weight, bias, window, **options)
     space, batch, channels = window.output_shape(spatial, kernel), spikes.shape[1], weight.shape[0]
     shape = (batch, channels, *space) if first else (batch, *space, channels)
+    check.check_size(function, (spikes.shape[0], *shape))
     check.check_like(function, "membrane", membrane, weight, shape)
+    lengths = check.check_lengths(function, backend, lengths, spikes)
     if not first:
-        return run_layer(layer, spikes, membrane)
-    train = run_layer(layer, spikes, None if membrane is None else _channel_to_last(xp, membrane, 1))
-    return SpikeTrain(_channel_from_last(xp, train.spikes, 2), _channel_from_last(xp, train.membrane, 1))
+        return run_layer(layer, spikes, membrane, lengths)
+    train = run_layer(layer, spikes, None if membrane is None else _channel_to_last(xp, membrane, 1), lengths)
+    return remap(train, lambda x: _channel_from_last(xp, x, 2), lambda x: _channel_from_last(xp, x, 1))
 
 
 def run_linear(
-    spikes: Array, weight: Array, bias: Array | None, *, membrane: Array | None, **options: Any
+    spikes: Array, weight: Array, bias: Array | None, *, membrane: Array | None, lengths: Any, **options: Any
 ) -> SpikeTrain:
     """`tacops.tac_linear`: a convolution without spatial dimensions, where every vector is a sample of its own."""
     function = "tac_linear"
-    backend = _backend(function, spikes=spikes, weight=weight, bias=bias, membrane=membrane, **_arrays(options))
+    given = {"spikes": spikes, "weight": weight, "bias": bias, "membrane": membrane}
+    backend = _backend(function, **given, **_arrays(options, lengths))
     xp = backend.namespace(weight)
     check.check_weight(function, xp, weight, range(1))
     features_out, features_in = weight.shape
@@ -72,8 +78,12 @@ def run_linear(
     check.check_like(function, "membrane", membrane, weight, shape)
     samples = math.prod(shape[:-1])
     start = None if membrane is None else xp.reshape(membrane, (samples, features_out))
-    train = run_layer(layer, xp.reshape(spikes, (spikes.shape[0], samples, features_in)), start)
-    return SpikeTrain(xp.reshape(train.spikes, (-1, *shape)), xp.reshape(train.membrane, shape))
+    lengths = check.check_lengths(function, backend, lengths, spikes)
+    if lengths is not None and spikes.ndim > 3:  # every vector of a sample ends with it
+        ends = xp.reshape(lengths, (shape[0], *(1 for _ in shape[1:-1])))
+        lengths = xp.reshape(xp.broadcast_to(ends, shape[:-1]), (samples,))
+    train = run_layer(layer, xp.reshape(spikes, (spikes.shape[0], samples, features_in)), start, lengths)
+    return remap(train, lambda x: xp.reshape(x, (-1, *shape)), lambda x: xp.reshape(x, shape))
 
 
 def run_lif(
@@ -84,27 +94,34 @@ def run_lif(
     reset: str,
     repeat: object,
     membrane: Array | None,
+    lengths: Any,
+    trace: object,
     surrogate: Any,
+    detach_reset: object,
     remat: object,
     compact: object,
     reproducible: object,
 ) -> SpikeTrain:
     """`tacops.lif`."""
     function = "lif"
-    arrays = _arrays({"beta": beta, "threshold": threshold})
+    arrays = _arrays({"beta": beta, "threshold": threshold}, lengths)
     backend = _backend(function, current=current, membrane=membrane, **arrays)
     xp = backend.namespace(current)
     check.check_current(function, xp, current)
-    neurons = _neurons(function, backend, current, current.shape[-1], beta, threshold, reset, surrogate, compact)
+    how = _Kept(surrogate, compact, detach_reset, trace)
+    neurons = _neurons(function, backend, current, current.shape[-1], beta, threshold, reset, how)
     repeat = check.check_count(function, "repeat", repeat)
+    check.check_size(function, (current.shape[0] * repeat, *current.shape[1:]))
     check.check_like(function, "membrane", membrane, current, tuple(current.shape[1:]), "current")
     grid = as_grid(function, reproducible, xp, current, "current")
     driven = Driven(function, backend, neurons, grid, repeat, check.check_flag(function, "remat", remat))
     if current.ndim > 2:
-        return run_currents(driven, current, membrane)
+        return run_currents(driven, current, membrane, check.check_lengths(function, backend, lengths, current))
+    if lengths is not None:
+        raise check.fail(function, "lengths", "None for currents (T, C), which have no batch", lengths)
     start = None if membrane is None else xp.reshape(membrane, (1, -1))
     train = run_currents(driven, xp.reshape(current, (-1, 1, current.shape[1])), start)
-    return SpikeTrain(train.spikes[:, 0, ...], train.membrane[0, ...])
+    return remap(train, lambda x: x[:, 0, ...], lambda x: x[0, ...])
 
 
 def _layer(
@@ -120,7 +137,9 @@ def _layer(
     threshold: object,
     reset: str,
     aggregation: object,
+    trace: object,
     surrogate: Any,
+    detach_reset: object,
     remat: object,
     compact: object,
     reproducible: object,
@@ -132,10 +151,20 @@ def _layer(
     check.check_like(function, "bias", bias, weight, (channels,))
     given = DEFAULT_AGGREGATION[mode] if aggregation is None else aggregation
     weights = check.check_aggregation(function, backend, weight, given, size)
-    neurons = _neurons(function, backend, weight, channels, beta, threshold, reset, surrogate, compact)
+    how = _Kept(surrogate, compact, detach_reset, trace)
+    neurons = _neurons(function, backend, weight, channels, beta, threshold, reset, how)
     grid = as_grid(function, reproducible, backend.namespace(weight), weight)
     again = check.check_flag(function, "remat", remat)
     return Layer(function, backend, weight, bias, window, size, mode == "preserve", weights, neurons, grid, again)
+
+
+class _Kept(NamedTuple):
+    """What is kept of neurons, and what their gradient is."""
+
+    surrogate: Any
+    compact: object
+    detach_reset: object
+    trace: object
 
 
 def _neurons(
@@ -146,18 +175,19 @@ def _neurons(
     beta: object,
     threshold: object,
     reset: str,
-    surrogate: Any,
-    compact: object,
+    kept: _Kept,
 ) -> Neurons:
     check.check_choice(function, "reset", reset, RESETS)
-    check.check_surrogate(function, backend, surrogate)
-    check.check_compact(function, compact, surrogate)
+    check.check_surrogate(function, backend, kept.surrogate)
+    check.check_compact(function, kept.compact, kept.surrogate)
     return Neurons(
         check.check_beta(function, backend, like, beta, channels),
         check.check_threshold(function, backend, like, threshold, channels),
         reset,
-        surrogate,
-        bool(compact),
+        kept.surrogate,
+        bool(kept.compact),
+        check.check_flag(function, "detach_reset", kept.detach_reset),
+        check.check_flag(function, "trace", kept.trace),
     )
 
 
@@ -168,9 +198,9 @@ def _backend(function: str, **arrays: Array | None) -> Backend:
     return backend_of(*arrays.values(), function=function, names=tuple(arrays))
 
 
-def _arrays(options: dict[str, Any]) -> dict[str, Array]:
+def _arrays(options: dict[str, Any], lengths: Any) -> dict[str, Array]:
     """Those parameters that may be arrays and are."""
-    values = {name: options.get(name) for name in ("beta", "threshold", "aggregation")}
+    values = {name: options.get(name) for name in ("beta", "threshold", "aggregation")} | {"lengths": lengths}
     return {name: value for name, value in values.items() if hasattr(value, "shape") and not check.is_number(value)}
 
 

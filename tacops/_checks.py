@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
 
 from ._protocol import Array, Backend, Window
+from ._rules import RULES
 
 __all__ = [
+    "as_float",
+    "as_int",
+    "as_list",
     "check_aggregation",
     "check_beta",
     "check_choice",
@@ -19,7 +24,9 @@ __all__ = [
     "check_flag",
     "check_frames",
     "check_groups",
+    "check_lengths",
     "check_like",
+    "check_size",
     "check_spikes",
     "check_surrogate",
     "check_threshold",
@@ -34,12 +41,23 @@ __all__ = [
 _kinds: dict[Any, dict[tuple[Any, str | tuple[str, ...]], bool]] = {}
 _largest_numbers: dict[Any, dict[Any, float]] = {}
 
-AGGREGATIONS = ("decay", "normalized_decay", "sum", "mean")
+AGGREGATIONS = tuple(RULES)
+LONGEST = 200
+"""Characters of a value that an error shows."""
+LARGEST = 2**31 - 1
+"""The largest stride, dilation, padding and padded size: libraries count in 32 bits, and end the process beyond."""
+MOST = 2**40
+"""Numbers in one result."""
 
 
 def fail(function: str, argument: str, rule: str, got: object, error: type[Exception] = ValueError) -> Exception:
-    """The one message style."""
-    return error(f"{function}: {argument} must be {rule}; got {got}")
+    """The one message style; arrays are named by their shape, and what is long is cut."""
+    shape = getattr(got, "shape", ())
+    said = (
+        f"an array of shape {tuple(shape)}" if isinstance(shape, tuple) and len(shape) else " ".join(str(got).split())
+    )
+    said = said if len(said) <= LONGEST else said[: LONGEST - 3] + "..."
+    return error(f"{function}: {argument} must be {rule}; got {said}")
 
 
 def check_choice(function: str, argument: str, value: object, choices: Sequence[str]) -> str:
@@ -51,12 +69,35 @@ def check_choice(function: str, argument: str, value: object, choices: Sequence[
 
 def check_count(function: str, argument: str, value: object) -> int:
     """An integer of at least 1, bool excluded."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise fail(function, argument, "an int", repr(value), TypeError)
-    count = operator.index(value)
+    count = as_int(value)
+    if count is None:
+        raise fail(function, argument, "an int", value if hasattr(value, "shape") else repr(value), TypeError)
     if count < 1:
         raise fail(function, argument, "at least 1", count)
     return count
+
+
+def as_int(value: object) -> int | None:
+    """An integer of any library as Python's; None if it is none."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:  # an array of several numbers, of another dtype, or a tracer
+        return None
+
+
+def as_list(value: Any) -> Any:
+    """Tuples and lists as they are, arrays with axes as lists of Python's numbers, anything else as it is."""
+    return value.tolist() if getattr(value, "ndim", 0) and hasattr(value, "tolist") else value
+
+
+def as_float(value: Any) -> float:
+    """A number as Python's float; one beyond its range is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def check_groups(function: str, value: object, channels_out: int) -> int:
@@ -171,7 +212,7 @@ def _parameter(
 ) -> float | Array:
     """A neuron parameter; `holds` is false for NaN; `rule` may name the ``{dtype}`` (printing one takes microseconds)."""
     if is_number(value):
-        number = float(value)  # type: ignore[arg-type]
+        number = as_float(value)
         if not holds(number):
             raise fail(function, name, rule.format(dtype=like.dtype), value)
         return number
@@ -219,7 +260,7 @@ def check_surrogate(function: str, backend: Backend, surrogate: object) -> None:
         raise fail(function, "surrogate", "None or a function of the centred membrane", repr(surrogate), TypeError)
     if not backend.differentiable:
         rule = "None on arrays that have no gradients (JAX, MLX and PyTorch arrays have)"
-        raise fail(function, "surrogate", rule, f"{surrogate} with {backend.name} arrays")
+        raise fail(function, "surrogate", rule, f"one with {backend.name} arrays")
 
 
 def check_flag(function: str, argument: str, value: object) -> bool:
@@ -233,6 +274,33 @@ def check_compact(function: str, compact: object, surrogate: object) -> None:
     """A flag, and False where gradients have to flow."""
     if check_flag(function, "compact", compact) and surrogate is not None:
         raise fail(function, "compact", "False with a surrogate, because bool spikes carry no gradient", compact)
+
+
+def check_lengths(function: str, backend: Backend, lengths: Any, frames: Array) -> Array | None:
+    """Frames of each sample, 0 to T: None, integers, or an integer array of shape (B,); an array with the dtype of indices."""
+    if lengths is None:
+        return None
+    xp, (T, B) = backend.namespace(frames), tuple(frames.shape[:2])
+    dtype = xp.int32 if T * B < 2**31 else xp.int64
+    if isinstance(lengths, tuple | list):
+        counts = [as_int(n) for n in lengths]
+        if None in counts:
+            raise fail(function, "lengths", "integers", repr(lengths), TypeError)
+        zero = xp.astype(xp.zeros_like(xp.reshape(frames, (-1,))[0, ...]), dtype)
+    elif not backend.owns(lengths) or not is_dtype(xp, lengths.dtype, "integral"):
+        rule = f"integers, or an integer array of the same library as the other arrays ({backend.name})"
+        raise fail(function, "lengths", rule, getattr(lengths, "dtype", type(lengths).__name__), TypeError)
+    else:
+        counts = backend.read(lengths) if lengths.ndim == 1 else None
+    shape = (len(lengths),) if isinstance(lengths, tuple | list) else shape_of(lengths)
+    if shape != (B,):
+        raise fail(function, "lengths", f"one for each of the {B} samples", f"shape {shape}")
+    for count in counts or ():
+        if not 0 <= count <= T:
+            raise fail(function, "lengths", f"from 0 to the {T} frames", count)
+    return (
+        xp.stack([zero + n for n in counts], axis=0) if isinstance(lengths, tuple | list) else xp.astype(lengths, dtype)
+    )
 
 
 def check_window(
@@ -249,9 +317,12 @@ def check_window(
     dims = len(kernel)
     strides = _per_axis(function, "stride", stride, dims)
     dilations = _per_axis(function, "dilation", dilation, dims)
-    if padding == "same" and any(s != 1 for s in strides):
+    if isinstance(padding, str) and padding == "same" and any(s != 1 for s in strides):
         raise fail(function, "stride", 'of 1 with padding="same"', stride)
     window = Window(strides, _padding(function, padding, kernel, dilations), dilations, groups)
+    for name, entries in (("stride", strides), ("dilation", dilations), ("padding", sum(window.padding, ()))):
+        if max(entries, default=0) > LARGEST // max(1, *kernel):
+            raise fail(function, name, f"at most {LARGEST // max(1, *kernel)} with a kernel of {kernel}", max(entries))
     if any(size < 1 for size in window.output_shape(spatial, kernel)):
         reach = tuple(d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
         rule = f"at least as large as the dilated kernel {reach} after padding {window.padding}"
@@ -259,7 +330,16 @@ def check_window(
     return window
 
 
+def check_size(function: str, shape: tuple[int, ...]) -> None:
+    """The numbers of a result: so many that no machine has the memory would end some libraries' process."""
+    if math.prod(shape) > MOST:
+        raise fail(
+            function, "spikes", f"of a size whose result has at most {MOST} numbers", f"a result of shape {shape}"
+        )
+
+
 def _per_axis(function: str, argument: str, value: object, dims: int) -> tuple[int, ...]:
+    value = as_list(value)
     if isinstance(value, tuple | list):
         if len(value) != dims:
             raise fail(function, argument, f"an int or {dims} ints", value)
@@ -271,26 +351,28 @@ def _padding(
     function: str, padding: object, kernel: tuple[int, ...], dilation: tuple[int, ...]
 ) -> tuple[tuple[int, int], ...]:
     """(low, high) per axis; "same" puts an odd extra zero on the high side."""
+    padding = as_list(padding)
     if type(padding) is int and padding >= 0:
         return ((padding, padding),) * len(kernel)
-    if padding == "valid":
+    if isinstance(padding, str) and padding == "valid":
         return ((0, 0),) * len(kernel)
-    if padding == "same":
+    if isinstance(padding, str) and padding == "same":
         totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
         return tuple((total // 2, total - total // 2) for total in totals)
     rule = f'an int, {len(kernel)} ints, {len(kernel)} (low, high) pairs, "same" or "valid"'
     entries = padding if isinstance(padding, tuple | list) else (padding,) * len(kernel)
     if isinstance(padding, str) or len(entries) != len(kernel):
         raise fail(function, "padding", rule, repr(padding))
-    pairs = [entry if isinstance(entry, tuple | list) else (entry, entry) for entry in entries]
+    pairs = [as_list(entry) for entry in entries]
+    pairs = [entry if isinstance(entry, tuple | list) else (entry, entry) for entry in pairs]
     if any(len(pair) != 2 for pair in pairs):
         raise fail(function, "padding", rule, repr(padding))
-    for value in (v for pair in pairs for v in pair):
-        if isinstance(value, bool) or not hasattr(value, "__index__"):
-            raise fail(function, "padding", rule, repr(padding), TypeError)
-        if operator.index(value) < 0:
-            raise fail(function, "padding", "at least 0", padding)
-    return tuple((operator.index(low), operator.index(high)) for low, high in pairs)
+    sizes = [(as_int(low), as_int(high)) for low, high in pairs]
+    if any(size is None for pair in sizes for size in pair):
+        raise fail(function, "padding", rule, repr(padding), TypeError)
+    if any(size < 0 for pair in sizes for size in pair):  # type: ignore[operator]
+        raise fail(function, "padding", "at least 0", padding)
+    return tuple(sizes)  # type: ignore[arg-type]
 
 
 def is_number(value: object) -> bool:

@@ -150,6 +150,9 @@ def backend_of(*arrays: Array, function: str = "backend_of", names: tuple[str, .
         if array is None:
             continue
         backend = _by_type.get(type(array)) or _find(array, function, name)
+        if reason := backend.unfit(array):
+            msg = f"{function}: {name} must be a plain array of numbers; got {reason}"
+            raise TypeError(msg)
         device = backend.device_of(array)
         if first is None:
             first = name, backend, device

@@ -6,7 +6,8 @@ in float32. In reproducible mode a layer therefore computes in *units*: potentia
 
 * weights: :math:`W = \mathrm{round}(w \, 2^{g_c})`, at most `Grid.weight_bits` bits (11 by default: exact under TF32 too);
 * aggregation weights: :math:`A_k = \mathrm{round}(a_k 2^q)`; q = 0 where the weights are whole (chunk_size 1, "sum"), and
-  larger by :math:`\lceil \log_2 K \rceil` where they sum to one (unless 1/K is exact anyway);
+  larger by :math:`\lceil \log_2 K \rceil` where they sum to one (unless 1/K is exact anyway). Powers of an array beta are
+  rounded to multiples of :math:`2^{-p}`, p = 23 - :math:`\lceil \log_2 K \rceil`, before they are summed;
 * inputs: integer multiples of `Grid.input_step`, of magnitude at most `Grid.input_max`; anything else is an error;
 * bias and threshold: rounded to units; decay: not rounded, but the decayed membrane is: ``round(beta * u)``, to even.
 
@@ -27,9 +28,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ._aggregate import Weights, chunk_weights
-from ._checks import fail
+from ._aggregate import Weights, cast, chunk_weights, shares
+from ._checks import as_float, as_int, fail, is_number
 from ._protocol import Array, Backend
+from ._rules import RULES
 
 __all__ = [
     "Grid",
@@ -41,12 +43,14 @@ __all__ = [
     "check_units",
     "current_units",
     "layer_units",
-    "round_weights",
+    "unit_weights",
 ]
 
 EXACT = 2.0**24 - 8.0  # a few units of margin for the rounding of the bound itself
 FINEST = 2.0**31
 """Most units per unit of weight."""
+MOST_POWERS = 1 << 12
+"""Most frames of a chunk whose weights are arrays made of an array beta: each is an operation, and a sum's bound needs all."""
 MIN_WEIGHT = 8.0
 """The largest weight of a channel must be at least this many units (4 bits and a sign), or the grid is too coarse."""
 
@@ -84,12 +88,15 @@ class Grid:
     def __post_init__(self) -> None:
         for name, low, high in (("weight_bits", 4, 20), ("aggregation_bits", 0, 16), ("threshold_bits", 4, 23)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            count = as_int(value)
+            if count is None or not low <= count <= high:
                 raise fail("Grid", name, f"an int in [{low}, {high}]", repr(value))
+            object.__setattr__(self, name, count)
         for name in ("input_step", "input_max"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value < math.inf:
+            if not is_number(value) or not 0.0 < as_float(value) < math.inf:
                 raise fail("Grid", name, "a positive finite number", repr(value))
+            object.__setattr__(self, name, as_float(value) if not isinstance(value, int) else value)
         if math.frexp(self.input_step)[0] != 0.5 or not 2.0**-30 <= self.input_step <= 2.0**30:
             raise fail("Grid", "input_step", "a power of two between 2^-30 and 2^30", self.input_step)
 
@@ -132,15 +139,23 @@ def aggregation_bits(grid: Grid, aggregation: str | Weights, chunk_size: int) ->
     """
     if not isinstance(aggregation, str):
         return grid.aggregation_bits
-    if aggregation == "sum" or chunk_size == 1:
+    rule = RULES[aggregation]
+    if rule.whole or chunk_size == 1:
         return 0
-    exact_mean = aggregation == "mean" and 2**grid.aggregation_bits % chunk_size == 0
-    small = aggregation in ("normalized_decay", "mean") and not exact_mean
-    return grid.aggregation_bits + ((chunk_size - 1).bit_length() if small else 0)
+    exact = not rule.decays and 2**grid.aggregation_bits % chunk_size == 0
+    return grid.aggregation_bits + (_log2(chunk_size) if rule.shared and not exact else 0)
 
 
-def round_weights(backend: Backend, weights: Weights, bits: int) -> list[float | Array]:
-    """Aggregation weights in multiples of 2^-bits, as integers."""
+def unit_weights(
+    backend: Backend, aggregation: str | Weights, size: int, beta: float | Array, bits: int
+) -> list[float | Array]:
+    """Aggregation weights of a chunk of `size` frames in multiples of 2^-bits, as integers."""
+    weights = chunk_weights(aggregation, size, beta)
+    if isinstance(aggregation, str) and RULES[aggregation].shared and not isinstance(weights[0], float):
+        # A compiler may contract the sum of products that the powers' total is: of whole numbers it is exact either way.
+        fine = 2.0 ** max(0, 23 - _log2(size))
+        powers = chunk_weights("decay", size, beta)
+        weights = shares([backend.round_through(power * fine) for power in powers])
     scale = 2.0**bits
     return [float(round(w * scale)) if isinstance(w, float) else backend.round_through(w * scale) for w in weights]
 
@@ -217,27 +232,18 @@ def check_units(function: str, backend: Backend, grid: Grid, units: Units, thres
 def check_inputs(function: str, backend: Backend, grid: Grid, spikes: Array, like: Array) -> Array | None:
     """Fail if an input is off the grid or too large for the sums to be exact."""
     xp = backend.namespace(spikes)
-    if xp.isdtype(spikes.dtype, "bool"):
+    low, high, step = -grid.input_max, grid.input_max, grid.input_step
+    if xp.isdtype(spikes.dtype, "bool") and high >= 1.0 and step <= 1.0:
         return None
-    low, high = -grid.input_max, grid.input_max
-
-    def extent() -> tuple[Array, Array]:
-        # cast, because unsigned integers can't be compared with negative bounds, nor small ones with large bounds
-        return xp.astype(xp.min(spikes), like.dtype), xp.astype(xp.max(spikes), like.dtype)
-
-    if xp.isdtype(spikes.dtype, "real floating"):
-        inside = backend.on_grid(spikes, low, high, grid.input_step)
-    else:
-        bottom, top = extent()
-        inside = xp.logical_and(bottom >= low, top <= high)
 
     def error() -> Exception:
-        bottom, top = map(backend.read, extent())
-        rule = f"multiples of {grid.input_step} between {low} and {high} in reproducible mode"
+        numbers = cast(xp, spikes, like.dtype)
+        bottom, top = backend.read(xp.min(numbers)), backend.read(xp.max(numbers))
+        rule = f"multiples of {step} between {low} and {high} in reproducible mode"
         got = f"values from {bottom} to {top}; reproducible=Grid(input_step=..., input_max=...)"
         return fail(function, "spikes", rule, got + " sets the grid")
 
-    return _require(backend, inside, like, error)
+    return _require(backend, backend.on_grid(spikes, low, high, step), like, error)
 
 
 def add_poison(poison: Array | None, x: Array | None) -> Array | None:
@@ -264,11 +270,34 @@ def _require(backend: Backend, holds: Array, like: Array, error: Callable[[], Ex
 
 
 def _largest_sum(backend: Backend, aggregation: str | Weights, chunk_size: int, beta: float | Array, q: int) -> Any:
-    """Upper bound of ``sum_k |A_k|`` over chunks of every size up to `chunk_size`, so that no unit depends on T."""
-    if not isinstance(aggregation, str) or aggregation in ("decay", "sum"):
-        rounded = round_weights(backend, chunk_weights(aggregation, chunk_size, beta), q)
-        return sum(abs(backend.stop_gradient(a)) if not isinstance(a, float) else abs(a) for a in rounded)
-    return 2.0**q + 0.5 * chunk_size if chunk_size > 1 else 2.0**q
+    """Upper bound of ``sum_k |A_k|`` over chunks of every size up to `chunk_size`, so that no unit depends on T.
+
+    The weights of a shorter chunk are the last of a longer one's, unless they are shares of one.
+    """
+    rule = None if not isinstance(aggregation, str) else RULES[aggregation]
+    if rule is not None and (rule.shared or rule.whole):
+        whole = 2.0**q * (chunk_size if rule.whole else 1)
+        return whole + 0.5 * chunk_size if rule.shared and chunk_size > 1 else whole
+    if rule is not None and isinstance(beta, float):
+        return _sum_of_powers(beta, chunk_size, q)
+    rounded = unit_weights(backend, aggregation, min(chunk_size, MOST_POWERS), beta, q)
+    return sum(abs(backend.stop_gradient(a)) if not isinstance(a, float) else abs(a) for a in rounded)
+
+
+def _sum_of_powers(beta: float, count: int, q: int) -> float:
+    """``sum_k round(beta^k 2^q)``; of so many that no grid holds them, enough to show it."""
+    total, power = 0.0, 1.0
+    for _ in range(count):
+        term = float(round(power * 2.0**q))
+        total, power = total + term, power * beta
+        if not term or total > EXACT:
+            break
+    return total
+
+
+def _log2(n: int) -> int:
+    """The logarithm of n, rounded up."""
+    return (n - 1).bit_length()
 
 
 def _largest_power(xp: Any, like: Array, holds: Callable[[Array], Array], bits: int, top: int | None = None) -> Array:

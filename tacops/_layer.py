@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from ._aggregate import Weights, cast, chunk_weights, decay_power, is_one, segments
+from ._aggregate import Weights, cast, chunk_weights, decay_power, is_one, segments, widen
 from ._convolve import Convolve
 from ._grid import (
     Grid,
@@ -21,17 +21,18 @@ from ._grid import (
     check_units,
     current_units,
     layer_units,
-    round_weights,
+    unit_weights,
 )
+from ._lengths import run_ragged
 from ._lif import LIFStep
 from ._protocol import Array, Backend, Window
 from ._remat import run_in_parts
 
-__all__ = ["Driven", "Layer", "Neurons", "SpikeTrain", "run_currents", "run_layer"]
+__all__ = ["Driven", "Layer", "Neurons", "SpikeTrain", "TracedSpikeTrain", "remap", "run_currents", "run_layer"]
 
 
 class SpikeTrain(NamedTuple):
-    """What a layer of neurons answers.
+    """What a layer of neurons returns.
 
     Parameters
     ----------
@@ -44,16 +45,53 @@ class SpikeTrain(NamedTuple):
     spikes: Array
     membrane: Array
 
+    @property
+    def trace(self) -> Array:
+        """The membrane of every step, of a layer called with ``trace=True``."""
+        raise AttributeError("SpikeTrain: trace is kept by a call with trace=True only")
+
+
+class TracedSpikeTrain(NamedTuple):
+    """What a layer of neurons returns with ``trace=True``: a `SpikeTrain` and the membrane of every step.
+
+    Parameters
+    ----------
+    spikes, membrane : array
+        As of `SpikeTrain`.
+    trace : array
+        Membrane potential after every step and its reset, one for each frame of `spikes`; the last is `membrane`.
+    """
+
+    spikes: Array
+    membrane: Array
+    trace: Array
+
+
+def remap(train: SpikeTrain, over_time: Callable[[Array], Array], over_space: Callable[[Array], Array]) -> SpikeTrain:
+    """A train whose arrays with time, and whose membrane, are laid out anew."""
+    if isinstance(train, TracedSpikeTrain):
+        return train._replace(  # type: ignore[return-value]
+            spikes=over_time(train.spikes), membrane=over_space(train.membrane), trace=over_time(train.trace)
+        )
+    return SpikeTrain(over_time(train.spikes), over_space(train.membrane))
+
 
 @dataclass(frozen=True)
 class Neurons:
-    """Parameters of the LIF neurons."""
+    """Parameters of the LIF neurons, and what is kept of them."""
 
     beta: float | Array
     threshold: float | Array
     reset: str
     surrogate: Callable[[Array], Array] | None
     compact: bool
+    detach_reset: bool
+    trace: bool
+
+    @property
+    def traced(self) -> Neurons:
+        """The same neurons, whose membranes are kept."""
+        return replace(self, trace=True)
 
 
 @dataclass(frozen=True)
@@ -108,32 +146,81 @@ class _Numbers(NamedTuple):
     poison: Array | None
 
 
-def run_layer(layer: Layer, spikes: Array, membrane: Array | None) -> SpikeTrain:
-    """Simulate `layer` on spikes (T, B, *S, C_in) from `membrane`, or from zero."""
+def run_layer(layer: Layer, spikes: Array, membrane: Array | None, lengths: Array | None = None) -> SpikeTrain:
+    """Simulate `layer` on spikes (T, B, *S, C_in) from `membrane`, or from zero; of each sample, its length of frames."""
+    if lengths is None:
+        return _unstacked(layer.backend, layer.neurons, _run_layer(layer, spikes, membrane))
+    traced = replace(layer, neurons=layer.neurons.traced)
+    size = min(layer.chunk_size, spikes.shape[0] + 1)  # a longer chunk is never whole either
+
+    def run(spikes: Array, membrane: Array | None) -> Array:
+        return _run_layer(traced, spikes, membrane)[0]
+
+    def steps(frames: Any) -> Any:
+        return frames if layer.preserve else (frames + (size - 1)) // size
+
+    return _ragged(layer.backend, layer.neurons, run, spikes, membrane, lengths, size, steps)
+
+
+def run_currents(driven: Driven, current: Array, membrane: Array | None, lengths: Array | None = None) -> SpikeTrain:
+    """Simulate neurons alone on currents (T, B, ..., C)."""
+    if lengths is None:
+        return _unstacked(driven.backend, driven.neurons, _run_driven(driven, current, membrane))
+    traced = replace(driven, neurons=driven.neurons.traced)
+
+    def run(current: Array, membrane: Array | None) -> Array:
+        return _run_driven(traced, current, membrane)[0]
+
+    def steps(frames: Any) -> Any:
+        return frames * driven.repeat
+
+    return _ragged(driven.backend, driven.neurons, run, current, membrane, lengths, 1, steps)
+
+
+def _run_layer(layer: Layer, spikes: Array, membrane: Array | None) -> tuple[Array, Array]:
+    """Spikes, or with `Neurons.trace` spikes and membranes (steps, 2, ...), and the last membrane."""
     if not (layer.remat and layer.backend.differentiable):
         return _run_frames(layer, spikes, membrane)
 
-    def run(spikes: Array, membrane: Array | None, *values: Any) -> SpikeTrain:
+    def run(spikes: Array, membrane: Array | None, *values: Any) -> tuple[Array, Array]:
         return _run_frames(layer.with_values(*values), spikes, membrane)
 
-    return SpikeTrain(*run_in_parts(layer.backend, run, spikes, membrane, layer.values, layer.chunk_size))
+    return run_in_parts(layer.backend, run, spikes, membrane, layer.values, layer.chunk_size)
 
 
-def run_currents(driven: Driven, current: Array, membrane: Array | None) -> SpikeTrain:
-    """Simulate neurons alone on currents (T, B, ..., C)."""
+def _run_driven(driven: Driven, current: Array, membrane: Array | None) -> tuple[Array, Array]:
+    """As `_run_layer`, of neurons alone."""
     backend, neurons = driven.backend, driven.neurons
     if not (driven.remat and backend.differentiable):
         return _run_currents(driven, current, membrane)
 
-    def run(current: Array, membrane: Array | None, beta: Any, threshold: Any) -> SpikeTrain:
+    def run(current: Array, membrane: Array | None, beta: Any, threshold: Any) -> tuple[Array, Array]:
         given = replace(driven, neurons=replace(neurons, beta=beta, threshold=threshold))
         return _run_currents(given, current, membrane)
 
-    return SpikeTrain(*run_in_parts(backend, run, current, membrane, (neurons.beta, neurons.threshold), 1))
+    return run_in_parts(backend, run, current, membrane, (neurons.beta, neurons.threshold), 1)
 
 
-def _run_frames(layer: Layer, spikes: Array, membrane: Array | None) -> SpikeTrain:
-    """`run_layer` in one piece."""
+def _unstacked(backend: Backend, neurons: Neurons, train: tuple[Array, Array]) -> SpikeTrain:
+    if not neurons.trace:
+        return SpikeTrain(*train)
+    return _train(neurons, train[0][:, 0, ...], train[1], train[0][:, 1, ...])
+
+
+def _ragged(backend: Backend, neurons: Neurons, *given: Any) -> SpikeTrain:
+    fired, trace, membrane = run_ragged(backend, *given)
+    return _train(neurons, fired, membrane, trace)
+
+
+def _train(neurons: Neurons, fired: Array, membrane: Array, trace: Array) -> SpikeTrain:
+    """Spikes that were kept beside membranes, as they are asked for."""
+    fired = fired > 0.5 if neurons.compact else fired
+    # the two are alike but for the trace, which type checkers know by the property
+    return TracedSpikeTrain(fired, membrane, trace) if neurons.trace else SpikeTrain(fired, membrane)  # type: ignore[return-value]
+
+
+def _run_frames(layer: Layer, spikes: Array, membrane: Array | None) -> tuple[Array, Array]:
+    """`_run_layer` in one piece."""
     backend = layer.backend
     xp = backend.namespace(spikes)
     numbers = _float_numbers(layer) if layer.grid is None else _unit_numbers(layer, layer.grid, spikes)
@@ -146,11 +233,11 @@ def _run_frames(layer: Layer, spikes: Array, membrane: Array | None) -> SpikeTra
         train, membrane = _run_segment(layer, numbers, part, size, membrane)
         trains.append(train)
     train = trains[0] if len(trains) == 1 else xp.concat(trains, axis=0)
-    return SpikeTrain(train, _leave(numbers.units, numbers.poison, membrane))
+    return _left(layer.neurons, xp, numbers.units, numbers.poison, train, membrane)
 
 
-def _run_currents(driven: Driven, current: Array, membrane: Array | None) -> SpikeTrain:
-    """`run_currents` in one piece."""
+def _run_currents(driven: Driven, current: Array, membrane: Array | None) -> tuple[Array, Array]:
+    """`_run_driven` in one piece."""
     backend, neurons, grid = driven.backend, driven.neurons, driven.grid
     units, poison, threshold = None, None, neurons.threshold
     if grid is not None:
@@ -160,7 +247,7 @@ def _run_currents(driven: Driven, current: Array, membrane: Array | None) -> Spi
         current = backend.round_through(current * units.per_one)
     step = _step(backend, neurons, neurons.beta, threshold, units, poison)
     spikes, after = backend.scan(step, current, _enter(backend, units, membrane), driven.repeat)
-    return SpikeTrain(spikes, _leave(units, poison, after))
+    return _left(neurons, backend.namespace(current), units, poison, spikes, after)
 
 
 def _run_segment(
@@ -177,7 +264,7 @@ def _run_segment(
         None if is_one(weights) else tuple(weights),
         exact=layer.grid is not None,
     )
-    decay = beta if layer.preserve else decay_power(beta, size)
+    decay = beta if layer.preserve else _decay(backend, beta, size)
     step = _step(backend, layer.neurons, decay, numbers.threshold, numbers.units, numbers.poison)
     return backend.schedule(conv, step, spikes, membrane, size if layer.preserve else 1)
 
@@ -201,6 +288,8 @@ def _step(
         poison=poison,
         unit=None if units is None else units.inverse,
         compact=neurons.compact,
+        detach_reset=neurons.detach_reset,
+        trace=neurons.trace,
     )
 
 
@@ -208,13 +297,26 @@ def _total(weights: Weights) -> float | Array:
     return sum(weights[1:], weights[0])
 
 
+def _decay(backend: Backend, beta: float | Array, size: int) -> float | Array:
+    """``beta ** size``, of half precision rounded once."""
+    power = decay_power(widen(backend, beta), size)
+    return power if isinstance(beta, float) else cast(backend.namespace(beta), power, beta.dtype)
+
+
 def _float_numbers(layer: Layer) -> _Numbers:
-    """Numbers of the default path: as given."""
-    beta = layer.neurons.beta
+    """Numbers of the default path: as given, but for aggregation weights, which are those of a sum."""
+    backend, aggregation, beta = layer.backend, layer.aggregation, widen(layer.backend, layer.neurons.beta)
+    aggregation = aggregation if isinstance(aggregation, str) else widen(backend, aggregation)
+
+    def bias(bias: Array, total: float | Array) -> Array:
+        if isinstance(total, float) and total == 1.0:
+            return bias
+        return cast(backend.namespace(bias), widen(backend, bias) * total, bias.dtype)
+
     return _Numbers(
         weight=layer.weight,
-        bias=lambda bias, total: bias if isinstance(total, float) and total == 1.0 else bias * total,
-        weights=lambda size: chunk_weights(layer.aggregation, size, beta),
+        bias=bias,
+        weights=lambda size: chunk_weights(aggregation, size, beta),
         threshold=layer.neurons.threshold,
         units=None,
         poison=None,
@@ -234,7 +336,7 @@ def _unit_numbers(layer: Layer, grid: Grid, spikes: Array) -> _Numbers:
     return _Numbers(
         weight=backend.round_through(weight * xp.reshape(units.weight_scale, (-1, *(1 for _ in weight.shape[1:])))),
         bias=lambda bias, total: backend.round_through(bias * (units.weight_scale * (total * (1.0 / grid.input_step)))),
-        weights=lambda size: round_weights(backend, chunk_weights(layer.aggregation, size, beta), q),
+        weights=lambda size: unit_weights(backend, layer.aggregation, size, beta, q),
         threshold=level,
         units=units,
         poison=poison,
@@ -249,3 +351,12 @@ def _enter(backend: Backend, units: Units | None, membrane: Array | None) -> Arr
 def _leave(units: Units | None, poison: Array | None, membrane: Array) -> Array:
     """A membrane in units as a potential."""
     return add_poison(poison, membrane if units is None else membrane * units.inverse)
+
+
+def _left(
+    neurons: Neurons, xp: Any, units: Units | None, poison: Array | None, spikes: Array, membrane: Array
+) -> tuple[Array, Array]:
+    """`_leave` of the last membrane, and of those that were kept."""
+    if neurons.trace and not (units is None and poison is None):
+        spikes = xp.stack([spikes[:, 0, ...], _leave(units, poison, spikes[:, 1, ...])], axis=1)
+    return spikes, _leave(units, poison, membrane)

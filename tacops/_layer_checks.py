@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias
 
-from ._checks import check_count, fail, is_number
+from ._checks import as_float, check_count, fail, is_number
 
 __all__ = ["PerChannel", "check_constant", "check_kernel", "check_learn", "check_share", "plain"]
 
@@ -55,7 +55,7 @@ def check_constant(layer: str, name: str, value: Any, channels: int | None, low:
         raise fail(layer, name, "a number", repr(value), TypeError)
     strict = channels is not None or name == "threshold"
     rule = "positive and finite" if high == math.inf else "in (0, 1) to be learned" if strict else "in [0, 1]"
-    numbers = tuple(_float(layer, name, entry, rule) for entry in entries)
+    numbers = tuple(map(as_float, entries))
     if not all(low < v < high if strict else low <= v <= high for v in numbers):
         raise fail(layer, name, rule, value)
     return numbers if isinstance(value, tuple | list) else numbers[0]
@@ -65,15 +65,7 @@ def check_share(layer: str, name: str, value: Any) -> float:
     """A number in (0, 1]."""
     if not is_number(value):
         raise fail(layer, name, "a number in (0, 1]", repr(value), TypeError)
-    number = _float(layer, name, value, "in (0, 1]")
+    number = as_float(value)
     if not 0.0 < number <= 1.0:
         raise fail(layer, name, "in (0, 1]", repr(value))
     return number
-
-
-def _float(layer: str, name: str, value: Any, rule: str) -> float:
-    """An integer or a fraction may be larger than every float."""
-    try:
-        return float(value)
-    except OverflowError:
-        raise fail(layer, name, rule, "a number beyond every float") from None

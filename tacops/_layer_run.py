@@ -19,14 +19,14 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ._aggregate import cast, chunk_weights, decay_power, merge_chunks, segments
 from ._build import _channel_from_last, _channel_to_last
-from ._checks import check_like, check_spikes, fail
+from ._checks import check_flag, check_like, check_spikes, fail
 from ._convolve import Convolve
 from ._dispatch import backend_of
-from ._layer import SpikeTrain
+from ._layer import SpikeTrain, TracedSpikeTrain, remap
 from ._layer_checks import PerChannel
 from ._layer_spec import STATISTICS, LayerSpec
 from ._operators import lif, tac_conv, tac_linear
-from ._protocol import Array, Backend
+from ._protocol import Array, Backend, sum_dtype
 
 __all__ = ["Numbers", "Statistics", "effective", "fold", "operator_options", "run", "simulate", "spikes_of"]
 
@@ -100,7 +100,9 @@ def operator_options(spec: LayerSpec) -> dict[str, Any]:
     return options
 
 
-def simulate(spikes: Array, numbers: Numbers, membrane: Array | None, *, own_tail: bool, **options: Any) -> SpikeTrain:
+def simulate(
+    spikes: Array, numbers: Numbers, membrane: Array | None, *, own_tail: bool, layer: str, **options: Any
+) -> SpikeTrain:
     """Call the operator: `tac_linear` if the weight has no kernel; twice if a shorter last chunk has its `own_tail` of weights."""
     weight = numbers.weight
     operator = tac_conv if weight.ndim > 2 else tac_linear
@@ -108,8 +110,11 @@ def simulate(spikes: Array, numbers: Numbers, membrane: Array | None, *, own_tai
         weight = _channel_from_last(backend_of(weight).namespace(weight), weight, 1)
     options |= {"beta": numbers.beta, "threshold": numbers.threshold}
     T, K = spikes.shape[0], options.pop("chunk_size")
+    if own_tail and K > 1 and options.get("lengths") is not None:
+        rule = "None where learned aggregation weights sum to one, because those of a shorter chunk are others"
+        raise fail(layer, "lengths", rule, "lengths")
     spans = segments(T, K) if own_tail and T % K else [(0, T, K)]
-    trains = []
+    trains: list[SpikeTrain] = []
     for start, stop, size in spans:
         train = operator(
             spikes if len(spans) == 1 else spikes[start:stop, ...],
@@ -120,9 +125,9 @@ def simulate(spikes: Array, numbers: Numbers, membrane: Array | None, *, own_tai
             membrane=membrane,
             **options,
         )
-        trains.append(train.spikes)
+        trains.append(train)
         membrane = train.membrane
-    return SpikeTrain(_joined(trains), membrane)
+    return _train(trains)
 
 
 def run(
@@ -133,6 +138,8 @@ def run(
     *,
     training: bool,
     momentum: float | None = None,
+    lengths: Any = None,
+    trace: bool = False,
 ) -> tuple[SpikeTrain, Statistics]:
     """The layer's answer, and its running statistics after a batch of training (empty if there are none to keep).
 
@@ -145,6 +152,10 @@ def run(
     xp, dims, first = backend.namespace(weight), len(spec.kernel), spec.layout == "channels_first"
     axes = ("(T, B, C_in, *S)" if first else "(T, B, *S, C_in)") if dims else "(T, B, ..., F_in)"
     check_spikes(spec.layer, xp, spikes, spec.channels_in, axes, dims + 3 if dims else None)
+    check_flag(spec.layer, "trace", trace)
+    if lengths is not None and spec.batch_norm and training:
+        rule = "None in training with batch_norm, whose statistics are those of whole frames"
+        raise fail(spec.layer, "lengths", rule, "lengths")
     numbers, statistics = effective(spec, arrays), {}
     if spec.batch_norm:
         mean, var = (arrays[name] for name in STATISTICS)
@@ -161,10 +172,11 @@ def run(
                     cast(xp, ((current - mean) * factor + offset) * total, weight.dtype)
                     for current, total in zip(currents, totals, strict=True)
                 ]
-                return _neurons(spec, xp, numbers, scaled, spikes.shape[0], membrane), statistics
+                return _neurons(spec, xp, numbers, scaled, spikes.shape[0], membrane, trace), statistics
         numbers = fold(spec, numbers, arrays["norm_scale"], mean, var)
     own_tail = spec.normalised and "aggregation" in spec.learn
-    options = {**operator_options(spec), "surrogate": spec.surrogate, "remat": spec.remat}
+    options = {name: getattr(spec, name) for name in ("layer", "surrogate", "detach_reset", "remat")}
+    options |= operator_options(spec) | {"lengths": lengths, "trace": trace}
     return simulate(spikes, numbers, membrane, own_tail=own_tail, **options), statistics
 
 
@@ -223,7 +235,13 @@ def _updated(backend: Backend, share: float, arrays: Mapping[str, Array], *momen
 
 
 def _neurons(
-    spec: LayerSpec, xp: Any, numbers: Numbers, currents: list[Array], T: int, membrane: Array | None
+    spec: LayerSpec,
+    xp: Any,
+    numbers: Numbers,
+    currents: list[Array],
+    T: int,
+    membrane: Array | None,
+    trace: bool,
 ) -> SpikeTrain:
     """Neurons driven by the currents of `_currents`; membranes and spikes in the layer's layout."""
     first = spec.layout == "channels_first"
@@ -232,7 +250,8 @@ def _neurons(
     check_like(spec.layer, "membrane", membrane, numbers.weight, shape)
     if first and membrane is not None:
         membrane = _channel_to_last(xp, membrane, 1)
-    trains, preserve = [], spec.mode == "preserve"
+    trains: list[SpikeTrain] = []
+    preserve = spec.mode == "preserve"
     for current, (_, _, size) in zip(currents, segments(T, spec.chunk_size), strict=True):
         train = lif(
             current,
@@ -241,26 +260,35 @@ def _neurons(
             reset=spec.reset,
             repeat=size if preserve else 1,
             membrane=membrane,
+            trace=trace,
             surrogate=spec.surrogate,
+            detach_reset=spec.detach_reset,
             remat=spec.remat,
         )
-        trains.append(train.spikes)
+        trains.append(train)
         membrane = train.membrane
-    spikes = _joined(trains)
+    whole = _train(trains)
     if not first:
+        return whole
+    return remap(whole, lambda x: _channel_from_last(xp, x, 2), lambda x: _channel_from_last(xp, x, 1))
+
+
+def _train(parts: list[SpikeTrain]) -> SpikeTrain:
+    """Trains one after the other as one."""
+    if len(parts) == 1:
+        return parts[0]
+    xp = backend_of(parts[0].spikes).namespace(parts[0].spikes)
+    spikes, membrane = xp.concat([part.spikes for part in parts], axis=0), parts[-1].membrane
+    if not isinstance(parts[0], TracedSpikeTrain):
         return SpikeTrain(spikes, membrane)
-    return SpikeTrain(_channel_from_last(xp, spikes, 2), _channel_from_last(xp, membrane, 1))
+    return TracedSpikeTrain(spikes, membrane, xp.concat([part.trace for part in parts], axis=0))
 
 
 def _wide(xp: Any, x: Array) -> Array:
     """`x` in float32 if it has half precision: statistics of a batch, and what is made of them, need more."""
-    return x if x.dtype in (xp.float32, xp.float64) else xp.astype(x, xp.float32)
+    return cast(xp, x, sum_dtype(xp, x.dtype))
 
 
 def _softmax(xp: Any, logits: Array) -> Array:
     powers = xp.exp(logits - xp.max(logits, axis=0))  # with an axis, because ONNX knows no other maximum
     return powers / xp.sum(powers, axis=0)
-
-
-def _joined(parts: list[Array]) -> Array:
-    return parts[0] if len(parts) == 1 else backend_of(parts[0]).namespace(parts[0]).concat(parts, axis=0)

@@ -45,6 +45,7 @@ class _NeuronOptions(TypedDict, total=False):
     momentum: float
     epsilon: float
     surrogate: Callable[[Array], Array] | None
+    detach_reset: bool
     remat: bool
     reproducible: bool | Grid
 
@@ -104,6 +105,7 @@ class LayerSpec:
     epsilon: float
     layout: Layout
     surrogate: Callable[[Array], Array] | None
+    detach_reset: bool
     remat: bool
     reproducible: bool | Grid
 
@@ -177,6 +179,7 @@ def layer_spec(
     groups: Any = 1,
     layout: Any = "channels_last",
     surrogate: Any = surrogates.arctan(),  # noqa: B008 (a constant)
+    detach_reset: bool = False,
     remat: bool = False,
     reproducible: bool | Grid = False,
 ) -> LayerSpec:
@@ -189,7 +192,7 @@ def layer_spec(
     channels_in, channels_out : int
     kernel : tuple of int
         One to three entries are as many dimensions; none is a matrix product.
-    chunk_size, mode, reset, stride, padding, dilation, groups, layout, remat, reproducible
+    chunk_size, mode, reset, stride, padding, dilation, groups, layout, detach_reset, remat, reproducible
         As in `tacops.tac_conv`.
     beta, threshold : float, or sequence of channels_out floats where learned
     aggregation : {"decay", "normalized_decay", "sum", "mean"}, optional
@@ -219,7 +222,7 @@ def layer_spec(
     decay = check_constant(layer, "beta", beta, channels_out if "beta" in learned else None, 0.0, 1.0)
     if not isinstance(decay, float) and chunk_size > 1 and "aggregation" not in learned and "decay" in rule:
         raise fail(layer, "aggregation", "learned, 'sum' or 'mean' with a beta per channel", repr(rule))
-    for name, flag in (("bias", bias), ("batch_norm", batch_norm), ("remat", remat)):
+    for name, flag in (("bias", bias), ("batch_norm", batch_norm), ("detach_reset", detach_reset), ("remat", remat)):
         check_flag(layer, name, flag)
     if not isinstance(reproducible, bool | Grid):
         raise fail(layer, "reproducible", "True, False or a tacops.Grid", repr(reproducible), TypeError)
@@ -244,6 +247,7 @@ def layer_spec(
         check_share(layer, "epsilon", epsilon),
         check_choice(layer, "layout", layout, LAYOUTS),  # type: ignore[arg-type]
         surrogate,
+        detach_reset,
         remat,
         reproducible,
     )

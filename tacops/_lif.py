@@ -4,10 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
 
 from ._protocol import Array, Backend
 
-__all__ = ["LIFStep"]
+__all__ = ["LIFStep", "Recipe", "Reset"]
+
+
+class Reset(IntEnum):
+    """What a spike does to the membrane; the numbers are those that compiled loops and kernels are given."""
+
+    NONE = 0
+    SUBTRACT = 1
+    ZERO = 2
+    LATE = 3
+
+
+class Recipe(NamedTuple):
+    """A `LIFStep` as plain data, for loops that repeat its arithmetic because a measurement demands it.
+
+    Parameters
+    ----------
+    decay, threshold : float or array
+    reset : Reset
+    rounded, compact : bool
+    poison : array or None
+    """
+
+    decay: float | Array
+    threshold: float | Array
+    reset: Reset
+    rounded: bool
+    compact: bool
+    poison: Array | None
 
 
 @dataclass(frozen=True)
@@ -17,17 +47,18 @@ class LIFStep:
     ::
 
         v = decay * u + i
-        s = 1 if v >= threshold else 0        (a tie fires)
-        u = v - s * threshold                 reset "subtract"
-            v * (1 - s)                       reset "zero"
-            v                                 reset "none"
+        s = 1 if v >= threshold else 0               (a tie fires)
+        u = v - s * threshold                        reset "subtract"
+            0 where s, else v                        reset "zero"
+            v                                        reset "none"
+        v = decay * u + i - threshold * [u >= threshold],  u = v      reset "late"
 
     Parameters
     ----------
     backend : Backend
     decay, threshold : float or array
         Arrays broadcast against the membrane, channels last.
-    reset : {"subtract", "zero", "none"}
+    reset : {"subtract", "zero", "none", "late"}
     surrogate : callable or None
         Derivative of the spike with respect to ``v - threshold``; None: zero.
     rounded : bool
@@ -35,9 +66,13 @@ class LIFStep:
     poison : array or None, shape ()
         Added to the spikes: 0, or NaN where an input broke a rule that could not be checked in time.
     compact : bool
-        Answer spikes as bool, one byte each, instead of the membrane's dtype.
+        Return spikes as bool, one byte each, instead of the membrane's dtype.
     unit : array or None, shape (C,) or ()
         Potential of one unit in reproducible mode: the surrogate is a function of potentials, not of units.
+    detach_reset : bool
+        No gradient flows through the reset.
+    trace : bool
+        Return the membrane after the step beside its spikes, stacked along a new first axis: (2, ...).
     """
 
     backend: Backend
@@ -49,17 +84,31 @@ class LIFStep:
     poison: Array | None = None
     unit: Array | None = None
     compact: bool = False
+    detach_reset: bool = False
+    trace: bool = False
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The step as plain data; None if it is not exactly this step, and a loop must call it instead."""
+        if type(self) is not LIFStep or self.trace:
+            return None
+        reset = Reset[self.reset.upper()]
+        return Recipe(self.decay, self.threshold, reset, self.rounded, self.compact, self.poison)
 
     def __call__(self, membrane: Array | None, current: Array) -> tuple[Array, Array]:
         """One step; `membrane` None is a membrane of zeros."""
-        v = current if membrane is None else self._decayed(membrane) + current
+        v = self._integrate(membrane, current)
         spikes = self._fire(v)
-        answer = v >= self.threshold if self.compact else spikes
-        if self.reset == "subtract":
-            return v - spikes * self.threshold, answer
-        if self.reset == "zero":
-            return v * (1.0 - spikes), answer
-        return v, answer
+        u = self._reset(v, spikes)
+        if self.trace:
+            return u, self.backend.namespace(v).stack([spikes, u], axis=0)
+        return u, v >= self.threshold if self.compact else spikes
+
+    def _integrate(self, membrane: Array | None, current: Array) -> Array:
+        if membrane is None:  # nothing to decay, nor to reset late
+            return current
+        v = self._decayed(membrane) + current
+        return v - self._through_reset(self._fire(membrane)) * self.threshold if self.reset == "late" else v
 
     def _decayed(self, membrane: Array) -> Array:
         product = self.decay * membrane
@@ -75,10 +124,25 @@ class LIFStep:
             spikes = spikes + self.poison
         if self.surrogate is None:
             return spikes
-        # x - x is exactly 0 (never "nearly", whatever the compiler contracts), so the spikes stay exactly 0 and 1,
-        # while its derivative is 1: forward and reverse mode, vmap and compilation need no rule of their own.
-        stop = self.backend.stop_gradient
+        # The spikes stay exactly 0 and 1, while their derivative is the surrogate's: forward and reverse mode, vmap and
+        # compilation need no rule of their own.
         excess = v - self.threshold
-        if self.unit is not None:
-            excess = excess * self.unit
-        return spikes + (excess - stop(excess)) * self.surrogate(stop(excess))
+        excess = self.backend.finite(excess if self.unit is None else excess * self.unit)
+        constant = self.backend.stop_gradient(excess)
+        return spikes + (excess - constant) * self.surrogate(constant)
+
+    def _reset(self, v: Array, spikes: Array) -> Array:
+        if self.reset == "subtract":
+            return v - self._through_reset(spikes) * self.threshold
+        if self.reset == "zero":
+            backend = self.backend
+            u = backend.namespace(v).where(v >= self.threshold, 0.0, v)  # a product would be NaN for an infinite v
+            if self.surrogate is None or self.detach_reset:
+                return u
+            return u - backend.stop_gradient(backend.finite(v)) * (spikes - backend.stop_gradient(spikes))
+        if self.reset in ("none", "late"):
+            return v
+        raise ValueError(f"LIFStep: reset must be one of {[r.name.lower() for r in Reset]}; got {self.reset!r}")
+
+    def _through_reset(self, spikes: Array) -> Array:
+        return self.backend.stop_gradient(spikes) if self.detach_reset else spikes

@@ -16,7 +16,7 @@ Aggregation: TypeAlias = Literal["decay", "normalized_decay", "sum", "mean"] | A
 Layout: TypeAlias = Literal["channels_last", "channels_first"]
 Mode: TypeAlias = Literal["collapse", "preserve"]
 Padding: TypeAlias = int | Sequence[int] | Sequence[tuple[int, int]] | Literal["same", "valid"]
-Reset: TypeAlias = Literal["subtract", "zero", "none"]
+Reset: TypeAlias = Literal["subtract", "zero", "none", "late"]
 
 
 def tac_conv(
@@ -36,7 +36,10 @@ def tac_conv(
     groups: int = 1,
     layout: Layout = "channels_last",
     membrane: Array | None = None,
+    lengths: Sequence[int] | Array | None = None,
+    trace: bool = False,
     surrogate: Callable[[Array], Array] | None = None,
+    detach_reset: bool = False,
     remat: bool = False,
     compact: bool = False,
     reproducible: bool | Grid = False,
@@ -47,9 +50,9 @@ def tac_conv(
 
     .. math:: i_c = w * \sum_k a_k x_{cK+k} + b \sum_k a_k
 
-    ``mode="collapse"`` then takes one step per chunk, :math:`v = \beta^{K_c} u + i_c`, and answers ceil(T / K) frames:
+    ``mode="collapse"`` then takes one step per chunk, :math:`v = \beta^{K_c} u + i_c`, and returns ceil(T / K) frames:
     right where frames are samples of one rate. ``mode="preserve"`` takes :math:`K_c` steps
-    :math:`v = \beta u + i_c` with the same current and answers T frames: right where frames carry motion.
+    :math:`v = \beta u + i_c` with the same current and returns T frames: right where frames carry motion.
     A step fires, ``s = 1 if v >= threshold else 0``, and resets.
 
     Parameters
@@ -67,8 +70,9 @@ def tac_conv(
         Decay of the membrane per frame, in [0, 1]; 1 is integrate-and-fire.
     threshold : float or array broadcastable to (C_out,)
         Positive. A tie fires.
-    reset : {"subtract", "zero", "none"}
-        After a spike u = v - threshold, or 0, or v.
+    reset : {"subtract", "zero", "none", "late"}
+        After a spike u = v - threshold, or 0, or v. "late" (snnTorch's default) subtracts the threshold one step late and
+        undecayed: :math:`v = \beta u + i_c - \vartheta [u \ge \vartheta]` and u = v.
     aggregation : {"decay", "normalized_decay", "sum", "mean"} or array of shape (K,), optional
         Weights :math:`a_k`, see `aggregate`; "decay" for collapse and "normalized_decay" for preserve unless given.
         With a beta per channel the two decays differ per output channel, so their frames can't be summed before the
@@ -82,20 +86,29 @@ def tac_conv(
         Of `spikes`, `weight`, `membrane` and the result.
     membrane : array, shape (B, *S_out, C_out) or (B, C_out, *S_out), optional
         Membrane before the first frame, 0 unless given: a simulation cut at chunk boundaries continues exactly.
+    lengths : sequence of int, or integer array, shape (B,), optional
+        Frames of each sample, where they differ. What lies beyond a sample's end changes nothing: it does not fire there,
+        and its membrane is that after its own last frame. Lengths that are no multiples of K cost up to K - 1 more
+        convolutions.
+    trace : bool
+        Return the membrane of every step too, for losses on membranes and for plots: a `TracedSpikeTrain`.
     surrogate : callable, optional
         Derivative of the spike, one of `tacops.surrogate`; None lets no gradient through spikes.
+    detach_reset : bool
+        Let no gradient through the reset.
     remat : bool
         Rematerialise: the backward pass computes the layer again, in about sqrt(T / K) parts, instead of keeping what
         happened between input and spikes. Equal results, less memory, more time.
     compact : bool
-        Answer spikes as bool, a quarter of the memory of float32 and as good an input for the next layer.
+        Return spikes as bool, a quarter of the memory of float32 and as good an input for the next layer.
     reproducible : bool or Grid
         Spikes and membranes that are equal bit for bit on every backend, see `Grid`.
 
     Returns
     -------
     SpikeTrain
-        ``spikes`` (ceil(T / K), B, *S_out, C_out) or (T, B, *S_out, C_out), and ``membrane`` (B, *S_out, C_out).
+        ``spikes`` (ceil(T / K), B, *S_out, C_out) or (T, B, *S_out, C_out), and ``membrane`` (B, *S_out, C_out); with
+        ``trace=True`` a `TracedSpikeTrain`, with ``trace`` of the spikes' shape.
 
     Raises
     ------
@@ -135,7 +148,10 @@ def tac_conv(
         groups=groups,
         layout=layout,
         membrane=membrane,
+        lengths=lengths,
+        trace=trace,
         surrogate=surrogate,
+        detach_reset=detach_reset,
         remat=remat,
         compact=compact,
         reproducible=reproducible,
@@ -154,7 +170,10 @@ def tac_linear(
     reset: Reset = "subtract",
     aggregation: Aggregation | None = None,
     membrane: Array | None = None,
+    lengths: Sequence[int] | Array | None = None,
+    trace: bool = False,
     surrogate: Callable[[Array], Array] | None = None,
+    detach_reset: bool = False,
     remat: bool = False,
     compact: bool = False,
     reproducible: bool | Grid = False,
@@ -168,7 +187,7 @@ def tac_linear(
     spikes : array, shape (T, B, ..., F_in)
     weight : array, shape (F_out, F_in)
     bias : array, shape (F_out,), optional
-    chunk_size, mode, beta, threshold, reset, aggregation, surrogate, remat, compact, reproducible
+    chunk_size, mode, beta, threshold, reset, aggregation, lengths, trace, surrogate, detach_reset, remat, compact, reproducible
         As in `tac_conv`.
     membrane : array, shape (B, ..., F_out), optional
 
@@ -202,7 +221,10 @@ def tac_linear(
         threshold=threshold,
         reset=reset,
         membrane=membrane,
+        lengths=lengths,
+        trace=trace,
         surrogate=surrogate,
+        detach_reset=detach_reset,
         remat=remat,
         compact=compact,
         reproducible=reproducible,
@@ -223,7 +245,10 @@ def conv_lif(
     groups: int = 1,
     layout: Layout = "channels_last",
     membrane: Array | None = None,
+    lengths: Sequence[int] | Array | None = None,
+    trace: bool = False,
     surrogate: Callable[[Array], Array] | None = None,
+    detach_reset: bool = False,
     remat: bool = False,
     compact: bool = False,
     reproducible: bool | Grid = False,
@@ -237,7 +262,7 @@ def conv_lif(
     ----------
     spikes, weight, bias, beta, threshold, reset : array, float, str
         As in `tac_conv`.
-    stride, padding, dilation, groups, layout, membrane, surrogate, remat, compact, reproducible
+    stride, padding, dilation, groups, layout, membrane, lengths, trace, surrogate, detach_reset, remat, compact, reproducible
         As in `tac_conv`.
 
     Returns
@@ -275,7 +300,10 @@ def conv_lif(
         groups=groups,
         layout=layout,
         membrane=membrane,
+        lengths=lengths,
+        trace=trace,
         surrogate=surrogate,
+        detach_reset=detach_reset,
         remat=remat,
         compact=compact,
         reproducible=reproducible,
@@ -290,7 +318,10 @@ def lif(
     reset: Reset = "subtract",
     repeat: int = 1,
     membrane: Array | None = None,
+    lengths: Sequence[int] | Array | None = None,
+    trace: bool = False,
     surrogate: Callable[[Array], Array] | None = None,
+    detach_reset: bool = False,
     remat: bool = False,
     compact: bool = False,
     reproducible: bool | Grid = False,
@@ -304,12 +335,14 @@ def lif(
     ----------
     current : array, shape (T, B, ..., C) or (T, C)
         Real floating; channels last.
-    beta, threshold, reset, surrogate, remat, compact, reproducible
+    beta, threshold, reset, trace, surrogate, detach_reset, remat, compact, reproducible
         As in `tac_conv`; arrays are broadcastable to (C,).
     repeat : int
         Steps for which each current is held.
     membrane : array, shape (B, ..., C), optional
         Membrane before the first step, 0 unless given.
+    lengths : sequence of int, or integer array, shape (B,), optional
+        Currents of each sample of a batch.
 
     Returns
     -------
@@ -336,7 +369,10 @@ def lif(
         threshold=threshold,
         reset=reset,
         membrane=membrane,
+        lengths=lengths,
+        trace=trace,
         surrogate=surrogate,
+        detach_reset=detach_reset,
         remat=remat,
         compact=compact,
         reproducible=reproducible,

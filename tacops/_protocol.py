@@ -109,40 +109,57 @@ class Backend(ABC):
     def to_numpy(self, array: Array) -> Any:
         """Copy an array to host memory; bfloat16 becomes float32."""
 
+    def unfit(self, array: Array) -> str | None:
+        """What keeps one of this library's arrays from being used, as a phrase ("a masked array"); None if nothing does."""
+        return None
+
     def unavailable(self) -> str | None:
         """One sentence why the library, though it can be imported, cannot run here; None if it can."""
         return None
 
     def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
-        """``sum_k weights[k] * x[:, k]`` in floating dtype `dtype`.
+        """``sum_k weights[k] * x[:, k]`` in floating dtype `dtype`; of half precision, summed in float32 and rounded once.
 
         Parameters
         ----------
         x : array, shape (n, K, ...)
             bool, integer or floating.
         weights : sequence of K floats, or of K arrays that broadcast against ``x[:, k]``
+            Arrays have the dtype of the sums: float32 for half precision.
         dtype : dtype
-            Of the result, and of weights that are arrays.
+            Of the result.
 
         Returns
         -------
         array, shape (n, ...)
         """
         xp = self.namespace(x)
-        total = _times(xp.astype(x[:, 0, ...], dtype), weights[0])
+        wide = sum_dtype(xp, dtype)
+        total = _times(xp.astype(x[:, 0, ...], wide), weights[0])
         for k in range(1, len(weights)):
-            total = total + _times(xp.astype(x[:, k, ...], dtype), weights[k])
-        return total
+            total = total + _times(xp.astype(x[:, k, ...], wide), weights[k])
+        return total if wide == dtype else xp.astype(total, dtype)
 
     def on_grid(self, x: Array, low: float, high: float, step: float) -> Array:
-        """Whether every value of a floating array is a multiple of `step`, a power of two, between `low` and `high`.
+        """Whether every value is a multiple of `step`, a power of two, between `low` and `high`.
+
+        Parameters
+        ----------
+        x : array
+            bool, integer or floating; not empty.
+        low, high, step : float
 
         Returns
         -------
         array, bool, shape ()
         """
         xp = self.namespace(x)
-        steps, axes = x if step == 1.0 else x * (1.0 / step), tuple(range(x.ndim))  # named axes, which ONNX asks for
+        axes = tuple(range(x.ndim))  # named, because ONNX knows no other extremes
+        if xp.isdtype(x.dtype, "integral") and step <= 1.0:  # whole numbers are multiples
+            x, axes = xp.stack([xp.min(x, axis=axes), xp.max(x, axis=axes)], axis=0), (0,)
+        if not xp.isdtype(x.dtype, "real floating"):
+            x = xp.astype(x, xp.float32)
+        steps = x if step == 1.0 else x * (1.0 / step)
         inside = xp.logical_and(xp.max(x, axis=axes) <= high, xp.min(x, axis=axes) >= low)
         return xp.logical_and(inside, xp.all(xp.round(steps) == steps))
 
@@ -202,12 +219,25 @@ class Backend(ABC):
         """`x` as a constant: the identity with derivative zero."""
         return x
 
+    def finite(self, x: Array) -> Array:
+        """`x`, and 0 without a derivative where it is infinite or NaN."""
+        return self.namespace(x).where(abs(x) < float("inf"), x, 0.0)
+
+    def tangent(self, x: Array) -> Array:
+        """Zeros, with the derivative of `x` where `x` is finite.
+
+        Added to a constant, it gives that constant the derivative of `x` (straight-through). No compiler can make ``x - x``
+        anything but 0; it would be NaN for an infinite `x`.
+        """
+        x = self.finite(x)
+        return x - self.stop_gradient(x)
+
     def round_through(self, x: Array) -> Array:
         """`x` rounded to integers, ties to even, with the derivative of the identity (straight-through)."""
         rounded = self.namespace(x).round(x)
         if not self.differentiable:
             return rounded
-        return self.stop_gradient(rounded) + (x - self.stop_gradient(x))
+        return self.stop_gradient(rounded) + self.tangent(x)
 
     def unstack(self, x: Array) -> Sequence[Array]:
         """Cut along the first axis. Override it where the gradient of an index is a whole array of zeros but for a place."""
@@ -278,3 +308,8 @@ class Backend(ABC):
 
 def _times(x: Array, weight: float | Array) -> Array:
     return x if isinstance(weight, float) and weight == 1.0 else x * weight
+
+
+def sum_dtype(xp: Any, dtype: Any) -> Any:
+    """The dtype in which numbers of a floating dtype are summed: float32 for half precision."""
+    return dtype if dtype in (xp.float32, xp.float64) else xp.float32

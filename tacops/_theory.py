@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ._checks import fail
+from ._checks import as_float, fail, is_number
 
 __all__ = ["membrane_error_bound"]
 
@@ -52,8 +52,9 @@ def membrane_error_bound(rate: float, *, beta: float = 0.9, threshold: float = 1
     """
     function = "membrane_error_bound"
     for name, value in (("rate", rate), ("beta", beta), ("threshold", threshold)):
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not is_number(value):
             raise fail(function, name, "a number", repr(value), TypeError)
+    rate, beta, threshold = as_float(rate), as_float(beta), as_float(threshold)
     if not 0.0 <= rate <= 1.0:
         raise fail(function, "rate", "in [0, 1]", rate)
     if not 0.0 <= beta < 1.0:

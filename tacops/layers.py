@@ -64,14 +64,16 @@ class FrozenLayer:
         check_frozen(self.arrays, options)
         object.__setattr__(self, "options", options)
 
-    def __call__(self, spikes: Array | SpikeTrain, *, membrane: Array | None = None) -> SpikeTrain:
+    def __call__(
+        self, spikes: Array | SpikeTrain, *, membrane: Array | None = None, lengths: Any = None, trace: bool = False
+    ) -> SpikeTrain:
         """Spikes and membrane as of the operator, for arrays of any library.
 
         Parameters
         ----------
         spikes : array or SpikeTrain
             As of the operator; of a train, its spikes.
-        membrane : array, optional
+        membrane, lengths, trace
             As of the operator.
         """
         spikes = spikes_of(spikes)
@@ -91,7 +93,9 @@ class FrozenLayer:
             arrays.get("threshold", given.pop("threshold", 1.0)),
             aggregation,
         )
-        return simulate(spikes, numbers, membrane, own_tail=own_tail, **given)
+        return simulate(
+            spikes, numbers, membrane, own_tail=own_tail, layer="FrozenLayer", lengths=lengths, trace=trace, **given
+        )
 
     def on(self, like: Array) -> FrozenLayer:
         """The same layer with its arrays in the library, and on the device, of `like`: saves every call the copy.

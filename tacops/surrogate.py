@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ._checks import fail
+from ._checks import as_float, fail, is_number
 from ._dispatch import backend_of
 from ._protocol import Array
 
@@ -106,11 +106,12 @@ def straight_through(slope: float = 1.0) -> Surrogate:
 
 
 def _make(name: str, slope: float) -> Surrogate:
-    if isinstance(slope, bool) or not isinstance(slope, int | float):
+    if not is_number(slope):
         raise fail(name, "slope", "a number", repr(slope), TypeError)
-    if not 0.0 < slope < math.inf:
+    number = as_float(slope)
+    if not 0.0 < number < math.inf:
         raise fail(name, "slope", "positive and finite", slope)
-    return Surrogate(name, float(slope))
+    return Surrogate(name, number)
 
 
 def _fast_sigmoid(x: Array, slope: float) -> Array:
@@ -131,8 +132,8 @@ def _sigmoid(x: Array, slope: float) -> Array:
 
 
 def _triangular(x: Array, slope: float) -> Array:
-    y = 1.0 - abs(x) * slope
-    return (y + abs(y)) * 0.5
+    xp, y = backend_of(x).namespace(x), 1.0 - abs(x) * slope
+    return xp.where(y > 0.0, y, 0.0)  # abs(x) may have overflowed
 
 
 def _straight_through(x: Array, slope: float) -> Array:

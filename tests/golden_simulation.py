@@ -86,6 +86,9 @@ def raw_weights(case: Case, inputs: Inputs, size: int, c: int, digits: int) -> l
         powers.insert(0, rounded(powers[0] * beta))
     if kind == "decay":
         return powers
+    if "beta" in inputs and case.grid:  # whole numbers, so that no sum is rounded
+        fine = 2 ** (23 - (size - 1).bit_length())
+        powers = [Fraction(round(rounded(power * fine))) for power in powers]
     total = powers[0]
     for power in powers[1:]:
         total = rounded(total + power)
@@ -304,10 +307,13 @@ def simulate(case: Case, inputs: Inputs) -> tuple[list[int], list[Fraction]]:
         decays = [rule.decay(c, 1 if preserve or case.function == "lif" else len(frames)) for c in range(channels)]
         for _ in range(repeat):
             for n in range(neurons):
+                threshold, reset = thresholds[n % channels], case.options.get("reset", "subtract")
                 v = rule.add(rule.keep(decays[n % channels], u[n]), drive[n])
-                fired = v >= thresholds[n % channels]
+                if reset == "late" and u[n] >= threshold:
+                    v = rule.add(v, -threshold)
+                fired = v >= threshold
                 spikes.append(int(fired))
-                u[n] = after(v, fired, thresholds[n % channels], case.options.get("reset", "subtract"))
+                u[n] = after(v, fired, threshold, reset)
     return spikes, [rule.leave(n % channels, value) for n, value in enumerate(u)]
 
 
@@ -318,6 +324,6 @@ def weighted(weights: list[Number], frames: list[list[Number]], n: int) -> Numbe
 
 def after(v: Number, fired: bool, threshold: Number, reset: str) -> Number:
     """The membrane after a reset."""
-    if not fired or reset == "none":
+    if not fired or reset in ("none", "late"):
         return v
     return 0 if reset == "zero" else v - threshold

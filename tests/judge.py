@@ -97,8 +97,13 @@ def fire(v: Floats, threshold: Parameter, reset: str) -> tuple[Floats, Floats]:
         return s, v - s * threshold
     if reset == "zero":
         return s, v * (1.0 - s)
-    assert reset == "none"
+    assert reset in ("none", "late")
     return s, v
+
+
+def late(u: Floats, threshold: Parameter, reset: str) -> Floats | float:
+    """What a late reset takes from the next membrane."""
+    return np.where(u >= threshold, threshold, 0.0) if reset == "late" else 0.0
 
 
 def _verdict(spikes: list[Floats], u: Floats, potentials: list[Floats]) -> Verdict:
@@ -120,7 +125,7 @@ def lif(
     spikes, potentials = [], []
     for t in range(i.shape[0]):
         for _ in range(repeat):
-            v = beta * u + i[t]
+            v = beta * u + i[t] - late(u, threshold, reset)
             s, u = fire(v, threshold, reset)
             spikes.append(s)
             potentials.append(v)
@@ -171,7 +176,7 @@ def tac(
             drive = drive + a * frame
         decay, steps = (beta ** len(chunk), 1) if mode == "collapse" else (beta, len(chunk))
         for _ in range(steps):
-            v = decay * u + drive
+            v = decay * u + drive - late(u, threshold, reset)
             s, u = fire(v, threshold, reset)
             out.append(s)
             potentials.append(v)

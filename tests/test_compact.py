@@ -11,7 +11,7 @@ import tacops
 from tacops.backends import Backend
 from tests.cases import grid_layer
 
-RESETS = ("subtract", "zero", "none")
+RESETS = ("subtract", "zero", "none", "late")
 
 
 def _both(backend: Backend, **options: Any) -> tuple[Any, Any]:

@@ -17,6 +17,7 @@ LAYERS: dict[str, dict[str, Any]] = {
     "subtract": {},
     "zero": {"reset": "zero", "threshold": 0.7},
     "none": {"reset": "none"},
+    "late": {"reset": "late", "beta": 0.97, "threshold": 0.7},
     "per channel": {
         "beta": np.linspace(0.2, 1.0, 5, dtype=np.float32),
         "threshold": np.linspace(0.3, 2, 5, dtype="f4"),

@@ -33,7 +33,7 @@ MARGIN = 2e-3
 """No excess comes closer to 0, so every precision fires the same spikes, nor to the triangle's ends, which are not smooth."""
 TRIANGLE = 0.8
 """Slope: the ends are at 1 / 0.8."""
-RESETS = ["subtract", "zero", "none"]
+RESETS = ["subtract", "zero", "none", "late"]
 PADDING = ((1, 0), (0, 0))
 EXACT = {"function": "conv_lif", "padding": PADDING}
 COLLAPSE = {"function": "tac_conv", "padding": PADDING, "chunk_size": 2}
@@ -91,6 +91,12 @@ def smoothed(
     x = arrays["input"]
     results: list[Numbers] = []
     excesses: list[Numbers] = []
+
+    def fire(excess: Numbers, n: int) -> Numbers:
+        at = excess.real if base is None else base[len(excesses)]
+        excesses.append(excess)
+        return (at >= 0) + smooth[n](excess) - smooth[n](at)
+
     for n, layer in enumerate(NETWORKS[net]):
         own = of_layer(arrays, n)
         if "weight" in own:
@@ -104,11 +110,10 @@ def smoothed(
         for current, decay, steps in chunks(x, own.get("bias", 0.0), layer.get("chunk_size", 1), **more):
             for _ in range(steps):
                 v = decay * u + current
-                excess = v - own["threshold"]
-                at = excess.real if base is None else base[len(excesses)]
-                s = (at >= 0) + smooth[n](excess) - smooth[n](at)
-                u = {"subtract": v - s * own["threshold"], "zero": v * (1 - s), "none": v}[reset]
-                excesses.append(excess)
+                if reset == "late":
+                    v = v - fire(u - own["threshold"], n) * own["threshold"]
+                s = fire(v - own["threshold"], n)
+                u = {"subtract": v - s * own["threshold"], "zero": v * (1 - s), "none": v, "late": v}[reset]
                 spikes.append(s)
         x = np.stack(spikes)
         results.append(u)

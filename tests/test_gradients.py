@@ -43,11 +43,13 @@ def by_hand(x: NDArray[Any], w: NDArray[Any], beta: float, reset: str, derivativ
     current = x.astype(np.float64) @ w.astype(np.float64).T
     verdict = judge.lif(current, beta=beta, reset=reset)
     to_u, to_current = 2 * verdict.membrane, np.zeros_like(current)
+    to_next = np.zeros_like(to_u)
     for t in reversed(range(len(x))):
         v, s = verdict.potentials[t], verdict.spikes[t]
-        keeps, moves = {"subtract": (1.0, -1.0), "zero": (1 - s, -v), "none": (1.0, 0.0)}[reset]
-        to_v = to_u * keeps + (1.0 + to_u * moves) * derivative(v - 1.0)
-        to_current[t], to_u = to_v, beta * to_v
+        keeps, moves = {"subtract": (1.0, -1.0), "zero": (1 - s, -v), "none": (1.0, 0.0), "late": (1.0, 0.0)}[reset]
+        through = -to_next if reset == "late" else to_u * moves
+        to_v = to_u * keeps + (1.0 + through) * derivative(v - 1.0)
+        to_current[t], to_u, to_next = to_v, beta * to_v, to_v
     return [to_current @ w, np.einsum("tbo,tbi->oi", to_current, x)]
 
 
@@ -61,7 +63,7 @@ DERIVATIVES: list[tuple[Any, Callable[..., Any]]] = [
 ]
 
 
-@pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
+@pytest.mark.parametrize("reset", ["subtract", "zero", "none", "late"])
 @pytest.mark.parametrize("which", range(len(DERIVATIVES)))
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_gradients_by_hand(need: Callable[[str], Backend], name: str, which: int, reset: Any) -> None:

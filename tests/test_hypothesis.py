@@ -29,7 +29,7 @@ def neurons(draw: st.DrawFn, channels: int) -> dict[str, Any]:
     return {
         "beta": rng.choice([0.0, 0.5, 1.0], shape).astype(np.float32) if draw(st.booleans()) else beta,
         "threshold": rng.choice([0.5, 1.0, 2.0], shape).astype(np.float32) if draw(st.booleans()) else threshold,
-        "reset": draw(st.sampled_from(["subtract", "zero", "none"])),
+        "reset": draw(st.sampled_from(["subtract", "zero", "none", "late"])),
     }
 
 

@@ -72,6 +72,7 @@ def test_neurons_by_hand() -> None:
         "subtract": ([0, 1, 0, 1], [0.5, 1.0, 0.25, 1.625], 0.625),
         "zero": ([0, 1, 0, 1], [0.5, 1.0, 0.25, 1.625], 0.0),
         "none": ([0, 1, 0, 1], [0.5, 1.0, 0.75, 1.875], 1.875),
+        "late": ([0, 1, 0, 1], [0.5, 1.0, -0.25, 1.375], 1.375),
     }
     for reset, (spikes, potentials, membrane) in by_reset.items():
         verdict = judge.lif(current, beta=0.5, threshold=1.0, reset=reset)

@@ -44,7 +44,7 @@ def test_many_channels(backend: Backend) -> None:
     assert_exact(run(backend, conv_lif, *layer, beta=0.5, padding=1), want)
 
 
-@pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
+@pytest.mark.parametrize("reset", ["subtract", "zero", "none", "late"])
 @pytest.mark.parametrize("shape", [(1, 301, 257, 5), (400_003, 2), (7, 60_001)], ids=str)
 def test_many_neurons(backend: Backend, shape: tuple[int, ...], reset: str) -> None:
     """Neurons alone: one large sample, many small ones, wide ones; a membrane handed in."""
@@ -74,7 +74,7 @@ def test_numpy_without_compiled_loops(monkeypatch: pytest.MonkeyPatch) -> None:
     numpy = get_backend("numpy")
     for geometry in GEOMETRIES:
         test_large_samples(numpy, *geometry)
-    for reset in ("subtract", "zero", "none"):
+    for reset in ("subtract", "zero", "none", "late"):
         test_many_neurons(numpy, (7, 60_001), reset)
     test_many_channels(numpy)
     test_large_calls_from_many_threads(numpy)

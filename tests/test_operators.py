@@ -27,7 +27,7 @@ MODES = ("collapse", "preserve")
 LEARNED = np.array([0.25, -0.5, 1.0], np.float32)
 
 
-@pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
+@pytest.mark.parametrize("reset", ["subtract", "zero", "none", "late"])
 @pytest.mark.parametrize("aggregation", ["decay", "sum", LEARNED], ids=["decay", "sum", "array"])
 @pytest.mark.parametrize("mode", MODES)
 def test_modes_aggregations_resets(backend: Backend, mode: str, aggregation: Any, reset: str) -> None:
@@ -230,7 +230,7 @@ def test_double_precision(backend: Backend, mode: str) -> None:
 
 
 @pytest.mark.parametrize("repeat", [1, 3])
-@pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
+@pytest.mark.parametrize("reset", ["subtract", "zero", "none", "late"])
 def test_lif(backend: Backend, reset: str, repeat: int) -> None:
     """Neurons alone: any shape, parameters per channel, currents that are used several times, a membrane handed in."""
     rng = np.random.default_rng(15)

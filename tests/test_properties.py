@@ -14,7 +14,7 @@ from tests import judge
 from tests.cases import Layer, assert_close, assert_exact, assert_lively, assert_same, float_layer, grid_layer, run
 
 MODES = ("collapse", "preserve")
-RESETS = ("subtract", "zero", "none")
+RESETS = ("subtract", "zero", "none", "late")
 
 
 @pytest.mark.parametrize("reset", RESETS)

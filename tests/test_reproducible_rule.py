@@ -34,7 +34,7 @@ def cases(draw: st.DrawFn) -> Case:
     options: dict[str, Any] = {
         "chunk_size": size,
         "mode": draw(st.sampled_from(["collapse", "preserve"])),
-        "reset": draw(st.sampled_from(["subtract", "zero", "none"])),
+        "reset": draw(st.sampled_from(["subtract", "zero", "none", "late"])),
         "beta": draw(st.sampled_from([0.0, 0.5, 0.9, 0.99, 1.0]) | st.floats(0, 1)),
         "threshold": draw(st.floats(0.2, 3.0)),
         "aggregation": draw(st.sampled_from(["decay", "normalized_decay", "sum", "mean", None])),

@@ -28,7 +28,7 @@ def _stream(backend: Backend, function: Any, layer: Layer, lengths: list[int], *
     return SpikeTrain(np.concatenate(spikes), membrane)
 
 
-@pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
+@pytest.mark.parametrize("reset", ["subtract", "zero", "none", "late"])
 @pytest.mark.parametrize("mode", ["collapse", "preserve"])
 def test_pieces_of_whole_chunks(backend: Backend, mode: str, reset: str) -> None:
     """Pieces of one, two and one and a half chunks: only the last one of all may be ragged."""

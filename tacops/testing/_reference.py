@@ -90,8 +90,10 @@ def simulate(
     for current, decay, steps in parts:
         for _ in range(steps):
             v = decay * u + current
+            if reset == "late":
+                v = v - fire(u, threshold, derivative) * threshold
             s = fire(v, threshold, derivative)
             margin = min(margin, float(np.min(np.abs((v - threshold).real))))
-            u = {"subtract": v - s * threshold, "zero": v * (1.0 - s), "none": v}[reset]
+            u = {"subtract": v - s * threshold, "zero": v * (1.0 - s), "none": v, "late": v}[reset]
             spikes.append(s)
     return np.stack(spikes), u, margin

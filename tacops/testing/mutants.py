@@ -155,7 +155,7 @@ class _ResetFirst(LIFStep):
     def __call__(self, membrane: Array | None, current: Array) -> tuple[Array, Array]:
         v = current if membrane is None else self._decayed(membrane) + current
         spikes = self._fire(v)
-        u = {"subtract": v - spikes * self.threshold, "zero": v * (1.0 - spikes), "none": v}[self.reset]
+        u = {"subtract": v - spikes * self.threshold, "zero": v * (1.0 - spikes), "none": v, "late": v}[self.reset]
         return u, self._fire(u)
 
 

@@ -37,7 +37,7 @@ def neurons(rng: np.random.Generator, real: str, channels: int) -> dict[str, Any
     return {
         "decay": parameter(0.0, 1.0),
         "threshold": threshold * 4 // 1 + 1 if rounded else threshold,
-        "reset": ("subtract", "zero", "none")[rng.integers(3)],
+        "reset": ("subtract", "zero", "none", "late")[rng.integers(4)],
         "rounded": rounded,
         "poison": None if poison is None else np.asarray(poison, dtype=real),
         "compact": bool(rng.integers(2)),

@@ -36,8 +36,14 @@ MUTANTS = {
     ),
     "does not round the membrane": Mutant("n.rounded ? rint(decayed) : decayed", "decayed", "lif"),
     "rounds halves up": Mutant("rint(decayed)", "floor(add(decayed, (REAL)0.5))", "lif"),
-    "resets to zero by subtraction": Mutant(
-        "n.reset == ZERO ? mul(v, sub((REAL)1, spike))", "n.reset == ZERO ? v", "lif"
+    "resets to zero by multiplication": Mutant(
+        "n.reset == ZERO && fired ? (REAL)0", "n.reset == ZERO ? mul(v, sub((REAL)1, spike))", "lif"
+    ),
+    "resets late by the new membrane": Mutant("add(u >= threshold ?", "add(v >= threshold ?", "lif"),
+    "decays a late reset": Mutant(
+        "add(n.rounded ? rint(decayed) : decayed, current);",
+        "add(n.rounded ? rint(decayed) : decayed, current);\n        if (n.reset == LATE && u >= threshold) v = add(v, mul(sub((REAL)1, decay), threshold));",
+        "lif",
     ),
     "keeps the membrane": Mutant("        membrane[m] = u;", "        membrane[0] = u;", "lif"),
     "forgets the first membrane": Mutant("start ? start[m] : (REAL)0", "(REAL)0", "lif"),

@@ -150,7 +150,7 @@ def test_more_than_two_billion_frames_to_sum_or_convolve(module: Any) -> None:
 
 def _numbers(module: Any) -> Any:
     """Neurons with decay 1/2 and threshold 1."""
-    return module._cuda._neurons(LIFStep(CORE, 0.5, 1.0, "subtract"), 1, 1, np.dtype("float32"))[0]
+    return module._cuda._neurons(LIFStep(CORE, 0.5, 1.0, "subtract").recipe, 1, 1, np.dtype("float32"))[0]
 
 
 def test_nothing_to_do(module: Any) -> None:
