@@ -316,3 +316,49 @@ def test_wrong_spikes(need: Need, name: str) -> None:
             layer(None)
         with pytest.raises(ValueError, match=r"membrane must be of shape \(3, 4, 3, 4\)"):
             layer(framework.array(FRAMES), membrane=framework.array(np.zeros((3, 4, 3, 5), np.float32)))
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "preserve", "layout": "channels_first"}])
+@EACH
+def test_trace_and_lengths(need: Need, name: str, options: dict[str, Any]) -> None:
+    """As of the operators: membranes of every step, in training with batch normalisation too, and samples that end early."""
+    framework = made(need, name)
+    given = {"chunk_size": 3, "reset": "late", "threshold": 0.5, **options}
+    layer = framework.layer("TACConv", 2, 4, 3, batch_norm=True, **given)
+    frames = np.moveaxis(FRAMES, -1, 2).copy() if "layout" in options else FRAMES
+    x = framework.array(frames)
+    for _ in range(2):
+        train = layer(x, trace=True)
+        assert isinstance(train, tacops.TracedSpikeTrain)
+        assert train.trace.shape == train.spikes.shape
+        membranes = framework.backend.to_numpy(train.trace)
+        np.testing.assert_array_equal(membranes[-1], framework.backend.to_numpy(train.membrane))
+        np.testing.assert_array_equal(membranes >= 0.5, framework.backend.to_numpy(train.spikes))  # a late reset's
+        framework.evaluate(layer)
+    frozen = layer.frozen()
+    for call in (layer, frozen):
+        got, alone = (framework.numpy(call(part, **more)) for part, more in ((x, {"lengths": [7, 4, 2]}), (x[:4], {})))
+        np.testing.assert_allclose(got[1][1], alone[1][1], atol=1e-6)
+        assert not got[0][-1, 2].any()
+    for other, words in (
+        (framework.layer("TACConv", 2, 4, 3, batch_norm=True, **given), "in training with batch_norm"),
+        (framework.layer("TACConv", 2, 4, 3, **{**given, "aggregation": "mean"}, learn="aggregation"), "where learned"),
+    ):
+        with pytest.raises(ValueError, match=f"TACConv: lengths must be None {words}"):
+            other(x, lengths=[7, 4, 2])
+
+
+@EACH
+def test_detached_reset(need: Need, name: str) -> None:
+    """The gradient through the reset is left out where it is asked for, with batch normalisation too."""
+    framework = made(need, name)
+    for batch_norm in (False, True):
+        found = []
+        for detach in (False, True):
+            layer = framework.layer(
+                "ConvLIF", 2, 4, 3, detach_reset=detach, batch_norm=batch_norm, reset="subtract", threshold=0.3
+            )
+            framework.layers.load_mapping(layer, values(6, framework, layer))
+            x = framework.array(FRAMES)
+            found.append(framework.gradients(layer, lambda layer, x=x: (layer(x).membrane ** 2).mean())["weight"])
+        assert np.abs(found[0] - found[1]).max() > 1e-3 * np.abs(found[0]).max()
