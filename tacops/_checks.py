@@ -89,7 +89,10 @@ def as_int(value: object) -> int | None:
 
 def as_list(value: Any) -> Any:
     """Tuples and lists as they are, arrays with axes as lists of Python's numbers, anything else as it is."""
-    return value.tolist() if getattr(value, "ndim", 0) and hasattr(value, "tolist") else value
+    try:
+        return value.tolist() if getattr(value, "ndim", 0) and hasattr(value, "tolist") else value
+    except TypeError:  # a tracer
+        return value
 
 
 def as_float(value: Any) -> float:
