@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tacops
-from tests.layer_frameworks import EACH, Array, Need, made, present, values
+from tests.layer_frameworks import EACH, FRAMEWORKS, Array, Need, made, present, values
 
 RNG = np.random.default_rng(0)
 FRAMES = RNG.random((7, 3, 6, 5, 2)) < 0.3
@@ -126,8 +126,9 @@ def test_membrane_has_its_name(need: Need, name: str) -> None:
         layer.frozen()(FRAMES, FRAMES[0].astype(np.float32))
 
 
-@pytest.mark.parametrize(("K", "beta"), [(3, 0.0), (1100, 0.5), (1100, 0.0)])
-@EACH
+@pytest.mark.parametrize(
+    ("name", "K", "beta"), [*((name, 3, 0.0) for name in FRAMEWORKS), ("torch", 1100, 0.5), ("torch", 1100, 0.0)]
+)
 def test_weights_of_zero_are_learned_from(need: Need, name: str, K: int, beta: float) -> None:
     """Decays that are 0, or so small that float64 has no such number: still the operator at first, and a gradient."""
     framework = made(need, name)
@@ -318,15 +319,13 @@ def test_wrong_spikes(need: Need, name: str) -> None:
             layer(framework.array(FRAMES), membrane=framework.array(np.zeros((3, 4, 3, 5), np.float32)))
 
 
-@pytest.mark.parametrize("options", [{}, {"mode": "preserve", "layout": "channels_first"}])
 @EACH
-def test_trace_and_lengths(need: Need, name: str, options: dict[str, Any]) -> None:
+def test_trace_and_lengths(need: Need, name: str) -> None:
     """As of the operators: membranes of every step, in training with batch normalisation too, and samples that end early."""
     framework = made(need, name)
-    given = {"chunk_size": 3, "reset": "late", "threshold": 0.5, **options}
+    given = {"chunk_size": 3, "mode": "preserve", "layout": "channels_first", "reset": "late", "threshold": 0.5}
     layer = framework.layer("TACConv", 2, 4, 3, batch_norm=True, **given)
-    frames = np.moveaxis(FRAMES, -1, 2).copy() if "layout" in options else FRAMES
-    x = framework.array(frames)
+    x = framework.array(np.moveaxis(FRAMES, -1, 2).copy())
     for _ in range(2):
         train = layer(x, trace=True)
         assert isinstance(train, tacops.TracedSpikeTrain)
@@ -352,6 +351,11 @@ def test_trace_and_lengths(need: Need, name: str, options: dict[str, Any]) -> No
 def test_detached_reset(need: Need, name: str) -> None:
     """The gradient through the reset is left out where it is asked for, with batch normalisation too."""
     framework = made(need, name)
+    x = framework.array(FRAMES)
+
+    def loss(layer: Any) -> Any:
+        return (layer(x).membrane ** 2).mean()
+
     for batch_norm in (False, True):
         found = []
         for detach in (False, True):
@@ -359,6 +363,5 @@ def test_detached_reset(need: Need, name: str) -> None:
                 "ConvLIF", 2, 4, 3, detach_reset=detach, batch_norm=batch_norm, reset="subtract", threshold=0.3
             )
             framework.layers.load_mapping(layer, values(6, framework, layer))
-            x = framework.array(FRAMES)
-            found.append(framework.gradients(layer, lambda layer, x=x: (layer(x).membrane ** 2).mean())["weight"])
+            found.append(framework.gradients(layer, loss)["weight"])
         assert np.abs(found[0] - found[1]).max() > 1e-3 * np.abs(found[0]).max()

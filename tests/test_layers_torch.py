@@ -58,9 +58,10 @@ def test_files_with_scalar_parameters_are_loaded(need: Need) -> None:
     for name in ("conv.beta_logit", "conv.threshold_log"):
         old[name] = old[name][0].clone()
         mapping[name] = mapping[name][0].reshape(())
-    for load in (lambda net: net.load_state_dict(old), lambda net: framework.layers.load_mapping(net, mapping)):
-        twin = torch.nn.ModuleDict({"conv": trained(framework, seed=11)})
-        load(twin)
+    first, second = (torch.nn.ModuleDict({"conv": trained(framework, seed=11)}) for _ in range(2))
+    first.load_state_dict(old)
+    framework.layers.load_mapping(second, mapping)
+    for twin in (first, second):
         for name, value in net.state_dict().items():
             torch.testing.assert_close(twin.state_dict()[name], value, rtol=0, atol=0)
 
