@@ -48,9 +48,23 @@ def read_arrays(path: str | Path) -> tuple[dict[str, Any], Any]:
 
 
 def place(array: Any, like: Array) -> Array:
-    """Copy a NumPy array to the library, and to the device, of `like`."""
+    """Copy a NumPy array to the library, and to the device, of `like`; whole to each of several devices."""
     backend = backend_of(like)
     placed = backend.from_numpy(array)
     if backend.device_of(placed) == backend.device_of(like):
         return placed
-    return array_api_compat.to_device(placed, array_api_compat.device(like))
+    device = array_api_compat.device(like)
+    return array_api_compat.to_device(placed, _replicated(like) if backend.name == "jax" else device)
+
+
+def _replicated(like: Array) -> Any:
+    """The sharding of JAX that has all of an array on every device of `like`."""
+    from jax import sharding
+
+    given = like.sharding
+    if isinstance(given, sharding.NamedSharding):
+        return sharding.NamedSharding(given.mesh, sharding.PartitionSpec())
+    if len(given.device_set) == 1:
+        return given
+    devices = np.array(sorted(given.device_set, key=lambda device: device.id))
+    return sharding.NamedSharding(sharding.Mesh(devices, ("all",)), sharding.PartitionSpec())

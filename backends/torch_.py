@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import array_api_compat.torch as xp
@@ -15,6 +16,7 @@ from tacops._lif import Reset
 from tacops._protocol import Array, Backend, Window
 
 from ._torch_conv import HALF, autocasts, conv, products_are_plain
+from ._torch_pytree import name_trains
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -239,4 +241,5 @@ def _scan_in_place(step: Recipe, currents: Array, membrane: Array | None, repeat
     return spikes, u
 
 
+name_trains()
 BACKEND = TorchBackend()

@@ -323,9 +323,10 @@ def check_window(
     if isinstance(padding, str) and padding == "same" and any(s != 1 for s in strides):
         raise fail(function, "stride", 'of 1 with padding="same"', stride)
     window = Window(strides, _padding(function, padding, kernel, dilations), dilations, groups)
+    largest = LARGEST // max((1, *kernel))  # a matrix product has no kernel
     for name, entries in (("stride", strides), ("dilation", dilations), ("padding", sum(window.padding, ()))):
-        if max(entries, default=0) > LARGEST // max(1, *kernel):
-            raise fail(function, name, f"at most {LARGEST // max(1, *kernel)} with a kernel of {kernel}", max(entries))
+        if max(entries, default=0) > largest:
+            raise fail(function, name, f"at most {largest} with a kernel of {kernel}", max(entries))
     if any(size < 1 for size in window.output_shape(spatial, kernel)):
         reach = tuple(d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
         rule = f"at least as large as the dilated kernel {reach} after padding {window.padding}"

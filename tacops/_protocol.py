@@ -168,12 +168,13 @@ class Backend(ABC):
         array, bool, shape ()
         """
         xp = self.namespace(x)
+        axes = tuple(range(x.ndim))  # named, because ONNX knows no other extremes
         if xp.isdtype(x.dtype, "integral") and step <= 1.0:  # whole numbers are multiples
-            x = xp.stack([xp.min(x), xp.max(x)], axis=0)
+            x, axes = xp.stack([xp.min(x, axis=axes), xp.max(x, axis=axes)], axis=0), (0,)
         if not xp.isdtype(x.dtype, "real floating"):
             x = xp.astype(x, xp.float32)
         steps = x if step == 1.0 else x * (1.0 / step)
-        inside = xp.logical_and(xp.max(x) <= high, xp.min(x) >= low)
+        inside = xp.logical_and(xp.max(x, axis=axes) <= high, xp.min(x, axis=axes) >= low)
         return xp.logical_and(inside, xp.all(xp.round(steps) == steps))
 
     def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
