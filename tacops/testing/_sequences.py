@@ -9,6 +9,7 @@ import tacops
 
 from .. import surrogate
 from .._layer import SpikeTrain
+from .._operators import Reset
 from .._protocol import Array, Backend
 from ._check import NotApplicable
 from ._host import assert_same, assert_train, native, np, on_host
@@ -18,6 +19,7 @@ __all__ = ["SEQUENCES"]
 
 _OPTIONS: dict[str, Any] = {"padding": 1, "reproducible": True}
 _LENGTHS = (7, 4, 0, 1, 6)
+_RESETS: tuple[Reset, ...] = ("subtract", "zero", "late")
 
 
 def _arrays(drive: float = 0.3) -> list[Array]:
@@ -65,9 +67,8 @@ def lengths_compiled(backend: Backend) -> None:
     (spikes, weight), ends = _arrays(), (3, 1, 0, 2)
     spikes = spikes[:3, :4]
     options: dict[str, Any] = {"chunk_size": 2}
-    compiled = backend.compile(
-        lambda *given: tuple(tacops.tac_conv(*given[:2], lengths=given[2], **options, **_OPTIONS))
-    )
+    options |= _OPTIONS
+    compiled = backend.compile(lambda x, w, ends: tuple(tacops.tac_conv(x, w, lengths=ends, **options)))
     given = (native(backend, array) for array in (spikes, weight, np.asarray(ends, np.int32)))
     _as_alone(backend, on_host(backend, SpikeTrain(*compiled(*given))), spikes, weight, ends, options)
 
@@ -115,15 +116,15 @@ def detached_reset(backend: Backend) -> None:
     if not backend.differentiable:
         raise NotApplicable(f"{backend.name} has no gradients")
     current = draw("sequences-current", (6, 2, 5), 0.6, 0.4)
-    for reset in ("subtract", "zero", "late"):
+    for reset in _RESETS:
 
-        def loss(given: Array, reset: str = reset) -> Array:
+        def loss(given: Array, reset: Reset = reset) -> Array:
             train = tacops.lif(
                 given,
                 beta=0.5,
                 reset=reset,
                 surrogate=surrogate.fast_sigmoid(2.0),
-                detach_reset=True,  # type: ignore[arg-type]
+                detach_reset=True,
             )
             return backend.namespace(given).sum(train.spikes) + backend.namespace(given).sum(train.membrane)
 
