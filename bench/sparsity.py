@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.files import write_whole
+from bench.files import check_output, plot_files, write_whole
 from bench.sparse.cases import DENSITIES, QUICK_DENSITIES, STRATEGIES, STRUCTURED_DENSITIES, STRUCTURES, TAC
 from bench.sparse.subject import BACKENDS
 from bench.sparsity_conclusion import conclusion
@@ -60,10 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Measure and report; 0 if all ran, 1 if something failed, 2 if a named backend is missing."""
     log = Console(stderr=True)
+    check_output(args.json)
+    stem = args.plot or (args.json.with_suffix("") if args.json else None)
+    check_output(*(plot_files(stem) if stem else []))
     try:
         entries, missing = choose(args.backends, args.strategies)
     except (BackendUnavailable, ValueError) as error:
-        log.print(f"python -m bench sparsity: {error}", markup=False, highlight=False)
+        log.print(f"python -m bench sparsity: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
     plan = make_plan(args)
     with progress(log, plan.seconds) as tell:
@@ -73,7 +76,6 @@ def main(args: argparse.Namespace) -> int:
         write_whole(args.json, as_json(as_dict(result, conclusion(result))).encode())
     console = Console()
     print_result(console if console.is_terminal else Console(width=160), result)
-    stem = args.plot or (args.json.with_suffix("") if args.json else None)
     if stem:
         from bench.sparsity_plot import save_plots
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from bench.files import write_whole
+from bench.files import check_output, plot_files, write_whole
 from bench.peers import PEERS, PLAIN
 from bench.speed_cases import CASES, MODES
 from bench.speed_report import print_result
@@ -52,10 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Measure and report; 0 if all ran, 1 if something failed, 2 if a named backend is missing."""
     log = Console(stderr=True)
+    check_output(args.json)
+    stem = args.plot or (args.json.with_suffix("") if args.json else None)
+    check_output(*(plot_files(stem) if stem else []))
     try:
         entries, missing = choose(args.backend, peers=not args.no_peers)
     except (BackendUnavailable, ValueError) as error:
-        log.print(f"python -m bench speed: {error}", markup=False, highlight=False)
+        log.print(f"python -m bench speed: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
     plan = make_plan(args)
     with progress(log, plan.seconds) as tell:
@@ -65,7 +68,6 @@ def main(args: argparse.Namespace) -> int:
         write_whole(args.json, as_json(result, (target.as_dict() for target in targets(result))).encode())
     console = Console()
     print_result(console if console.is_terminal else Console(width=160), result)
-    stem = args.plot or (args.json.with_suffix("") if args.json else None)
     if stem:
         from bench.roofline import save_plots
 

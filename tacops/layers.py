@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ._checks import fail
+from ._damage import DAMAGE, reason
 from ._dispatch import backend_of
 from ._grid import Grid
 from ._layer import SpikeTrain
@@ -123,6 +124,8 @@ def save_frozen(path: str | PathLike[str], layers: Mapping[str, FrozenLayer]) ->
     ------
     TypeError, ValueError
         For other objects, and layers that hold NaN, which `load_frozen` would refuse.
+    OSError
+        If the file can't be written there: one sentence. A link is followed; what is no regular file is never replaced.
     """
     from .backends._npz import write_arrays
 
@@ -185,8 +188,8 @@ def load_frozen(path: str | PathLike[str]) -> dict[str, FrozenLayer]:
         layers = {name: _loaded(name, arrays, options) for name, options in header["layers"].items()}
         if arrays:
             raise ValueError(f"array {min(arrays)!r} of no layer")
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise ValueError(f"load_frozen: {path} must be a whole file of save_frozen; got {error}") from error
+    except DAMAGE as error:
+        raise ValueError(f"load_frozen: {path} must be a whole file of save_frozen; got {reason(error)}") from error
     return layers
 
 
@@ -203,6 +206,6 @@ def _loaded(name: str, arrays: dict[str, Any], options: dict[str, Any]) -> Froze
         grid = options.get("reproducible", False)
         layer = FrozenLayer(own, {**options, "reproducible": Grid(**grid) if isinstance(grid, dict) else grid})
         check_values(own)
-    except (AttributeError, OverflowError, TypeError, ValueError) as error:
-        raise ValueError(f"layer {name!r} ({error})") from error
+    except DAMAGE as error:
+        raise ValueError(f"layer {name!r} ({reason(error)})") from error
     return layer
