@@ -17,7 +17,8 @@ from tacops._protocol import Array, Backend, Window
 from ._unfold import conv_by_unfolding
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
 __all__ = ["BACKEND", "ArrayAPIBackend"]
 
@@ -35,19 +36,32 @@ class ArrayAPIBackend(Backend):
         """As the array says."""
         return array.__array_namespace__()
 
+    def undisturbed(self) -> AbstractContextManager[Any]:
+        """As on NumPy, on which such libraries may be built."""
+        return np.errstate(all="ignore")
+
     def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
         """Unfold in tiles, one matrix product each."""
         return conv_by_unfolding(self.namespace(x), x, weight, bias, window)
 
-    def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
-        """An array of array-api-strict."""
+    def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:
+        """An array of array-api-strict, which has make-believe devices beside the CPU."""
         import array_api_strict
 
-        return array_api_strict.asarray(array, copy=True)
+        return array_api_strict.asarray(array, copy=True, device=None if device is None else _strict_devices()[device])
 
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         """By DLPack, through the host."""
         return np.array(np.from_dlpack(array))
+
+    def devices(self) -> Sequence[str]:
+        """array-api-strict's."""
+        return tuple(_strict_devices())
+
+    def device_name(self, array: Array) -> str:
+        """As the array says."""
+        names = {device: name for name, device in _strict_devices().items()} if find_spec("array_api_strict") else {}
+        return names.get(array.device) or str(array.device)
 
     def unavailable(self) -> str | None:
         """The adapter is always there, but without array-api-strict there are no arrays to try it on."""
@@ -70,6 +84,16 @@ class ArrayAPIBackend(Backend):
             return [float(flat[n]) for n in range(flat.shape[0])]
         except (TypeError, ValueError):  # lazy libraries and tracers refuse
             return None
+
+
+def _strict_devices() -> dict[str, Any]:
+    """array-api-strict's devices that have every type, the CPU first."""
+    import array_api_strict
+
+    found = array_api_strict.__array_namespace_info__().devices()
+    names = [str(device).partition("'")[2].rstrip("')") for device in found]
+    named = {"cpu" if name == "CPU_DEVICE" else name: device for name, device in zip(names, found, strict=True)}
+    return {name: device for name, device in named.items() if not name.startswith("no_")}
 
 
 BACKEND = ArrayAPIBackend()

@@ -95,9 +95,12 @@ class CuPyBackend(Backend):
                 membrane = after
             return spikes, after
 
-    def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
-        """A copy on the current device."""
-        return cp.array(array)
+    def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:
+        """A copy, by default on the current device."""
+        if device is None:
+            return cp.array(array)
+        with cp.cuda.Device(int(device.partition(":")[2])):
+            return cp.array(array)
 
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         """A copy in host memory; waits for the device."""
@@ -113,9 +116,19 @@ class CuPyBackend(Backend):
     def describe(self) -> Mapping[str, str]:
         """Version, the GPU's name, and whether TF32 is allowed."""
         tf32 = os.environ.get("CUPY_TF32", "0") not in ("", "0")
-        name = cp.cuda.runtime.getDeviceProperties(cp.cuda.Device().id)["name"].decode()
+        name = _device_name(cp.cuda.Device().id)
         precision = "TF32 allowed by CUPY_TF32" if tf32 else "full float32"
         return {"version": cp.__version__, "device": name, "precision": precision}
+
+    def devices(self) -> Sequence[str]:
+        """The current one first."""
+        current = cp.cuda.Device().id
+        others = [n for n in range(cp.cuda.runtime.getDeviceCount()) if n != current]
+        return tuple(f"cuda:{n}" for n in (current, *others))
+
+    def device_name(self, array: Array) -> str:
+        """The GPU's name."""
+        return _device_name(array.device.id)
 
     def device_of(self, array: Array) -> str | None:
         """Arrays never move by themselves."""
@@ -138,6 +151,11 @@ class CuPyBackend(Backend):
                 wheel = f"cupy-cuda{runtime.runtimeGetVersion() // 1000}x[ctk]"
                 return f"backend 'cupy' cannot load CUDA's {part} ({reason}); try: pip install {wheel!r}"
         return None
+
+
+def _device_name(number: int) -> str:
+    name = cp.cuda.runtime.getDeviceProperties(number)["name"].decode()
+    return f"{name} (cuda:{number})"
 
 
 def windows(x: Array, kernel: Sequence[int], space: Sequence[int], window: Window) -> Array:

@@ -6,6 +6,7 @@ grow with T. On GPUs and TPUs the convolution of all frames at once fills the ma
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -70,9 +71,9 @@ class JAXBackend(Backend):
         )
         return out if bias is None else out + bias
 
-    def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
-        """A copy on the default device; float64 needs ``jax_enable_x64``."""
-        return jnp.array(array)
+    def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:
+        """A copy, by default on the default device; float64 needs ``jax_enable_x64``."""
+        return jnp.array(array, device=None if device is None else _devices()[device])
 
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         """A copy in host memory."""
@@ -124,7 +125,15 @@ class JAXBackend(Backend):
 
     def describe(self) -> Mapping[str, str]:
         """Version, default device and the precision that is asked for."""
-        return {"version": jax.__version__, "device": str(jax.devices()[0]), "precision": "HIGHEST (full float32)"}
+        return {
+            "version": jax.__version__,
+            "device": _device_name(jax.devices()[0]),
+            "precision": "HIGHEST (full float32)",
+        }
+
+    def devices(self) -> Sequence[str]:
+        """Those of the default kind, and CPUs."""
+        return tuple(_devices())
 
     def device_of(self, array: Array) -> str | None:
         """The devices an array was put on; uncommitted arrays and tracers may go anywhere."""
@@ -132,12 +141,37 @@ class JAXBackend(Backend):
             return None
         return ", ".join(sorted(map(str, array.devices())))
 
+    def ambient(self) -> Mapping[str, Callable[[], AbstractContextManager[Any]]]:
+        """Products that may be less precise, and 64-bit types."""
+        return {
+            "jax.default_matmul_precision('bfloat16')": lambda: jax.default_matmul_precision("bfloat16"),
+            "jax_enable_x64": lambda: jax.enable_x64(True),
+        }
+
+    def device_name(self, array: Array) -> str:
+        """The kind of GPU or TPU, of committed and uncommitted arrays alike."""
+        return ", ".join(map(_device_name, sorted(array.devices(), key=lambda device: device.id)))
+
     def read(self, array: Array) -> list[float] | None:
         """Values on a CPU, not of tracers."""
         if isinstance(array, jax.core.Tracer) or any(d.platform != "cpu" for d in array.devices()):
             return None
         values: list[float] = np.ravel(np.asarray(array)).tolist()
         return values
+
+
+def _devices() -> dict[str, Any]:
+    """By name, for example ``gpu:0``; the default first."""
+    found = [*jax.local_devices()]
+    if all(device.platform != "cpu" for device in found):
+        with suppress(RuntimeError):  # JAX_PLATFORMS may leave the CPU out
+            found += jax.local_devices(backend="cpu")
+    return {f"{device.platform}:{device.id}": device for device in found}
+
+
+def _device_name(device: Any) -> str:
+    name = f"{device.platform}:{device.id}"
+    return name if device.platform == "cpu" else f"{device.device_kind} ({name})"
 
 
 def _conv_by_unfolding(x: Array, weight: Array, bias: Array | None, window: Window) -> Array:

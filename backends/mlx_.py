@@ -86,8 +86,8 @@ class MLXBackend(Backend):
             spikes += fired
         return mx.stack(spikes), membrane
 
-    def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
-        """A copy; float64 stays float64 on a CPU, which alone has it."""
+    def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:
+        """A copy, in the memory that all devices share; float64 stays float64 on a CPU, which alone has it."""
         double = array.dtype == np.float64 and mx.default_device().type == mx.DeviceType.cpu
         return mx.array(array, dtype=mx.float64 if double else None)
 
@@ -143,7 +143,28 @@ class MLXBackend(Backend):
         """Version, default device and whether TF32 is allowed."""
         tf32 = os.environ["MLX_ENABLE_TF32"] != "0"
         precision = "TF32 allowed by MLX_ENABLE_TF32" if tf32 else "full float32 (MLX_ENABLE_TF32=0)"
-        return {"version": version("mlx"), "device": mx.default_device().type.name, "precision": precision}
+        return {"version": version("mlx"), "device": _device_name(), "precision": precision}
+
+    def devices(self) -> Sequence[str]:
+        """The default device, and the other kind if it is there."""
+        first = mx.default_device().type
+        return tuple(kind.name for kind in sorted(_kinds(), key=lambda kind: kind != first))
+
+    def on(self, device: str | None) -> Backend:
+        """MLX's arrays have no device, its operations have: this sets the default one, for the whole process."""
+        placed = super().on(device)
+        if device is not None:
+            mx.set_default_device(mx.Device(getattr(mx, device)))
+        return placed
+
+    def crossings(self) -> Sequence[tuple[tuple[int, ...], tuple[int, ...], int]]:
+        """Steps, and frames of a chunk, that are compiled as one program on GPUs."""
+        steps = [((n, 2, 6), (4, 6), 1) for n in (_BLOCK, _BLOCK + 1)]
+        return (*steps, *(((2 * n, 2, 6), (4, 6), n) for n in (_BLOCK, _BLOCK + 1)))
+
+    def device_name(self, array: Array) -> str:
+        """The default device, where operations run."""
+        return _device_name()
 
     def read(self, array: Array) -> list[float] | None:
         """Values, unless inside a transformation."""
@@ -157,6 +178,15 @@ class MLXBackend(Backend):
 def _compiles() -> bool:
     """Whether MLX compiles by itself. For a CPU it calls the system's C++ compiler, a second and more for each new layer."""
     return mx.default_device().type == mx.DeviceType.gpu
+
+
+def _kinds() -> list[Any]:
+    return [kind for kind in (mx.gpu, mx.cpu) if mx.is_available(mx.Device(kind))]
+
+
+def _device_name() -> str:
+    kind = mx.default_device().type
+    return "cpu" if kind == mx.DeviceType.cpu else f"{mx.device_info()['device_name']} ({kind.name})"
 
 
 @lru_cache(maxsize=64)

@@ -10,11 +10,12 @@ import numpy as np
 from tacops._protocol import Array, Backend, Window
 
 from ._tile_frames import Frames
-from ._tile_neurons import compiled
-from ._tiles import all_on_grid, convolve_tiles, run_tiles, scan_tiles, sum_blocks
+from ._tile_neurons import COMPILE, compiled
+from ._tiles import TILE, TRANSPOSE, all_on_grid, convolve_tiles, run_tiles, scan_tiles, sum_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from tacops._convolve import Convolve
     from tacops._lif import LIFStep
@@ -39,6 +40,10 @@ class NumPyBackend(Backend):
     def namespace(self, array: Array) -> Any:
         """NumPy itself: from version 2.1 it follows the standard."""
         return np
+
+    def undisturbed(self) -> AbstractContextManager[Any]:
+        """Floating-point errors are neither raised nor warned of: numbers that overflow are results, as in every library."""
+        return np.errstate(all="ignore")
 
     def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
         """Unfold in tiles, one matrix product each; half precision is summed in float32."""
@@ -79,13 +84,28 @@ class NumPyBackend(Backend):
         weights = None if conv.aggregation is None else np.array(conv.aggregation, dtype=conv.weight.dtype)
         return run_tiles(Frames(frames, weights), conv.weight, conv.bias, conv.window, recipe, membrane, repeat)
 
-    def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
+    def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:
         """A copy."""
         return np.array(array)
 
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         """A copy."""
         return np.array(array)
+
+    def devices(self) -> Sequence[str]:
+        """There is one."""
+        return ("cpu",)
+
+    def crossings(self) -> Sequence[tuple[tuple[int, ...], tuple[int, ...], int]]:
+        """Compiled loops, tiles, few channels, and dense layers of several frames at once."""
+        dense = [((n, 32, 64), (64, 64), 1) for n in (TRANSPOSE - 1, TRANSPOSE)]
+        loops = [((n, 4, 16, 16, 2), (16, 3, 3, 2), k) for n in (COMPILE >> 14, (COMPILE >> 14) + 4) for k in (1, 4)]
+        tiles = [((2, n, 24, 24, 8), (8, 3, 3, 8), 1) for n in (1, 2, 2 * TILE // (24 * 24 * 80))]
+        return (*dense, *loops, *tiles)
+
+    def ambient(self) -> Mapping[str, Callable[[], AbstractContextManager[Any]]]:
+        """Floating-point errors that are raised."""
+        return {"np.errstate(all='raise')": lambda: np.errstate(all="raise")}
 
     def describe(self) -> Mapping[str, str]:
         """Version, and what steps the neurons; NumPy computes at full precision always."""

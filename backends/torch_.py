@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import array_api_compat.torch as xp
@@ -18,7 +19,7 @@ from ._torch_conv import HALF, autocasts, conv, products_are_plain
 from ._torch_pytree import name_trains
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tacops._lif import LIFStep, Recipe
 
@@ -80,9 +81,13 @@ class TorchBackend(Backend):
             return super().scan(step, currents, membrane, repeat)
         return _scan_in_place(recipe, currents, membrane, repeat)
 
-    def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
-        """A copy in host memory."""
-        return torch.from_numpy(np.array(array))
+    def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:
+        """A copy, in host memory by default; Apple's GPUs have no float64 and get float32."""
+        tensor = torch.from_numpy(np.array(array))
+        if device is None:
+            return tensor
+        single = device.startswith("mps") and tensor.dtype == torch.float64
+        return tensor.to(device, torch.float32 if single else None)
 
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         """A copy in host memory."""
@@ -112,20 +117,40 @@ class TorchBackend(Backend):
         return torch.compile(function)  # type: ignore[no-any-return]
 
     def synchronize(self, *arrays: Array) -> None:
-        """Wait for the GPU, if there is one."""
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        """Wait for the arrays' accelerators; without arrays, for the current one, if there is one."""
+        if not torch.accelerator.is_available():
+            return
+        for device in {array.device for array in arrays} if arrays else {torch.accelerator.current_accelerator()}:
+            if device.type not in ("cpu", "meta"):
+                torch.accelerator.synchronize(device)
 
     def describe(self) -> Mapping[str, str]:
-        """Version, the GPU if there is one, threads, and the precision that is asked for."""
-        device = (
-            torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({torch.get_num_threads()} threads)"
-        )
+        """Version, the accelerator if there is one, threads, and the precision that is asked for."""
+        device = _device_name(torch.device(self.devices()[0]))
         return {"version": torch.__version__, "device": device, "precision": "full float32 (TF32 off)"}
+
+    def devices(self) -> Sequence[str]:
+        """Accelerators, and the CPU; tensors on "meta" have no values, so no command can use it."""
+        if not torch.accelerator.is_available():
+            return ("cpu",)
+        kind = torch.accelerator.current_accelerator().type
+        return (*(f"{kind}:{n}" for n in range(torch.accelerator.device_count())), "cpu")
 
     def device_of(self, array: Array) -> str | None:
         """Tensors never move by themselves."""
         return str(array.device)
+
+    def ambient(self) -> Mapping[str, Callable[[], contextlib.AbstractContextManager[Any]]]:
+        """Intel's oneDNN switched off, autocast, and matrix products that may be less precise."""
+        return {
+            "torch.backends.mkldnn.flags(enabled=False)": lambda: torch.backends.mkldnn.flags(enabled=False),
+            "torch.autocast(bfloat16)": lambda: torch.autocast(_autocast_device(), dtype=torch.bfloat16),
+            "torch.set_float32_matmul_precision('medium')": _medium,
+        }
+
+    def device_name(self, array: Array) -> str:
+        """The GPU's name."""
+        return _device_name(array.device)
 
     def read(self, array: Array) -> list[float] | None:
         """Values on a CPU, not of traced, vmapped or compiled tensors, nor of those that have none (`FakeTensor`)."""
@@ -147,6 +172,28 @@ def _unfit(x: Array) -> str | None:
     if x.dtype not in _FIT and not x.dtype.is_complex:  # complex ones are refused by the rules of each argument
         return f"a tensor of {x.dtype}; call float()"
     return None
+
+
+def _autocast_device() -> str:
+    """The kind of device that autocast is asked for: the accelerator's, or the CPU's."""
+    return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
+
+
+@contextlib.contextmanager
+def _medium() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _device_name(device: Any) -> str:
+    if device.type == "cpu":
+        return f"cpu ({torch.get_num_threads()} threads)"
+    name = getattr(getattr(torch, device.type, None), "get_device_name", None)
+    return f"{name(device)} ({device})" if name else str(device)
 
 
 def _is_traced(x: Array) -> bool:

@@ -66,6 +66,26 @@ def load(module: str) -> Command:
     return cast(Command, importlib.import_module(module))
 
 
+EXTRAS = {
+    "optax": "train",
+    "scipy": "sparsity",
+    "numba": "numba",
+    "jax": "jax",
+    "flax": "flax",
+    "threadpoolctl": "bench",
+}
+"""Which extra brings a module; the others are those of ``bench``."""
+
+
+def lacking(error: ImportError, name: str) -> str:
+    """One sentence about a library that a command needs and that is not there."""
+    module = (error.name or "").partition(".")[0]
+    if module in ("", "bench", "tacops", "tests"):
+        raise error  # our own mistake
+    install = f"pip install -e '.[{EXTRAS.get(module, 'bench')}]'"
+    return f"python -m bench{name and f' {name}'}: needs {module}, which cannot be imported ({error}); try: {install}"
+
+
 def demo_parser(command: Command) -> argparse.ArgumentParser:
     """Make the parser of ``python -m bench`` without a sub-command, whose help also lists the sub-commands."""
     width = max(map(len, COMMANDS))
@@ -83,7 +103,17 @@ def demo_parser(command: Command) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parse ``argv``, run the chosen command and return its exit code (2 for data that is missing or damaged, or files that can't be written)."""
+    """Parse ``argv``, run the chosen command and return its exit code (2 for data or libraries that are missing)."""
+    chosen = argv[0] if argv and not argv[0].startswith("-") else None
+    try:
+        return run(argv)
+    except ImportError as error:
+        print(lacking(error, chosen if chosen in COMMANDS else ""), file=sys.stderr)
+        return 2
+
+
+def run(argv: Sequence[str]) -> int:
+    """As `main`, but a library that is missing is an `ImportError`."""
     unset = unset_slowing_variables()
     from bench.datasets import DatasetError
     from bench.files import OutputError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,13 +14,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from bench.datasets import Labels
+from bench.devices import add_device, place
 from bench.encode import TIME_STEPS, rate_code
 from bench.files import check_output, write_whole
 from bench.measure import Batches, Network, Result, Tick, measure, reference, ticks
 from bench.model import MODES, Trained, load_trained
 from bench.report import Report, as_json, load, print_report
 from bench.subset import SUBSET_SIZE, load_subset
-from tacops.backends import BackendUnavailable, available_backends, get_backend, missing_backends
+from tacops.backends import Backend, BackendUnavailable, get_backend
 
 BATCH = 100
 DEFAULT_IMAGES = 500
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="run these only, and fail if one is missing (default: all that are found)",
     )
+    add_device(parser)
     parser.add_argument(
         "--images",
         type=_count,
@@ -57,17 +59,14 @@ def main(args: argparse.Namespace) -> int:
     log = Console(stderr=True)
     output = None if args.json in (None, "-") else Path(args.json)
     check_output(output)
-    missing = {} if args.backend else missing_backends()
     try:
-        names = list(dict.fromkeys(args.backend or available_backends()))
-        for name in names:
-            get_backend(name)
+        backends, missing = place(args.backend, args.device)
     except (BackendUnavailable, ValueError) as error:
         log.print(f"python -m bench: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
     trained, subset = load_trained(), load_subset()
     frames = rate_code(subset.images[: args.images], seed=args.seed)
-    results, failed = run(names, trained, frames, subset.labels[: args.images], log)
+    results, failed = run(backends, trained, frames, subset.labels[: args.images], log)
     report = Report(
         images=args.images,
         seed=args.seed,
@@ -90,14 +89,14 @@ def main(args: argparse.Namespace) -> int:
 
 
 def run(
-    names: Sequence[str], trained: Trained, frames: NDArray[np.bool_], labels: Labels, log: Console
+    backends: Mapping[str, Backend], trained: Trained, frames: NDArray[np.bool_], labels: Labels, log: Console
 ) -> tuple[list[Result], dict[str, str]]:
     """Measure each backend in turn; one that fails doesn't stop the others.
 
     Parameters
     ----------
-    names : sequence of str
-        Backends, all of them usable.
+    backends : mapping of str to Backend
+        Each on its device.
     trained : Trained
         Weights of every mode.
     frames : (T, N, 28, 28, 1) bool
@@ -117,13 +116,13 @@ def run(
     batches: Batches = [np.ascontiguousarray(frames[:, start : start + BATCH]) for start in starts]
     results: list[Result] = []
     failed: dict[str, str] = {}
-    with progress_bar(log, len(MODES) * len(batches) + len(names) * ticks(len(batches))) as tick:
+    with progress_bar(log, len(MODES) * len(batches) + len(backends) * ticks(len(batches))) as tick:
         expected = reference(Network(get_backend("numpy"), trained, batches), tick)
-        for name in names:
+        for name, backend in backends.items():
             if not log.is_terminal:
                 log.print(f"running {name}", highlight=False)
             try:
-                results += measure(Network(get_backend(name), trained, batches), expected, labels, tick)
+                results += measure(Network(backend, trained, batches), expected, labels, tick)
             except Exception as error:  # noqa: BLE001 (whatever another library raises belongs in the report)
                 failed[name] = f"{type(error).__name__}: {error}"
     return results, failed

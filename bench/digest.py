@@ -24,12 +24,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 import tacops
 from bench.datasets import DatasetError
+from bench.devices import add_device, place
 from bench.encode import rate_code
 from bench.files import DAMAGE, check_output, read_json, reason, write_whole
 from bench.model import LAYER, MODES, Parameters, hidden_layer, load_trained
 from bench.subset import load_subset
 from tacops import Grid, SpikeTrain
-from tacops.backends import Backend, BackendUnavailable, available_backends, get_backend
+from tacops.backends import Backend, BackendUnavailable
+from tacops.testing import where
 
 REFERENCE_FILE = Path(__file__).with_name("data") / "digests.json"
 REMEDY = "python -m bench digests --write"
@@ -220,6 +222,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", nargs="+", metavar="NAME", help="these only, and fail if one is missing (default: all found)"
     )
+    add_device(parser)
     parser.add_argument("--reference", type=Path, default=REFERENCE_FILE, metavar="FILE", help="the stored digests")
     parser.add_argument(
         "--write", action="store_true", help="store the digests, provided that at least two backends agree on them"
@@ -229,7 +232,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Compare every backend with the stored digests; 0 if all are equal, 1 if not, 2 if a named backend is missing."""
     try:
-        backends = [get_backend(name) for name in dict.fromkeys(args.backend or available_backends())]
+        backends, _ = place(args.backend, args.device)
     except (BackendUnavailable, ValueError) as error:
         print(f"python -m bench digests: {error}", file=sys.stderr)
         return 2
@@ -237,22 +240,29 @@ def main(args: argparse.Namespace) -> int:
     want = {} if args.write else load_reference(args.reference)
     log = Console(stderr=True)
     columns = (TextColumn("{task.description:32}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
-    found = {}
+    found, broken = {}, False
     with Progress(*columns, TimeRemainingColumn(), console=log, transient=True, disable=not log.is_terminal) as bar:
         task = bar.add_task("starting", total=len(backends) * len(CASES))
 
         def tick(text: str) -> None:
             bar.update(task, advance=1, description=text)
 
-        for backend in backends:
-            found[backend.name] = records(backend, tick)
+        for name, backend in backends.items():
+            try:
+                found[name] = records(backend, tick)
+            except Exception as error:  # noqa: BLE001 (whatever a library raises belongs in the report)
+                print(f"{name}, {where(backend)['device']}: FAILED: {type(error).__name__}: {error}")
+                broken = True
+    if not found:
+        return 1
     want = want or next(iter(found.values()))
     wrong = {name: differing(mine, want) for name, mine in found.items()}
     for name, said in wrong.items():
-        print(f"{name}: {len(CASES) - len(said)} of {len(CASES)} cases equal")
+        on = where(backends[name])["device"]
+        print(f"{name}, {on}: {len(CASES) - len(said)} of {len(CASES)} cases equal")
         for case, what in said.items():
             print(f"  {case}: {what}")
-    if any(wrong.values()):
+    if broken or any(wrong.values()):
         return 1
     if args.write:
         if len(found) < 2:

@@ -71,6 +71,8 @@ class Network:
     def __init__(self, backend: Backend, trained: Trained, batches: Batches) -> None:
         self.backend = backend
         self.batches = [backend.from_numpy(batch) for batch in batches]
+        self.device = ""
+        """Read from the last answer."""
         self.run = {name: self._compile(mode, trained) for name, mode in MODES.items()}
 
     def _compile(self, mode: Mode, trained: Trained) -> Callable[[object], Output]:
@@ -95,6 +97,7 @@ class Network:
         classes, spikes, neurons = [], [], 0
         for batch in self.batches:
             output = self.run[mode](batch)
+            self.device = self.backend.device_name(output.logits)
             classes.append(np.argmax(self.backend.to_numpy(output.logits), axis=-1))
             for layer in (output.spikes1, output.spikes2):
                 fired = self.backend.to_numpy(layer) != 0
@@ -153,7 +156,7 @@ def measure(network: Network, expected: Mapping[str, Answers], labels: Labels, t
         Result(
             backend=backend.name,
             version=about["version"],
-            device=about["device"],
+            device=network.device,
             precision=about["precision"],
             mode=name,
             accuracy=float(np.mean(answer.classes == labels)),

@@ -11,12 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.accuracy_store import CheckpointError, Store
+from bench.devices import add_device, place
 from bench.files import check_output, write_whole
 from bench.run_machine import describe_machine, libraries, source_digest
 from bench.run_parts import PARTS, PER_BACKEND, Job, planned_seconds, run_jobs
 from bench.run_result import as_json, assemble, failures, spike_sentence
 from bench.speed import progress
-from tacops.backends import BackendUnavailable, available_backends, get_backend, missing_backends
+from tacops.backends import BackendUnavailable
+from tacops.testing import where
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", nargs="+", metavar="NAME", help="these only, and fail if one is missing (default: all found)"
     )
+    add_device(parser)
     parser.add_argument("--name", type=_name, help="what to call this machine (default: its processor and cores)")
     parser.add_argument(
         "--work", type=Path, metavar="DIR", help="folder for finished parts (default: beside the output, .parts added)"
@@ -49,14 +52,15 @@ def main(args: argparse.Namespace) -> int:
         check_output(args.output)
         store = Store(args.work or args.output.with_name(f"{args.output.name}.parts"))
         check_output(store.path("any"))
-        names = list(dict.fromkeys(args.backend or available_backends()))
-        backends = {name: dict(get_backend(name).describe()) for name in names}
+        placed, missing = place(args.backend, args.device)
+        backends = {name: where(backend) for name, backend in placed.items()}
     except (BackendUnavailable, OSError, ValueError) as error:
         log.print(f"python -m bench run: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
     machine = describe_machine(backends)
     settings = {
         "quick": args.quick,
+        "device": args.device,
         "backends": backends,
         "libraries": libraries(),
         "source": source_digest(),
@@ -67,7 +71,7 @@ def main(args: argparse.Namespace) -> int:
         Job(part, backend)
         for part in PARTS
         if part in args.parts
-        for backend in (names if part in PER_BACKEND else [""])
+        for backend in (backends if part in PER_BACKEND else [""])
     ]
     try:
         found = {job: store.load(job.key, settings) for job in jobs}
@@ -88,7 +92,7 @@ def main(args: argparse.Namespace) -> int:
         {job: done[job] for job in jobs},
         name=args.name or machine["name"],
         machine=machine,
-        missing={} if args.backend else missing_backends(),
+        missing=missing,
         settings={**settings, "unset_variables": list(args.unset_variables)},
     )
     write_whole(args.output, as_json(result).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -30,6 +31,10 @@ LIBRARIES = (
     "cupy-cuda13x",
     "brainevent",
 )
+
+
+TEXTS = (".py", ".cu", ".json", ".jinja", ".md")
+"""What a checkout may give other line ends."""
 
 
 def describe_machine(backends: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
@@ -63,14 +68,37 @@ def libraries() -> dict[str, str]:
     return found
 
 
-def source_digest() -> str:
-    """SHA-256 of the code of tacops, its backends and this benchmark, whatever the line ends of the checkout."""
+def source_digest(folders: Mapping[str, Path] | None = None) -> str:
+    """SHA-256 of every file that can change a result, whatever the line ends of the checkout.
+
+    Parameters
+    ----------
+    folders : mapping of str to Path, optional
+        By name; by default those of tacops, its backends and this benchmark.
+    """
+    if folders is None:
+        homes = {"tacops": tacops.__file__, "backends": tacops.backends.__file__, "bench": __file__}
+        folders = {name: Path(home).resolve().parent for name, home in homes.items()}
     found = hashlib.sha256()
-    for folder in (tacops.__file__, tacops.backends.__file__, __file__):
-        root = Path(folder).parent
-        for path in sorted(root.glob("*.py")):
-            found.update(path.name.encode() + b"\0" + path.read_bytes().replace(b"\r\n", b"\n"))
+    for name, folder in folders.items():
+        for path in source_files(folder):
+            content = path.read_bytes()
+            if path.suffix in TEXTS:
+                content = content.replace(b"\r\n", b"\n")
+            place = f"{name}/{path.relative_to(folder).as_posix()}".encode()
+            found.update(b"%d %b %d " % (len(place), place, len(content)) + content)
     return found.hexdigest()
+
+
+def source_files(folder: Path) -> list[Path]:
+    """All files, sorted, but what Python or a run writes, and tacops' link to its backends."""
+    found = []
+    for at, names, files in os.walk(folder):  # links are not followed
+        names[:] = [name for name in names if name not in ("__pycache__", "results") and not name.startswith(".")]
+        if Path(at) == folder and folder.name == "tacops":
+            names[:] = [name for name in names if name != "backends"]
+        found += [Path(at, name) for name in files if not name.startswith(".") and not name.endswith(".pyc")]
+    return sorted(found)
 
 
 def _sysctl(name: str) -> str:

@@ -66,18 +66,19 @@ def run_jobs(jobs: Sequence[Job], store: Store, settings: Mapping[str, Any], tel
         done |= run_backend([job for job in jobs if job.backend == backend], store, settings, tell)
     for job in jobs:
         if not job.backend:
-            done[job] = run_here(job.part, list(settings["backends"]), settings["quick"], tell)
+            backends = list(settings["backends"])
+            done[job] = run_here(job.part, backends, settings["quick"], tell, settings.get("device"))
             if done[job]["status"] == "done":
                 store.save(job.key, settings, done[job])
     return done
 
 
-def run_here(part: str, backends: list[str], quick: bool, tell: Tell) -> Step:
+def run_here(part: str, backends: list[str], quick: bool, tell: Tell, device: str | None = None) -> Step:
     """Speed or sparsity, which have worker processes of their own."""
     start = time.perf_counter()
     try:
         run = {"speed": measure_speed, "sparsity": measure_sparsity}[part]
-        outcome = {"status": "done", "result": run(backends, quick, lambda text: tell(f"{part}: {text}"))}
+        outcome = {"status": "done", "result": run(backends, quick, lambda text: tell(f"{part}: {text}"), device)}
     except ImportError as error:
         outcome = {
             "status": "not run",
@@ -88,17 +89,17 @@ def run_here(part: str, backends: list[str], quick: bool, tell: Tell) -> Step:
     return {**outcome, "seconds": time.perf_counter() - start}
 
 
-def measure_speed(backends: list[str], quick: bool, tell: Tell) -> dict[str, Any]:
+def measure_speed(backends: list[str], quick: bool, tell: Tell, device: str | None) -> dict[str, Any]:
     """Every mode on every backend, and the machine's ceilings, without other libraries and without sweeps."""
     args = _options(speed, ["--no-peers", "--no-sweep", "--minutes", str(MINUTES["speed"][not quick])], quick)
-    entries, missing = speed.choose(backends, peers=False)
+    entries, missing = speed.choose(backends, peers=False, device=device)
     kept = [entry for entry in entries if entry.kind == "ceiling" or entry.name == f"tacops {entry.argument}"]
     result = speed_run.run(replace(speed.make_plan(args), extras=False), kept, missing, tell)
     content: dict[str, Any] = json.loads(speed_as_json(result, ()))
     return content
 
 
-def measure_sparsity(backends: list[str], quick: bool, tell: Tell) -> dict[str, Any]:
+def measure_sparsity(backends: list[str], quick: bool, tell: Tell, device: str | None) -> dict[str, Any]:
     """Sparse strategies against dense convolution; `ImportError` where a library that they need is missing."""
     from bench import sparsity, sparsity_conclusion, sparsity_result, sparsity_run
     from bench.sparse.subject import BACKENDS
@@ -108,7 +109,7 @@ def measure_sparsity(backends: list[str], quick: bool, tell: Tell) -> dict[str, 
         raise ImportError(f"sparse strategies are written for {', '.join(BACKENDS)}")
 
     args = _options(sparsity, ["--minutes", str(MINUTES["sparsity"][not quick])], quick)
-    result = sparsity_run.run(sparsity.make_plan(args), *sparsity.choose(names, None), tell)
+    result = sparsity_run.run(sparsity.make_plan(args), *sparsity.choose(names, None, device), tell)
     content = sparsity_result.as_dict(result, sparsity_conclusion.conclusion(result))
     plain: dict[str, Any] = json.loads(json.dumps(content))
     return plain

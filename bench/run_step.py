@@ -26,7 +26,7 @@ from bench.measure import Network, measure, reference
 from bench.model import load_trained
 from bench.subset import load_subset
 from tacops.backends import Backend, get_backend
-from tacops.testing import conformance_checks, run_checks
+from tacops.testing import conformance_checks, run_checks, where
 
 IMAGES = (100, 1000)
 """Quick and full."""
@@ -81,10 +81,12 @@ RUN: dict[str, Callable[[Backend, bool], dict[str, Any]]] = {
 }
 
 
-def step(part: str, backend: Backend, quick: bool) -> dict[str, Any]:
-    """Run a part; what it raises is its reason."""
+def step(part: str, backend: Backend, quick: bool, device: str | None = None) -> dict[str, Any]:
+    """Run a part, on arrays whose device is called `device`; what it raises is its reason."""
     start = time.perf_counter()
     try:
+        if device is not None and (found := where(backend)["device"]) != device:
+            raise RuntimeError(f"arrays are on {found}, though the run is said to be on {device}")
         outcome = {"status": "done", "result": RUN[part](backend, quick)}
     except Exception as error:  # noqa: BLE001 (whatever a library raises belongs in the result)
         outcome = {"status": "failed", "reason": _line(f"{type(error).__name__}: {error}")}
@@ -105,9 +107,10 @@ def main(folder: str) -> None:
     order = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_input, daemon=True).start()
     store, settings = Store(Path(folder)), order["settings"]
-    backend = get_backend(order["backend"])
+    backend = get_backend(order["backend"]).on(settings.get("device"))
+    device = settings["backends"][order["backend"]].get("device")
     for part, key in order["parts"].items():
-        store.save(key, settings, step(part, backend, settings["quick"]))
+        store.save(key, settings, step(part, backend, settings["quick"], device))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from bench.devices import add_device, place
 from bench.files import check_output, plot_files, write_whole
 from bench.sparse.cases import DENSITIES, QUICK_DENSITIES, STRATEGIES, STRUCTURED_DENSITIES, STRUCTURES, TAC
 from bench.sparse.subject import BACKENDS
@@ -20,7 +21,7 @@ from bench.sparsity_run import Plan, choose_contenders, run
 from bench.speed import progress
 from bench.speed_cases import CASES, SIZES
 from bench.speed_subject import Entry
-from tacops.backends import BackendUnavailable, available_backends, get_backend, missing_backends
+from tacops.backends import BackendUnavailable
 
 QUICK_SIZES = ("S1", "S3")
 QUICK_STRUCTURES = ("iid", "patches")
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backends", nargs="+", metavar="NAME", help="these only, and fail if one is missing (default: all found)"
     )
+    add_device(parser)
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, metavar="NAME", help=f"{names(STRATEGIES)}")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, metavar="NAME", help=f"layers: {names(SIZES)}")
     parser.add_argument("--structures", nargs="+", choices=STRUCTURES, metavar="NAME", help=f"{names(STRUCTURES)}")
@@ -64,10 +66,12 @@ def main(args: argparse.Namespace) -> int:
     stem = args.plot or (args.json.with_suffix("") if args.json else None)
     check_output(*(plot_files(stem) if stem else []))
     try:
-        entries, missing = choose(args.backends, args.strategies)
+        entries, missing = choose(args.backends, args.strategies, args.device)
     except (BackendUnavailable, ValueError) as error:
         log.print(f"python -m bench sparsity: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
+    if stem:
+        from bench.sparsity_plot import save_plots  # what it needs is missed now, not when all is measured
     plan = make_plan(args)
     with progress(log, plan.seconds) as tell:
         result = run(plan, entries, missing, tell)
@@ -77,8 +81,6 @@ def main(args: argparse.Namespace) -> int:
     console = Console()
     print_result(console if console.is_terminal else Console(width=160), result)
     if stem:
-        from bench.sparsity_plot import save_plots
-
         log.print("wrote", *([args.json] if args.json else []), *save_plots(result, stem), highlight=False)
     return 1 if result.failed or not result.rows else 0
 
@@ -121,7 +123,9 @@ def make_plan(args: argparse.Namespace) -> Plan:
     )
 
 
-def choose(backends: Sequence[str] | None, strategies: Sequence[str] | None) -> tuple[list[Entry], dict[str, str]]:
+def choose(
+    backends: Sequence[str] | None, strategies: Sequence[str] | None, device: str | None = None
+) -> tuple[list[Entry], dict[str, str]]:
     """List what to run, and what is not installed with the reason.
 
     Parameters
@@ -129,16 +133,17 @@ def choose(backends: Sequence[str] | None, strategies: Sequence[str] | None) -> 
     backends : sequence of str or None
         None is all that are found.
     strategies : sequence of str or None
-        None is all; brainevent is a process of its own.
+        None is all; brainevent, whose kernels are the CPU's, is a process of its own.
+    device : str or None
+        As for `bench.devices.place`.
     """
-    missing = {} if backends else {name: reason for name, reason in missing_backends().items() if name in BACKENDS}
-    names = list(dict.fromkeys(backends or [name for name in available_backends() if name in BACKENDS]))
-    for name in names:
-        get_backend(name)
-        if name not in BACKENDS:
-            raise ValueError(f"no sparse strategies are written for {name!r}; there are {', '.join(BACKENDS)}")
-    entries = [Entry(name, "tacops", "bench.sparse.subject:SparseSubject", name) for name in names]
-    if "jax" in names and "brainevent" in (strategies or STRATEGIES):
+    placed, without = place(backends, device)
+    missing = {name: reason for name, reason in without.items() if name in BACKENDS}
+    if other := [name for name in backends or () if name not in BACKENDS]:
+        raise ValueError(f"no sparse strategies are written for {other[0]!r}; there are {', '.join(BACKENDS)}")
+    on = {name: backend.device or "" for name, backend in placed.items() if name in BACKENDS}
+    entries = [Entry(name, "tacops", "bench.sparse.subject:SparseSubject", name, device=on[name]) for name in on]
+    if on.get("jax", "").startswith("cpu") and "brainevent" in (strategies or STRATEGIES):
         entry = Entry(
             "brainevent", "peer", "bench.sparse.subject:BrainEvent", module="brainevent", install="brainevent"
         )

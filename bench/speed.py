@@ -6,12 +6,14 @@ import argparse
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from bench.devices import add_device, place
 from bench.files import check_output, plot_files, write_whole
 from bench.peers import PEERS, PLAIN
 from bench.speed_cases import CASES, MODES
@@ -21,7 +23,7 @@ from bench.speed_run import CEILINGS, Plan, Tell, run
 from bench.speed_subject import Entry
 from bench.speed_targets import targets
 from bench.sweep import AXES, short
-from tacops.backends import BackendUnavailable, available_backends, get_backend, missing_backends
+from tacops.backends import BackendUnavailable, get_backend
 
 QUICK = ("S1", "S4")
 QUICK_MODES = ("exact", "collapse16", "preserve4", "reproducible")
@@ -37,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", nargs="+", metavar="NAME", help="run these only, and fail if one is missing (default: all found)"
     )
+    add_device(parser)
     parser.add_argument("--size", nargs="+", choices=CASES, metavar="NAME", help=f"layers: {', '.join(CASES)}")
     parser.add_argument("--no-peers", action="store_true", help="leave out the SNN libraries")
     parser.add_argument("--no-sweep", action="store_true", help="leave out the growth with T, B, C and K")
@@ -56,10 +59,12 @@ def main(args: argparse.Namespace) -> int:
     stem = args.plot or (args.json.with_suffix("") if args.json else None)
     check_output(*(plot_files(stem) if stem else []))
     try:
-        entries, missing = choose(args.backend, peers=not args.no_peers)
+        entries, missing = choose(args.backend, peers=not args.no_peers, device=args.device)
     except (BackendUnavailable, ValueError) as error:
         log.print(f"python -m bench speed: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
+    if stem:
+        from bench.roofline import save_plots  # what it needs is missed now, not when all is measured
     plan = make_plan(args)
     with progress(log, plan.seconds) as tell:
         result = run(plan, entries, missing, tell)
@@ -69,8 +74,6 @@ def main(args: argparse.Namespace) -> int:
     console = Console()
     print_result(console if console.is_terminal else Console(width=160), result)
     if stem:
-        from bench.roofline import save_plots
-
         log.print("wrote", *([args.json] if args.json else []), *save_plots(result, stem), highlight=False)
     return 1 if result.failed else 0
 
@@ -87,7 +90,9 @@ def make_plan(args: argparse.Namespace) -> Plan:
     return Plan(cases, axes, 60 * (args.minutes or 16.0), rounds=(3, 12), visit=0.12, calls=15)
 
 
-def choose(backends: Sequence[str] | None, *, peers: bool) -> tuple[list[Entry], dict[str, str]]:
+def choose(
+    backends: Sequence[str] | None, *, peers: bool, device: str | None = None
+) -> tuple[list[Entry], dict[str, str]]:
     """List what to run, and what is not installed with the reason.
 
     Parameters
@@ -96,21 +101,29 @@ def choose(backends: Sequence[str] | None, *, peers: bool) -> tuple[list[Entry],
         tacops' backends; None is all that are found.
     peers : bool
         Whether to run SNN libraries, too.
+    device : str or None
+        As for `bench.devices.place`; other libraries run where the backend of the library they are made of runs.
     """
-    missing = {} if backends else {f"tacops {name}": reason for name, reason in missing_backends().items()}
-    names = list(dict.fromkeys(backends or available_backends()))
-    for name in names:
-        get_backend(name)
-    entries = [Entry(f"tacops {name}", "tacops", "bench.speed_subject:Tacops", name) for name in names]
-    if "numpy" in names and find_spec("numba"):
+    placed, without = place(backends, device)
+    missing = {f"tacops {name}": reason for name, reason in without.items()}
+    on = {name: backend.device or "" for name, backend in placed.items()}
+    entries = [Entry(f"tacops {name}", "tacops", "bench.speed_subject:Tacops", name, device=on[name]) for name in on]
+    if "numpy" in on and find_spec("numba"):
         entries.append(Entry("tacops numpy, no Numba", "tacops", "bench.speed_subject:WithoutNumba"))
-    entries += [PLAIN[name] for name in names if name in PLAIN]
+    entries += [replace(PLAIN[name], device="" if name == "numpy" else on[name]) for name in on if name in PLAIN]
     for entry in PEERS.values() if peers else ():
-        if entry.found:
-            entries.append(entry)
-        else:
+        if not entry.found:
             missing[entry.name] = f"not installed; try: pip install {entry.install}"
+        elif device is not None and entry.library not in on:
+            missing[entry.name] = f"left out, because backend {entry.library!r} is not run on {device!r}"
+        else:
+            entries.append(replace(entry, device=on.get(entry.library) or _default(entry.library)))
     return [*entries, CEILINGS], missing
+
+
+def _default(library: str) -> str:
+    """The device that a library's backend would use."""
+    return get_backend(library).on(None).device or ""
 
 
 @contextmanager

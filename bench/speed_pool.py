@@ -155,6 +155,10 @@ class Session:
         self.subject = entry.make()
         self.ready: dict[tuple[str, str], Variant] = {}
 
+    def where(self) -> str:
+        """The device that the subject's arrays are on."""
+        return self.subject.where()
+
     def prepare(self, case: Case, mode: Mode) -> dict[str, Any]:
         """Build a layer, compile it and choose its fastest variant.
 

@@ -77,7 +77,7 @@ class Result:
     settings: dict[str, Any]
     machine: dict[str, Any]
     subjects: dict[str, dict[str, str]] = field(default_factory=dict)
-    """By name: kind, version and note."""
+    """By name: kind, version, device and note."""
     cases: dict[str, dict[str, Any]] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     ceilings: list[Row] = field(default_factory=list)
@@ -141,7 +141,12 @@ class Result:
         return row.seconds if row else None
 
     def ceiling(self, row: Row) -> float | None:
-        """Fraction of what the machine can do: the larger of products alone and traffic alone, over the time taken."""
+        """Fraction of what the machine can do: the larger of products alone and traffic alone, over the time taken.
+
+        None on accelerators: the ceilings that are measured are the processor's.
+        """
+        if not self.subjects[row.subject].get("device", "cpu").startswith("cpu"):
+            return None
         case, mode = self.layer(row.case), MODES[row.mode]
         least = least_seconds(case, mode, self.gemm(row.case, mode), self.bandwidth(row.case))
         return least / row.seconds if least else None

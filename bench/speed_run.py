@@ -142,13 +142,14 @@ def start_workers(bench: Bench, stack: ExitStack) -> None:
         worker = bench.workers[name]
         try:
             version = worker.receive(START_SECONDS)
+            device = worker.ask("where")
         except (SubjectError, WorkerDiedError) as error:
             bench.result.failed[name] = str(error)
             bench.workers.pop(name).close()
             del bench.entries[name]
             continue
         entry = bench.entries[name]
-        bench.result.subjects[name] = {"kind": entry.kind, "version": version, "note": entry.note}
+        bench.result.subjects[name] = {"kind": entry.kind, "version": version, "device": device, "note": entry.note}
 
 
 def measure_case(bench: Bench, case: Case, deadline: float) -> None:

@@ -38,6 +38,10 @@ class Variant(NamedTuple):
 class Subject(ABC):
     """A library that runs layers."""
 
+    def where(self) -> str:
+        """The device that its arrays are on, read from one of them; a CPU's name begins with ``cpu``."""
+        return "cpu"
+
     @abstractmethod
     def version(self) -> str:
         """Name and version of the library."""
@@ -60,6 +64,10 @@ class Entry:
     """What must be importable."""
     install: str = ""
     """What to install if it is not."""
+    library: str = ""
+    """The backend whose devices it can run on."""
+    device: str = ""
+    """Where it runs, as that backend calls it; "" is the library's default."""
     note: str = ""
     """How it is configured and what its neuron does differently."""
 
@@ -72,20 +80,27 @@ class Entry:
         """Import and make it; in a worker process."""
         module, name = self.factory.split(":")
         make = getattr(importlib.import_module(module), name)
-        return cast(Subject, make(self.argument) if self.argument else make())
+        arguments = [self.argument] if self.argument else []
+        return cast(Subject, make(*arguments, **({"device": self.device} if self.device else {})))
 
 
 class Tacops(Subject):
     """tacops' operators on one backend, compiled where users of the library compile as a matter of course."""
 
-    def __init__(self, backend: str) -> None:
+    def __init__(self, backend: str, device: str = "") -> None:
         from tacops.backends import get_backend
 
-        self.backend = get_backend(backend)
+        self.backend = get_backend(backend).on(device or None)
+
+    def where(self) -> str:
+        """As the backend calls it."""
+        from tacops.testing import where
+
+        return where(self.backend)["device"]
 
     def version(self) -> str:
         """That of the backend's library, and the device."""
-        about = self.backend.describe()
+        about = {**self.backend.describe(), "device": self.where()}
         others = "".join(
             f", {key} {value}" for key, value in about.items() if key not in ("version", "device", "precision")
         )
@@ -113,7 +128,13 @@ class Tacops(Subject):
             backend.synchronize(*out)
             return out
 
-        return [Variant("compiled" if backend.compiles_fast else "eager", call, lambda out: backend.to_numpy(out[0]))]
+        def spikes(out: Any) -> NDArray[Any]:
+            if (on := backend.device_name(out[0])) != self.where():
+                raise RuntimeError(f"spikes are on {on}, though this is said to run on {self.where()}")
+            found: NDArray[Any] = backend.to_numpy(out[0])
+            return found
+
+        return [Variant("compiled" if backend.compiles_fast else "eager", call, spikes)]
 
 
 class WithoutNumba(Tacops):

@@ -22,6 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a name, or package.module:OBJECT for a backend that is not registered; "
         "one that is missing is a failure (default: all that can run here)",
     )
+    parser.add_argument(
+        "--device",
+        metavar="NAME",
+        help="where arrays are put, as the backend calls it, for example cpu, cuda, cuda:1, mps, gpu or tpu; one that is "
+        "missing is a failure (default: an accelerator if there is one)",
+    )
     parser.add_argument("--tier", type=int, choices=(1, 2, 3, 4), action="append", help="these tiers only")
     parser.add_argument("--slow", action="store_true", help="also check what takes a minute (torch.compile)")
     parser.add_argument("--quiet", action="store_true", help="print failures and the summary only")
@@ -46,7 +52,8 @@ def main(args: argparse.Namespace) -> int:
         print(f"python -m tacops check: {error}")
         return 2
     names = list(dict.fromkeys(args.backend)) or available_backends()
-    failures = sum(check_backend(name, args.tier or (1, 2, 3, 4), expected, quiet=args.quiet) for name in names)
+    tiers = args.tier or (1, 2, 3, 4)
+    failures = sum(check_backend(name, tiers, expected, quiet=args.quiet, device=args.device) for name in names)
     if not args.backend:
         for name, reason in missing_backends().items():
             print(f"{name}: not checked: {reason}")
@@ -61,17 +68,19 @@ def _expectation(text: str) -> tuple[str, str]:
     return check, reason
 
 
-def check_backend(name: str, tiers: Sequence[int], expected: dict[str, str], *, quiet: bool) -> int:
-    """Check one backend, printing as it goes, and return how many checks failed; a missing backend is one failure."""
+def check_backend(
+    name: str, tiers: Sequence[int], expected: dict[str, str], *, quiet: bool, device: str | None = None
+) -> int:
+    """Check one backend, printing as it goes, and return how many checks failed; a missing backend or device is one."""
     from ._protocol import BackendUnavailable
-    from .testing import conformance_checks, load_backend, run_checks
+    from .testing import conformance_checks, load_backend, run_checks, where
 
     try:
-        backend = load_backend(name)
+        backend = load_backend(name).on(device)
+        about = where(backend)
     except (BackendUnavailable, TypeError, ValueError) as error:
         print(f"{name}: FAILED: {error}")
         return 1
-    about = backend.describe()
     print(f"{name}: version {about['version']}, device {about['device']}, precision {about['precision']}", flush=True)
     counts = dict.fromkeys(WORDS, 0)
     seconds = 0.0

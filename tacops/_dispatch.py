@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import partial, wraps
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from ._protocol import Array, Backend, BackendUnavailable
 
-__all__ = ["available_backends", "backend_of", "get_backend", "load_object", "missing_backends", "register_backend"]
+__all__ = [
+    "available_backends",
+    "backend_of",
+    "get_backend",
+    "load_object",
+    "missing_backends",
+    "register_backend",
+    "undisturbed",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 ENTRY_POINT_GROUP = "tacops.backends"
 
@@ -37,6 +48,8 @@ _BUILT_INS = {
     "array_api": _BuiltIn("array_api_strict", "tacops.backends.array_api", "array-api-strict"),
 }
 _GENERIC = "array_api"
+_HELPERS = {"numpy": "numpy", "array_api_compat": "array-api-compat", "threadpoolctl": "threadpoolctl"}
+"""What adapters import beside their library, and what pip is asked for."""
 _registered: dict[str, Callable[[], Backend]] = {}
 _by_type: dict[type, Backend] = {}
 
@@ -168,6 +181,29 @@ def backend_of(*arrays: Array, function: str = "backend_of", names: tuple[str, .
     return first[1]
 
 
+def undisturbed(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function of arrays run in `Backend.undisturbed` of the library that they belong to."""
+
+    @wraps(function)
+    def call(*args: P.args, **options: P.kwargs) -> R:
+        for value in (*args, *options.values()):
+            backend = _by_type.get(type(value))
+            if backend is None and hasattr(value, "shape"):
+                try:
+                    backend = backend_of(value)
+                except TypeError:  # which the function says better
+                    continue
+            if backend is not None:
+                context = backend.undisturbed()
+                if context is not None:
+                    with context:
+                        return function(*args, **options)
+                break
+        return function(*args, **options)
+
+    return call
+
+
 def _find(array: Array, function: str, name: str) -> Backend:
     """Find, and remember, the backend that owns arrays of this type."""
     for loader in _candidates():
@@ -199,15 +235,23 @@ def _load_built_in(name: str, *, check: bool = True) -> Backend:
     try:
         backend: Backend = import_module(built_in.module).BACKEND
     except ImportError as error:
-        known = error.name is not None and error.name.partition(".")[0] == built_in.library
-        needs = f"needs {built_in.library}, which cannot" if known else "cannot"
-        msg = f"backend {name!r} {needs} be imported ({error}); try: pip install {built_in.install!r}"
-        if name == "cupy":
-            msg += " (or 'tacops[cupy-cuda12]' where nvidia-smi shows CUDA 12)"
-        raise BackendUnavailable(msg) from error
+        raise BackendUnavailable(_lacking(name, built_in, error)) from error
     if check and (reason := backend.unavailable()):
         raise BackendUnavailable(reason)
     return backend
+
+
+def _lacking(name: str, built_in: _BuiltIn, error: ImportError) -> str:
+    """The module that is missing, and what installs it."""
+    module = (error.name or "").partition(".")[0]
+    # an error without a name, or of our own code, is no missing module
+    needs = f"needs {module}, which cannot" if module not in ("", "tacops") else "cannot"
+    install = _HELPERS.get(module, built_in.install)
+    said = " ".join(str(error).split())
+    msg = f"backend {name!r} {needs} be imported ({said}); try: pip install {install!r}"
+    if install == built_in.install and name == "cupy":
+        msg += " (or 'tacops[cupy-cuda12]' where nvidia-smi shows CUDA 12)"
+    return msg
 
 
 def load_object(name: str, loader: Callable[[], object]) -> Backend:

@@ -20,7 +20,10 @@ def main(options: argparse.Namespace) -> int:
     print(f"tacops {__version__}, Python {platform.python_version()}, {platform.platform()}")
     print("\nbackends found")
     for name in available_backends():
-        about = get_backend(name).describe()
+        backend = get_backend(name)
+        about, devices = dict(backend.describe()), backend.devices()
+        if len(devices) > 1:
+            about["devices"] = " ".join(devices)
         others = "".join(f", {key} {value}" for key, value in about.items() if key != "version")
         print(f"  {name:10} {about['version']}{others}")
     missing = missing_backends()

@@ -21,7 +21,7 @@ from ._aggregate import cast, chunk_weights, decay_power, merge_chunks, segments
 from ._build import _channel_from_last, _channel_to_last
 from ._checks import check_flag, check_like, check_spikes, fail
 from ._convolve import Convolve
-from ._dispatch import backend_of
+from ._dispatch import backend_of, undisturbed
 from ._layer import SpikeTrain, TracedSpikeTrain, remap
 from ._layer_checks import PerChannel
 from ._layer_spec import STATISTICS, LayerSpec
@@ -100,6 +100,7 @@ def operator_options(spec: LayerSpec) -> dict[str, Any]:
     return options
 
 
+@undisturbed
 def simulate(
     spikes: Array, numbers: Numbers, membrane: Array | None, *, own_tail: bool, layer: str, **options: Any
 ) -> SpikeTrain:

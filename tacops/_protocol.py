@@ -14,9 +14,9 @@ To add a library, subclass `Backend` in one file, put an instance in it and name
 * `from_numpy`, `to_numpy`: copies through host memory, for tests and benchmarks.
 
 **Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule` (speed);
-`stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `unstack` (speed of
-gradients); `checkpoint`, `remat` (memory); `unavailable`, `compile`,
-`synchronize`, `describe`, `device_of`, `read`. Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip
+`stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `round_through`,
+`tangent`, `finite`, `unstack` (gradients); `checkpoint`, `remat` (memory); `compile`, `compiles_fast`; `unavailable`, `unfit`, `describe`, `read`,
+`synchronize`; `crossings`, `ambient` (the conformance checks); `undisturbed`; `devices`, `on`, `device`, `device_of`, `device_name` (where there are several devices). Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip
 over. ``python -m tacops check NAME`` says whether an adapter is right.
 """
 
@@ -24,6 +24,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -71,6 +73,8 @@ class Backend(ABC):
     """Whether surrogate gradients flow, that is whether the library differentiates and `stop_gradient` is overridden."""
     compiles_fast: ClassVar[bool] = False
     """Whether users of the library wrap hot functions in `compile` as a matter of course."""
+    device: str | None = None
+    """Where `on` has put this copy of a backend."""
 
     @abstractmethod
     def owns(self, array: object) -> bool:
@@ -102,8 +106,11 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def from_numpy(self, array: Any) -> Array:
-        """Copy a NumPy array to this library's default device."""
+    def from_numpy(self, array: Any, device: str | None = None) -> Array:
+        """Copy a NumPy array to `device`, or to this library's default device.
+
+        A device is asked for only where `devices` names some, so an adapter without `devices` may take `array` alone.
+        """
 
     @abstractmethod
     def to_numpy(self, array: Array) -> Any:
@@ -115,6 +122,13 @@ class Backend(ABC):
 
     def unavailable(self) -> str | None:
         """One sentence why the library, though it can be imported, cannot run here; None if it can."""
+        return None
+
+    def undisturbed(self) -> AbstractContextManager[Any] | None:
+        """A context in which no setting of the library, of this thread, changes what a call returns or makes it raise.
+
+        Every operator runs in it. None: there is no such setting.
+        """
         return None
 
     def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
@@ -297,9 +311,62 @@ class Backend(ABC):
         """What a reader of a benchmark wants to know: at least ``version``, ``device`` and ``precision``."""
         return {"version": "unknown", "device": "unknown", "precision": "unknown"}
 
+    def devices(self) -> Sequence[str]:
+        """Devices that `from_numpy` can copy to here, the one that commands use first; none where there is no choice."""
+        return ()
+
+    def on(self, device: str | None) -> Backend:
+        """A copy of this backend whose `from_numpy` copies to `device`.
+
+        Parameters
+        ----------
+        device : str or None
+            One of `devices`, or what is before its colon ("cuda" is the first of "cuda:0" and "cuda:1"); None is the
+            first of all.
+
+        Raises
+        ------
+        ValueError
+            If there is no such device here.
+        """
+        known = tuple(self.devices())
+        found = [name for name in known if device in (None, name, name.partition(":")[0])]
+        if found:
+            placed = copy(self)
+            placed.device = found[0]
+            vars(placed)["from_numpy"] = partial(type(self).from_numpy, placed, device=found[0])
+            return placed
+        if device is None:
+            return self
+        several = "one of " if len(known) > 1 else ""
+        here = f"{several}{', '.join(known)}" if known else "left out, because this backend names no devices"
+        msg = f"backend {self.name!r}: device must be {here}; got {device!r}"
+        raise ValueError(msg)
+
+    def crossings(self) -> Sequence[tuple[tuple[int, ...], tuple[int, ...], int]]:
+        """Layers just below and above each size at which this adapter changes its way, for the conformance checks.
+
+        Returns
+        -------
+        sequence of (spikes, weight, chunk_size)
+            Shapes, channels last; stride 1, and one zero around the spatial axes.
+        """
+        return ()
+
+    def ambient(self) -> Mapping[str, Callable[[], AbstractContextManager[Any]]]:
+        """Settings of the library, by name, that a user may have changed, for the conformance checks.
+
+        Under none of them may a result of reproducible mode differ.
+        """
+        return {}
+
     def device_of(self, array: Array) -> str | None:
         """The device an array is bound to, or None where the library places and moves arrays by itself."""
         return None
+
+    def device_name(self, array: Array) -> str:
+        """What a report calls the device that `array` is on; a CPU's name begins with ``cpu``."""
+        return self.device_of(array) or self.describe()["device"]
 
     def read(self, array: Array) -> list[float] | None:
         """The values of a small array, or None where reading would disturb a trace or wait for a device."""

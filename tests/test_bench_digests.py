@@ -107,7 +107,7 @@ def test_a_backend_that_flips_one_spike_is_named(
     monkeypatch.setattr(type(numpy), "to_numpy", flips)
     assert main(["digests", "--backend", "numpy"]) == 1
     out = capsys.readouterr().out
-    assert "numpy: 25 of 26 cases equal\n  exact-1d: other spikes (" in out
+    assert "numpy, cpu: 25 of 26 cases equal\n  exact-1d: other spikes (" in out
 
 
 def test_digests_command_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -225,6 +225,42 @@ def test_missing_library(monkeypatch: pytest.MonkeyPatch, registry: None, librar
     run(get_backend("numpy"), tac_linear, LAYER.spikes, LAYER.weight[:, 0, 0], chunk_size=2)
 
 
+@pytest.mark.parametrize(
+    ("name", "module", "install"),
+    [
+        ("numpy", "threadpoolctl", "threadpoolctl"),
+        ("torch", "array_api_compat", "array-api-compat"),
+        ("torch", "numpy", "numpy"),
+        ("jax", "jaxlib", "tacops[jax]"),
+        ("cupy", "array_api_compat", "array-api-compat"),
+    ],
+)
+def test_missing_helper(name: str, module: str, install: str) -> None:
+    """The sentence names the module that is missing, and installing what it says brings that one."""
+    if name != "numpy":
+        pytest.importorskip(name)
+    found = python(
+        f"import sys; sys.modules[{module!r}] = None\n"
+        "from tacops.backends import BackendUnavailable, get_backend\n"
+        f"try: get_backend({name!r})\nexcept BackendUnavailable as error: print(error)"
+    ).strip()
+    if module == "jaxlib":  # JAX itself says so, without naming a module
+        assert "jaxlib" in found
+    else:
+        assert found.startswith(f"backend {name!r} needs {module}, which cannot be imported (")
+    assert f"; try: pip install {install!r}" in found
+    assert "\n" not in found
+
+
+def test_numpy_works_without_its_optional_module() -> None:
+    """Numba makes it faster, no more."""
+    found = python(
+        "import sys; sys.modules['numba'] = None\nimport numpy as np, tacops\n"
+        "print(tacops.tac_linear(np.ones((64, 8, 4), 'f4'), np.ones((64, 4), 'f4'), chunk_size=1).spikes.mean())"
+    )
+    assert found == "1.0\n"
+
+
 @pytest.mark.parametrize("name", BACKENDS)
 def test_backend_is_tested(need: Callable[[str], Backend], name: str) -> None:
     """Reports, once, each backend that this run leaves out and why."""

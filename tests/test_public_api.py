@@ -17,7 +17,8 @@ from tacops import _dispatch
 from tacops.backends import Backend
 
 CORE = Path(tacops.__file__).parent
-FILES = sorted(CORE.glob("*.py"))
+FILES = sorted(path for path in CORE.rglob("*.py") if path.relative_to(CORE).parts[0] != "backends")
+"""All of the package but the adapters; tacops/backends may be a link to them."""
 PUBLIC = ["tacops", "tacops.surrogate", "tacops.backends", "tacops.layers", "tacops.testing"]
 LIBRARIES = {"numpy", "jax", "mlx", "torch", "cupy", "array_api_compat", "array_api_strict", "scipy", "tensorflow"}
 XP = {
@@ -78,7 +79,8 @@ def test_options_are_keywords(name: str) -> None:
 
 
 def _modules() -> list[str]:
-    return ["tacops" if f.stem == "__init__" else f"tacops.{f.stem}" for f in FILES if f.stem != "__main__"]
+    names = [".".join(("tacops", *file.relative_to(CORE).with_suffix("").parts)) for file in FILES]
+    return [name.removesuffix(".__init__") for name in names if not name.endswith("__main__")]
 
 
 @pytest.mark.parametrize("name", [*_modules(), "tacops.backends"])
@@ -101,7 +103,16 @@ def test_operators_have_examples(name: str) -> None:
         assert re.search(rf"^(\w+, )*\**{parameter}\b", text, re.MULTILINE), f"{name}: {parameter} is not documented"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+def test_all_files_are_looked_at() -> None:
+    """Those in folders, too, and each once."""
+    names = {path.relative_to(CORE).as_posix() for path in FILES}
+    assert {"_lif.py", "testing/_float.py", "testing/mutants.py"} <= names
+    assert not any(name.startswith("backends/") for name in names)
+    assert len({path.resolve() for path in FILES}) == len(FILES)
+    assert len(_modules()) == len(set(_modules())) == len(FILES) - 1  # __main__ is a command
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(CORE)))
 def test_core_imports_no_array_library(path: Path) -> None:
     """Neither at the top nor inside functions; only for type checkers."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -131,7 +142,7 @@ def _xp_calls(tree: ast.AST) -> set[str]:
 
 def test_core_calls_a_closed_list_of_functions() -> None:
     """New functions are added to the list here after a look at how each library treats them."""
-    used = {f.name: _xp_calls(ast.parse(f.read_text(encoding="utf-8"))) for f in FILES if f.stem != "testing"}
+    used = {str(f.relative_to(CORE)): _xp_calls(ast.parse(f.read_text(encoding="utf-8"))) for f in FILES}
     everything = set().union(*used.values())
     assert "reshape" in everything, "the search finds nothing"
     assert everything <= XP, {name: calls - XP for name, calls in used.items() if calls - XP}
@@ -140,10 +151,18 @@ def test_core_calls_a_closed_list_of_functions() -> None:
 FORBIDDEN = {"device", "to_device", "at", "numpy", "item", "tolist", "__array_namespace__", "__setitem__"}
 
 
+OTHERS = (
+    "testing/", "_advise_gram.py", "_advise_rule.py", "_advise_stats.py",  # numbers on the host
+    "_check_cli.py", "_checks.py", "_dispatch.py", "_info.py", "_layer_mapping.py", "_layer_spec.py", "_remat.py", "layers.py",
+    "_protocol.py",  # dictionaries and lists, not arrays; and the name of a backend's device
+)  # fmt: skip
+"""Files in which an assignment to an item is none to an array; every other file, a new one too, is looked at."""
+
+
 def test_core_never_writes_to_arrays_or_asks_for_devices() -> None:
     """No item assignment (NumPy would obey), no attribute that only some libraries' arrays have."""
     for path in FILES:
-        if path.stem not in ("_aggregate", "_build", "_convolve", "_grid", "_layer", "_lif", "_operators", "surrogate"):
+        if path.relative_to(CORE).as_posix().startswith(OTHERS):
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute):
@@ -165,5 +184,24 @@ def test_backend_functions_exist(backend: Backend) -> None:
     import numpy as np
 
     xp = backend.namespace(backend.from_numpy(np.zeros(1, np.float32)))
-    used = set().union(*(_xp_calls(ast.parse(f.read_text(encoding="utf-8"))) for f in FILES if f.stem != "testing"))
+    used = set().union(*(_xp_calls(ast.parse(f.read_text(encoding="utf-8"))) for f in FILES))
     assert [name for name in sorted(used) if not hasattr(xp, name)] == []
+
+
+def _members() -> set[str]:
+    """What an adapter may define: the public methods and attributes of the class."""
+    return {name for name in (*vars(Backend), *Backend.__annotations__) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("text", ["docs/backend.md", "tacops/_protocol.py"])
+def test_every_member_of_a_backend_is_explained(text: str) -> None:
+    """In the page for authors and in the header of the class's file; neither names what isn't there."""
+    page = (Path(__file__).parents[1] / text).read_text(encoding="utf-8")
+    if text.endswith(".py"):
+        page = ast.get_docstring(ast.parse(page)) or ""
+        page = page.partition("**Required:**")[2]
+    else:
+        page = page.partition("## What a backend says")[2]
+    named = set(re.findall(r"`(\w+)(?: = True)?(?:\([\w, ]*\))?`", page))
+    assert _members() - named == set()
+    assert named - _members() == {"step"} & named  # which the page explains, too

@@ -18,6 +18,7 @@ PLAIN = {
         "plain jax",
         "plain",
         "bench.peers.jax_:PlainJAX",
+        library="jax",
         module="jax",
         note="jit; lax.scan over im2col + dot, or over XLA's convolution, whichever is faster",
     ),
@@ -25,6 +26,7 @@ PLAIN = {
         "plain torch",
         "plain",
         "bench.peers.torch_:PlainTorch",
+        library="torch",
         module="torch",
         note="one convolution over T * B in channels-last or contiguous memory, whichever is faster; in-place LIF loop",
     ),
@@ -32,6 +34,7 @@ PLAIN = {
         "plain mlx",
         "plain",
         "bench.peers.mlx_:PlainMLX",
+        library="mlx",
         module="mlx",
         note="mx.compile; one convolution over T * B, LIF loop",
     ),
@@ -44,6 +47,7 @@ PEERS = {
             "snnTorch",
             "peer",
             "bench.peers.torch_:SnnTorch",
+            library="torch",
             module="snntorch",
             install="snntorch",
             note="Leaky(beta=0.9), its default. It subtracts the threshold one step after the spike and undecayed, "
@@ -53,6 +57,7 @@ PEERS = {
             "SpikingJelly",
             "peer",
             "bench.peers.torch_:SpikingJelly",
+            library="torch",
             module="spikingjelly",
             install="spikingjelly",
             note="multi-step layers and LIFNode(tau=10.0, decay_input=False, v_reset=None). The same neuron, "
@@ -62,6 +67,7 @@ PEERS = {
             "norse",
             "peer",
             "bench.peers.torch_:Norse",
+            library="torch",
             module="norse",
             install="norse",
             note="LIFBoxCell with dt / tau = 0.1 and reset_subtract, weights times 10. It scales its input by dt / tau and "
@@ -71,6 +77,7 @@ PEERS = {
             "spyx",
             "peer",
             "bench.peers.jax_:Spyx",
+            library="jax",
             module="spyx",
             install="spyx",
             note="nnx.Conv or Linear and LIF(beta=0.9) in lax.scan, jit. It emits a spike one step late, from the "
@@ -80,6 +87,7 @@ PEERS = {
             "mlx-snn",
             "peer",
             "bench.peers.mlx_:MlxSnn",
+            library="mlx",
             module="mlxsnn",
             install="mlx-snn",
             note="TemporalAggregatedConv and TACTemporalPreserve without bias, the latter's weights divided by the sum of "

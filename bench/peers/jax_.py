@@ -27,12 +27,28 @@ def compiled(
     return Variant(name, lambda: jax.block_until_ready(run(*arguments)), spikes)
 
 
-class PlainJAX(Subject):
+class JAXSubject(Subject):
+    """What runs on JAX's default device, of which the process has one."""
+
+    def __init__(self, device: str = "") -> None:
+        if device:
+            platform, _, number = device.partition(":")
+            found = [d for d in jax.local_devices(backend=platform) if d.id == int(number)]
+            jax.config.update("jax_default_device", found[0])
+
+    def where(self) -> str:
+        """Of a new array."""
+        (device,) = jnp.zeros(1).devices()
+        name = f"{device.platform}:{device.id}"
+        return name if device.platform == "cpu" else f"{device.device_kind} ({name})"
+
+
+class PlainJAX(JAXSubject):
     """`lax.scan` over convolution and neurons."""
 
     def version(self) -> str:
         """JAX's, and its device."""
-        return f"JAX {jax.__version__}, {jax.devices()[0]}"
+        return f"JAX {jax.__version__}, {self.where()}"
 
     def variants(self, case: Case, mode: Mode) -> list[Variant]:
         """XLA's convolution, or products of unfolded frames."""
@@ -96,16 +112,19 @@ def convolve(frame: Any, w: Any, case: Case) -> Any:
     )
 
 
-class Spyx(Subject):
+class Spyx(JAXSubject):
     """`spyx.nn.LIF` after flax's layers."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "") -> None:
+        super().__init__(device)
         self.nn = importlib.import_module("spyx.nn")
         self.nnx = importlib.import_module("flax.nnx")
 
     def version(self) -> str:
         """Its own, flax's and JAX's."""
-        return f"spyx {metadata.version('spyx')}, flax {metadata.version('flax')}, JAX {jax.__version__}"
+        return (
+            f"spyx {metadata.version('spyx')}, flax {metadata.version('flax')}, JAX {jax.__version__}, {self.where()}"
+        )
 
     def variants(self, case: Case, mode: Mode) -> list[Variant]:
         """Layer and neurons in one scan, or all frames' layer first."""

@@ -27,7 +27,20 @@ def evaluated(
     return Variant(name, call, spikes)
 
 
-class PlainMLX(Subject):
+class MLXSubject(Subject):
+    """What runs on MLX's default device."""
+
+    def __init__(self, device: str = "") -> None:
+        if device:
+            mx.set_default_device(mx.Device(getattr(mx, device)))
+
+    def where(self) -> str:
+        """The default device: arrays have none."""
+        kind = mx.default_device().type
+        return "cpu" if kind == mx.DeviceType.cpu else f"{mx.device_info()['device_name']} ({kind.name})"
+
+
+class PlainMLX(MLXSubject):
     """One convolution and a loop, compiled."""
 
     def version(self) -> str:
@@ -65,10 +78,11 @@ def _layer(case: Case, mode: Mode) -> Callable[[Any, Any], Any]:
     return run
 
 
-class MlxSnn(Subject):
+class MlxSnn(MLXSubject):
     """`TemporalAggregatedConv` and `TACTemporalPreserve`."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "") -> None:
+        super().__init__(device)
         self.library = importlib.import_module("mlxsnn")
         self.operators = importlib.import_module("mlxsnn.operators")
 

@@ -26,14 +26,25 @@ class TorchSubject(Subject):
     scale = 1.0
     """Factor of the weights that the neuron's input needs."""
 
+    def __init__(self, device: str = "") -> None:
+        if device:
+            torch.set_default_device(device)  # of neurons' constants, too; the process is this subject's own
+
+    def where(self) -> str:
+        """Of a new tensor."""
+        device = torch.zeros(1).device
+        name = getattr(getattr(torch, device.type, None), "get_device_name", None)
+        return f"{name(device)} ({device})" if name else str(device)
+
     def version(self) -> str:
-        """PyTorch's, and its threads."""
-        return f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads"
+        """PyTorch's, and its threads or its device."""
+        where = self.where()
+        return f"PyTorch {torch.__version__}, {f'{torch.get_num_threads()} threads' if where == 'cpu' else where}"
 
     def variants(self, case: Case, mode: Mode) -> list[Variant]:
         """Contiguous and, for images, channels-last memory."""
         self.check(case, mode)
-        x, w = (torch.from_numpy(array) for array in case.arrays())
+        x, w = (torch.asarray(array) for array in case.arrays())
         w = w * self.scale
         layouts = {"contiguous": torch.contiguous_format}
         if len(case.space) == 2:
@@ -48,7 +59,10 @@ class TorchSubject(Subject):
 
         def call() -> Tensor:
             with torch.no_grad():
-                return layer(x)
+                out = layer(x)
+            if out.device.type != "cpu":
+                torch.accelerator.synchronize(out.device)
+            return out
 
         return Variant(name, call, lambda out: channels_last(out, case))
 
@@ -77,7 +91,7 @@ def convolve(x: Tensor, w: Tensor, case: Case) -> Tensor:
 
 def channels_last(out: Tensor, case: Case) -> NDArray[Any]:
     """As (T, B, *S, C)."""
-    array: NDArray[Any] = np.asarray(out.movedim(2, -1) if case.space else out)
+    array: NDArray[Any] = np.asarray((out.movedim(2, -1) if case.space else out).cpu())
     return array
 
 
@@ -107,9 +121,8 @@ class PlainTorch(TorchSubject):
 
         def run(currents: Tensor) -> Tensor:
             u = torch.zeros_like(currents[0])
-            out = torch.empty_strided(
-                (len(currents) * mode.hold, *currents.shape[1:]), currents.stride(), dtype=currents.dtype
-            )
+            shape = (len(currents) * mode.hold, *currents.shape[1:])
+            out = torch.empty_strided(shape, currents.stride(), dtype=currents.dtype, device=currents.device)
             for t in range(len(out)):
                 u.mul_(mode.decay).add_(currents[t // mode.hold])
                 u.sub_(torch.ge(u, THRESHOLD, out=out[t]))
@@ -121,7 +134,8 @@ class PlainTorch(TorchSubject):
 class SnnTorch(TorchSubject):
     """`snntorch.Leaky`."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "") -> None:
+        super().__init__(device)
         self.library = importlib.import_module("snntorch")
 
     def version(self) -> str:
@@ -145,7 +159,8 @@ class SnnTorch(TorchSubject):
 class SpikingJelly(TorchSubject):
     """`LIFNode` in its multi-step mode."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "") -> None:
+        super().__init__(device)
         self.library = importlib.import_module("spikingjelly.activation_based.neuron")
 
     def version(self) -> str:
@@ -170,7 +185,8 @@ class Norse(TorchSubject):
 
     scale = 1 / (1 - BETA)
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "") -> None:
+        super().__init__(device)
         self.library = importlib.import_module("norse.torch.module.lif_box")
         self.resets = importlib.import_module("norse.torch.functional.reset")
 

@@ -18,7 +18,7 @@ from bench.sparse.tables import BYTE, byte_tables, is_narrow, row_tables
 from bench.speed_cases import Floats
 from bench.speed_subject import UnsupportedError
 from tacops._protocol import Window
-from tacops.backends import get_backend
+from tacops.backends import Backend, get_backend
 from tacops.backends._unfold import pad
 
 __all__ = ["Convolution", "Library", "blocks", "frames", "rows", "same", "scatter", "table"]
@@ -33,8 +33,8 @@ class Library(ABC):
 
     name: ClassVar[str]
 
-    def __init__(self) -> None:
-        self.backend = get_backend(self.name)
+    def __init__(self, backend: Backend | None = None) -> None:
+        self.backend = backend or get_backend(self.name)
         self.xp = self.backend.namespace(self.backend.from_numpy(np.zeros(1, np.float32)))
 
     @abstractmethod

@@ -78,4 +78,4 @@ class JAX(Library):
             return lax.map(product, groups(x)).reshape(*x.shape[:3], -1)
 
         matrix = np.ascontiguousarray(weight.reshape(weight.shape[0], -1).T)
-        return {"BCOO": self.staged(counts, run, jnp.asarray(matrix))}
+        return {"BCOO": self.staged(counts, run, self.backend.from_numpy(matrix))}

@@ -17,6 +17,7 @@ from bench.speed_cases import BETA, Case, Floats, Mode
 from bench.speed_subject import Subject, UnsupportedError, Variant
 from tacops._aggregate import chunk_weights, merge_chunks
 from tacops.backends import Backend, get_backend
+from tacops.testing import where
 
 TOLERANCE = 1e-4
 """Of TAC's currents, whose aggregation weights are no short binary fractions; everything else must be equal bit for bit."""
@@ -28,16 +29,19 @@ LIBRARIES = {"jax": "JAX", "torch": "Torch", "mlx": "MLX"}
 class SparseSubject(Subject):
     """Everything that computes the currents of all frames with one library, from spikes in its memory."""
 
-    def __init__(self, backend: str) -> None:
-        self.backend = get_backend(backend)
+    def __init__(self, backend: str, device: str = "") -> None:
+        self.backend = get_backend(backend).on(device or None)
         self.strategies = lru_cache(maxsize=None)(self._strategy)
         self.dense = lru_cache(maxsize=None)(partial(dense_ways, self.backend))
         self.loaded = lru_cache(maxsize=1)(self._load)
 
     def version(self) -> str:
         """Of the libraries."""
-        about = self.backend.describe()
-        return f"{self.backend.name} {about['version']}, {about['device']}{self._beside()}"
+        return f"{self.backend.name} {self.backend.describe()['version']}, {self.where()}{self._beside()}"
+
+    def where(self) -> str:
+        """As the backend calls it."""
+        return where(self.backend)["device"]
 
     def _beside(self) -> str:
         if self.backend.name != "numpy":
@@ -88,7 +92,7 @@ class SparseSubject(Subject):
             return numpy_ways(name, weight)
         arrays = importlib.import_module("bench.sparse.arrays")
         module = importlib.import_module(f"bench.sparse.{self.backend.name}_")
-        library = getattr(module, LIBRARIES[self.backend.name])()
+        library = getattr(module, LIBRARIES[self.backend.name])(self.backend)
         if name == "matrix":
             products: Mapping[str, Callable[[Any], Any]] = library.matrices(weight)
             return products

@@ -46,11 +46,12 @@ class Torch(Library):
     def matrices(self, weight: Floats) -> dict[str, Convolution]:
         """The unfolded spikes as a CSR matrix, and as embedding bags: the rows of the weights, summed for each place."""
         warnings.filterwarnings("ignore", "Sparse ", UserWarning)  # CSR is young, and its indices are not checked
-        matrix = torch.from_numpy(np.ascontiguousarray(weight.reshape(weight.shape[0], -1).T))
+        matrix = self.backend.from_numpy(np.ascontiguousarray(weight.reshape(weight.shape[0], -1).T))
 
         def csr(starts: Any, columns: Any) -> Any:
             shape = (len(starts) - 1, len(matrix))
-            whole = torch.sparse_csr_tensor(starts, columns, torch.ones(len(columns)), shape, check_invariants=False)
+            ones = torch.ones(len(columns), device=columns.device)
+            whole = torch.sparse_csr_tensor(starts, columns, ones, shape, check_invariants=False)
             return whole @ matrix
 
         def bags(starts: Any, columns: Any) -> Any:
@@ -64,7 +65,7 @@ class Torch(Library):
 
         def run(x: Any) -> Any:
             N, H, W, _ = x.shape
-            out = torch.empty((N, H, W, width))
+            out = torch.empty((N, H, W, width), device=x.device)
             count = max(1, STEP // (H * W * k * k * channels))
             for start in range(0, N, count):
                 padded = pad(self.xp, x[start : start + count], same(k))

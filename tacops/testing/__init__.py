@@ -23,6 +23,8 @@ from ._check import TIERS, Check, NotApplicable, Outcome, run_checks
 from ._float import float_checks
 from ._golden import bitwise_checks
 from ._gradients import gradient_checks
+from ._host import where
+from ._large import large_checks
 from ._load import load_backend
 from ._pytest import BoundCheck, parametrize_with_checks
 
@@ -36,6 +38,7 @@ __all__ = [
     "load_backend",
     "parametrize_with_checks",
     "run_checks",
+    "where",
 ]
 
 
@@ -53,6 +56,7 @@ def conformance_checks() -> Iterator[Check]:
     [1, 2, 3, 4]
     """
     yield from bitwise_checks()
+    yield from large_checks()
     yield from float_checks()
     yield from gradient_checks()
     yield from behaviour_checks()

@@ -183,6 +183,45 @@ def _threads(backend: Backend) -> None:
                 assert_train(f"{name}, in a thread", got, alone[name])
 
 
+@_rule
+def _ambient_settings(backend: Backend) -> str:
+    """Reproducible mode gives the same bits under every setting of the library that the backend names."""
+    settings = backend.ambient()
+    if not settings:
+        raise NotApplicable(f"{backend.name} names no settings")
+    wide = [_layer(), [(draw("ambient-x", (3, 16, 12, 12, 8), 1.0) > 0.4), draw("ambient-w", (16, 3, 3, 8), 0.2, 0.02)]]
+    want = [_run(backend, arrays, reproducible=True) for arrays in wide]
+    for name, setting in settings.items():
+        for arrays, train in zip(wide, want, strict=True):
+            with setting():
+                got = _run(backend, arrays, reproducible=True)
+            assert_train(name, got, train)
+    return ", ".join(settings)
+
+
+@_rule
+def _other_devices(backend: Backend) -> str:
+    """What the first device computes, every other one does, and results stay there."""
+    first, *others = backend.devices() or ("",)
+    others = [name for name in others if name != backend.device and name.partition(":")[0] != first.partition(":")[0]]
+    if not others:
+        raise NotApplicable(f"{backend.name} has one kind of device here")
+    arrays = _layer()
+    want = _run(backend, arrays, reproducible=True)
+    try:
+        for name in others:
+            placed = backend.on(name)
+            given = [placed.from_numpy(array) for array in arrays]
+            train = tacops.tac_conv(*given, **_OPTIONS, reproducible=True)
+            there = placed.device_name(given[0])
+            if placed.device_name(train.spikes) != there:
+                raise AssertionError(f"{name}: spikes are on {placed.device_name(train.spikes)}, must be on {there}")
+            assert_train(name, on_host(placed, train), want)
+    finally:
+        backend.on(backend.device or first)  # where that is a setting of the process
+    return ", ".join(others)
+
+
 # Errors
 
 
@@ -251,8 +290,11 @@ def _off_the_grid_compiled(backend: Backend) -> None:
         raise NotApplicable(f"{backend.name} compiles slowly or not at all")
     (spikes, weight), options = arguments_of("reproducible-bool")
     spikes = 2 * spikes.astype(np.float32)
-    compiled = backend.compile(lambda x, w: tuple(tacops.tac_conv(x, w, **options)))
-    train = on_host(backend, SpikeTrain(*compiled(native(backend, spikes), native(backend, weight))))
-    share = [float(np.mean(np.isnan(array))) for array in train]
-    if not all(math.isclose(s, 1.0) for s in share):
-        raise AssertionError(f"compiled, off the grid: shares of NaN {share}, must be 1")
+    for compact in (False, True):
+        compiled = backend.compile(lambda x, w, c=compact: tuple(tacops.tac_conv(x, w, compact=c, **options)))
+        train = on_host(backend, SpikeTrain(*compiled(native(backend, spikes), native(backend, weight))))
+        share = [
+            float(np.mean(np.isnan(array))) for array in (train.membrane, *((train.spikes,) if not compact else ()))
+        ]
+        if not all(math.isclose(s, 1.0) for s in share):
+            raise AssertionError(f"compiled, off the grid, compact={compact}: shares of NaN {share}, must be 1")

@@ -39,10 +39,11 @@ class Case:
         Shape (C_out, *kernel, C_in // groups); () for `lif`.
     options : mapping
         Keyword options of the operator. Tuples for beta, threshold and aggregation become arrays.
-    values : {"coarse", "wide", "any", "uneven"}
-        Weights: multiples of 1/16; of 2^-13; arbitrary float32; these with channels of very different size, one zero.
-    drive : {"float", "bool", "counts", "halves"}
-        Inputs: 0/1 as floats, as bool, uint8 up to 7, multiples of 1/2 up to 2.
+    values : {"coarse", "wide", "deep", "any", "uneven"}
+        Weights: multiples of 1/16; of 2^-13; of 2^-40, which need float64; arbitrary float32; these with channels of very
+        different size, one zero.
+    drive : {"float", "bool", "counts", "signed", "halves"}
+        Inputs: 0/1 as floats, as bool, uint8 up to 7, int8 from -3 to 3, multiples of 1/2 up to 2.
     bias, membrane : bool
         Whether the call has them.
     dtype : str
@@ -147,6 +148,8 @@ def _draw(shape: tuple[int, ...], draw: Callable[[], Fraction]) -> tuple[tuple[i
 def _drive(case: Case, stream: Iterator[int]) -> Callable[[], Fraction]:
     if case.drive == "counts":
         return lambda: Fraction(max(0, next(stream) % 12 - 4))
+    if case.drive == "signed":
+        return lambda: Fraction(next(stream) % 7 - 3)
     if case.drive == "halves":
         return lambda: Fraction(max(-2, next(stream) % 8 - 4), 2)
     return lambda: Fraction(int(next(stream) % 10 < 3))
@@ -158,6 +161,8 @@ def _weights(case: Case, stream: Iterator[int]) -> tuple[tuple[int, ...], Values
         return _draw(shape, lambda: Fraction(next(stream) % 13 - 4, 16))
     if case.values == "wide":
         return _draw(shape, lambda: Fraction(next(stream) % 6001 - 1800, 1 << 13))
+    if case.values == "deep":
+        return _draw(shape, lambda: Fraction(next(stream) % (3 << 38) - (1 << 38), 1 << 40))
     fan_in = 1
     for size in shape[1:]:
         fan_in *= size
@@ -174,7 +179,7 @@ _CONV: dict[str, Any] = {"spikes": (6, 2, 5, 4, 3), "weight": (4, 3, 3, 3)}
 _LINEAR: dict[str, Any] = {"spikes": (5, 3, 10), "weight": (5, 10)}
 _ARRAYS: dict[str, Any] = {"beta": (0.5, 1.0, 0.25, 0.0), "threshold": (1.0, 0.5, 2.0, 0.75)}
 _FOUR = (0.5, 0.25, -0.5, 1.0)
-_RESETS = ("subtract", "zero", "none")
+_RESETS = ("subtract", "zero", "none", "late")
 
 
 def _exact_cases() -> Iterator[Case]:
@@ -200,10 +205,22 @@ def _exact_cases() -> Iterator[Case]:
     yield Case("wide-weights", "tac_conv", **_CONV, options={**half, "chunk_size": 4}, values="wide")
     yield Case("bool", "tac_conv", **_CONV, options={**half, "chunk_size": 3}, drive="bool")
     yield Case("counts", "conv_lif", **_CONV, options={**half, "threshold": 4.0}, drive="counts")
+    yield Case("signed", "conv_lif", **_CONV, options=half, drive="signed")
     yield from _geometry_cases(half)
+    yield from _time_cases({"beta": 1.0, "aggregation": "sum"}, "coarse")
+    yield from _compact_cases({"beta": 0.5}, "coarse")
     yield Case("linear", "tac_linear", **_LINEAR, options={"beta": 0.5, "chunk_size": 3}, bias=True)
     yield Case("linear-inner-axes", "tac_linear", (5, 2, 3, 6), (4, 6), options={"beta": 0.5, "chunk_size": 2})
     yield Case("float64", "tac_conv", **_CONV, options={**half, "chunk_size": 3}, values="wide", dtype="float64")
+    yield Case("float64-deep", "tac_conv", **_CONV, options={**half, "chunk_size": 3}, values="deep", dtype="float64")
+    yield Case(
+        "float64-deep-linear",
+        "tac_linear",
+        **_LINEAR,
+        options={"beta": 0.5, "chunk_size": 1},
+        values="deep",
+        dtype="float64",
+    )
 
 
 def _geometry_cases(options: Mapping[str, Any]) -> Iterator[Case]:
@@ -226,7 +243,35 @@ def _geometry_cases(options: Mapping[str, Any]) -> Iterator[Case]:
     yield Case("groups-one-dimension", "tac_conv", one[0], (6, 3, 2), options=grouped, **more)
     yield Case("groups-three-dimensions", "tac_conv", three[0], (4, 2, 2, 2, 2), options=grouped, **more)
     first = {**chunked, "layout": "channels_first", "padding": (1, 0), "stride": (1, 2)}
+    corner = {"padding": ((1, 0), (0, 2), (2, 1)), "stride": (1, 2, 1), "dilation": (1, 1, 2)}
+    yield Case("three-dimensions-uneven", "tac_conv", *three, options={**chunked, **corner}, **more)
+    yield Case("two-dimensions-uneven", "conv_lif", *two, options={**options, "padding": ((0, 2), (1, 0))}, **more)
+    yield Case("dilation-three", "conv_lif", (3, 2, 8, 9, 4), (6, 3, 2, 4), options={**options, "dilation": 3}, **more)
+    cube = {**chunked, "layout": "channels_first", "padding": 1}
+    yield Case("channels-first-cube", "tac_conv", (4, 2, 4, 4, 4), (4, 3, 3, 4), options=cube, membrane=True, **more)
     yield Case("channels-first", "tac_conv", *two, options=first, bias=True, membrane=True, **more)
+
+
+def _time_cases(options: Mapping[str, Any], values: str) -> Iterator[Case]:
+    """Long chunks, whole and shorter, in both modes."""
+    small: dict[str, Any] = {"spikes": (37, 2, 5), "weight": (4, 5), "values": values}
+    for size in (5, 16, 17):
+        for mode in ("collapse", "preserve"):
+            summed = "aggregation" in options
+            level = 4.0 if summed else 0.3 if mode == "preserve" else 1.0
+            more = {**options, "chunk_size": size, "mode": mode, "threshold": level}
+            more["reset"] = "zero" if summed else "subtract"
+            yield Case(f"{mode}-of-{size}", "tac_linear", **small, options=more)
+
+
+def _compact_cases(options: Mapping[str, Any], values: str) -> Iterator[Case]:
+    """Spikes as bool, where they are stored after many steps, by one threshold and by one per channel."""
+    more: dict[str, Any] = {**options, "compact": True, "chunk_size": 1}
+    small: dict[str, Any] = {"spikes": (11, 2, 5), "weight": (4, 5), "values": values}
+    yield Case("compact", "tac_linear", **small, options=more)
+    yield Case("compact-per-channel", "tac_linear", **small, options={**more, "threshold": (1.0, 0.125, 0.5, 0.25)})
+    held = {**more, "chunk_size": 5, "mode": "preserve", "aggregation": "sum", "threshold": (1.0, 0.125, 0.5, 0.25)}
+    yield Case("compact-preserve", "tac_linear", **small, options=held)
 
 
 _SIZES = (((9,), (3,)), ((6, 5), (3, 2)), ((4, 3, 4), (2, 2, 3)))
@@ -258,6 +303,19 @@ def _reproducible_cases() -> Iterator[Case]:
     yield Case("bool", "tac_conv", **conv, options={**on, "chunk_size": 2}, drive="bool")
     counts = {**on, "reproducible": Grid(input_max=7), "chunk_size": 2, "threshold": 4.0}
     yield Case("counts", "tac_conv", **conv, options=counts, drive="counts", bias=True)
+    signed = {**on, "reproducible": Grid(input_max=3), "chunk_size": 2}
+    yield Case("signed", "tac_conv", **conv, options=signed, drive="signed", bias=True)
+    bound = {
+        **on,
+        "reproducible": Grid(input_max=7, weight_bits=12),
+        "chunk_size": 2,
+        "aggregation": (1.0, -1.0),
+        "threshold": 0.25,
+    }
+    for kind, spikes, weight in (("", (6, 2, 4, 4, 40), (4, 3, 3, 40)), ("-linear", (6, 2, 400), (4, 400))):
+        free = {key: value for key, value in bound.items() if key != "padding" or not kind}
+        function = "tac_linear" if kind else "tac_conv"
+        yield Case(f"bound{kind}", function, spikes, weight, options=free, values="any", drive="counts")
     halves = {**on, "reproducible": Grid(input_step=0.5, input_max=2), "chunk_size": 2}
     yield Case("halves", "tac_conv", **conv, options=halves, drive="halves", bias=True)
     fine = {**on, "reproducible": Grid(weight_bits=15, aggregation_bits=2), "chunk_size": 2}
@@ -270,6 +328,16 @@ def _reproducible_cases() -> Iterator[Case]:
     alone: dict[str, Any] = {"reproducible": True, "beta": 0.9}
     yield Case("lif", "lif", (9, 2, 3, 4), (), options=alone, membrane=True)
     yield Case("lif-repeat", "lif", (4, 2, 4), (), options={**alone, "repeat": 3, **_ARRAYS, "reset": "zero"})
+    slow = {**alone, "beta": 0.998, "threshold": 3.0}
+    yield Case("slow-decay", "lif", (40, 2, 4), (), options=slow, membrane=True)
+    slow = {"reproducible": True, "beta": 0.998, "chunk_size": 3}
+    yield Case("slow-decay-linear", "tac_linear", (40, 2, 5), (4, 5), options=slow, values="any", membrane=True)
+    yield Case("long", "lif", (135, 2, 4), (), options=alone)
+    yield Case(
+        "long-linear", "tac_linear", (70, 2, 5), (4, 5), options={"reproducible": True, "chunk_size": 1}, values="any"
+    )
+    yield from _time_cases({"reproducible": True, "beta": 0.6}, "any")
+    yield from _compact_cases({"reproducible": True, "beta": 0.9}, "any")
     yield Case("float64", "tac_conv", **conv, options={**on, "chunk_size": 3}, bias=True, dtype="float64")
 
 

@@ -14,9 +14,28 @@ from .. import _dispatch
 from .._layer import SpikeTrain
 from .._protocol import Array, Backend
 
-__all__ = ["assert_same", "assert_train", "dispatched_to", "native", "np", "on_host"]
+__all__ = ["assert_same", "assert_train", "dispatched_to", "native", "np", "on_host", "where"]
 
 np: Any = _dispatch.get_backend("numpy").namespace(None)
+
+
+def where(backend: Backend) -> dict[str, str]:
+    """What `backend` says of itself, with the device that its arrays are really on: one is made, and asked.
+
+    Parameters
+    ----------
+    backend : Backend
+        As `Backend.on` gives it.
+
+    Examples
+    --------
+    >>> from tacops.backends import get_backend
+    >>> from tacops.testing import where
+    >>> where(get_backend("numpy").on("cpu"))["device"]
+    'cpu'
+    """
+    probe = backend.from_numpy(np.ones((2, 3), np.float32))
+    return {**backend.describe(), "device": backend.device_name(probe + probe)}
 
 
 def native(backend: Backend, value: Any) -> Any:

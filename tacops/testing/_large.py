@@ -1,0 +1,167 @@
+"""Tier 1, large layers: sizes at which libraries and adapters change their way, on numbers that are exact in float32.
+
+Inputs are whole numbers, weights multiples of 1/16, beta is 1: no sum is rounded, in any order, on the default path and in
+reproducible mode. So the definition, computed in float64, must be met bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, partial
+from typing import Any
+from zlib import crc32
+
+import tacops
+
+from .._layer import SpikeTrain
+from .._protocol import Array, Backend, Window
+from ._check import Check, NotApplicable
+from ._golden import keeps_dtype
+from ._host import assert_same, assert_train, native, np, on_host
+from ._reference import chunks, convolve, simulate
+
+__all__ = ["LAYERS", "Layer", "crossing", "large_checks", "layer_arrays", "layer_reference"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer.
+
+    Parameters
+    ----------
+    spikes, weight : tuple of int
+        Shapes, channels last.
+    dtype : str
+        Of the spikes.
+    options : mapping
+        ``chunk_size``, ``mode``, ``padding`` (one number) and ``compact``.
+    """
+
+    spikes: tuple[int, ...]
+    weight: tuple[int, ...]
+    dtype: str = "float32"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+_PRESERVE = {"mode": "preserve"}
+LAYERS = {
+    "dense-frames": Layer((60, 32, 784), (1000, 784), "bool"),
+    "dense-chunks": Layer((64, 16, 300), (200, 300), "uint8", {"chunk_size": 4}),
+    "bool-chunks": Layer((8, 8, 28, 28, 8), (16, 3, 3, 8), "bool", {"chunk_size": 4, "padding": 1}),
+    "float-chunks": Layer((8, 8, 28, 28, 8), (16, 3, 3, 8), "float32", {"chunk_size": 4, "padding": 1}),
+    "half-frames": Layer((8, 4, 48, 48, 8), (8, 3, 3, 8), "float16", {"chunk_size": 8, "padding": 1, **_PRESERVE}),
+    "unfolded": Layer((16, 4, 32, 32, 16), (4, 3, 3, 16), "bool", {"padding": 1}),
+    "one-frame": Layer((1, 1, 160, 160, 48), (2, 3, 3, 48), "bool", {"padding": 1}),
+    "long": Layer((400, 2, 6, 6, 4), (20, 3, 3, 4), "bool", {"padding": 1, "compact": True}),
+    "many-in-a-chunk": Layer((66, 2, 12, 12, 4), (8, 3, 3, 4), "uint8", {"chunk_size": 33, "padding": 1}),
+    "held": Layer((66, 2, 12, 12, 4), (8, 3, 3, 4), "bool", {"chunk_size": 20, "padding": 1, **_PRESERVE}),
+    "volume": Layer((4, 2, 10, 12, 14, 4), (6, 3, 3, 3, 4), "bool", {"padding": 1, "chunk_size": 2}),
+}
+
+
+def large_checks() -> Iterator[Check]:
+    """Every layer on both paths, the sizes that the adapter names, and half precision."""
+    for name, layer in LAYERS.items():
+        yield Check(f"bitwise-large-{name}", 1, partial(_check_layer, name, layer))
+    yield Check("bitwise-large-crossings", 1, _check_crossings)
+    yield Check("bitwise-half-sums", 1, _check_half)
+
+
+def layer_arrays(name: str, layer: Layer) -> tuple[Array, Array]:
+    """Spikes and weights, from raw numbers that NumPy promises to keep."""
+    raw = np.random.PCG64(crc32(name.encode()))
+
+    def draw(shape: tuple[int, ...], below: int) -> Array:
+        count = int(np.prod(shape))
+        words = raw.random_raw(-(-count // 8)).astype("<u8").view(np.uint8)[:count]
+        return (words % below).reshape(shape)
+
+    highest = 1 if layer.dtype == "bool" else 3
+    counts = draw(layer.spikes, 8)
+    spikes = np.where(counts <= highest, counts, 0).astype(layer.dtype)
+    return spikes, (draw(layer.weight, 13).astype(np.float32) - 5) / np.float32(16)
+
+
+def layer_reference(layer: Layer, spikes: Array, weight: Array) -> SpikeTrain:
+    """The definition, in float64 and exact."""
+    options, dims = layer.options, weight.ndim - 2
+    pad = options.get("padding", 0)
+    window = Window((1,) * dims, ((pad, pad),) * dims, (1,) * dims, 1)
+    flat = spikes.reshape(-1, *spikes.shape[2:]).astype(np.float64)
+    currents = convolve(flat, weight.astype(np.float64), window)
+    currents = currents.reshape(*spikes.shape[:2], *currents.shape[1:])
+    size, mode = options.get("chunk_size", 1), options.get("mode", "collapse")
+    parts = chunks(currents, 0.0, size, mode=mode, aggregation="sum", beta=1.0)
+    fired, membrane, _ = simulate(parts, 0.0, threshold=_threshold(layer), reset="subtract")
+    return SpikeTrain(fired.astype(bool if options.get("compact") else np.float32), membrane.astype(np.float32))
+
+
+def _threshold(layer: Layer) -> float:
+    return 4.0 * layer.options.get("chunk_size", 1)
+
+
+@cache
+def _stored(name: str, layer_key: tuple[Any, ...]) -> tuple[Array, Array, SpikeTrain]:
+    spikes, weight, dtype, options = layer_key
+    layer = Layer(spikes, weight, dtype, dict(options))
+    arrays = layer_arrays(name, layer)
+    return *arrays, layer_reference(layer, *arrays)
+
+
+def _check_layer(name: str, layer: Layer, backend: Backend) -> None:
+    """On both paths."""
+    key = layer.spikes, layer.weight, layer.dtype, tuple(layer.options.items())
+    spikes, weight, want = _stored(name, key)
+    if not keeps_dtype(backend, layer.dtype):
+        raise NotApplicable(f"{backend.name} keeps no {layer.dtype} here")
+    given = [native(backend, array) for array in (spikes, weight)]
+    operator = tacops.tac_conv if weight.ndim > 2 else tacops.tac_linear
+    options = {"chunk_size": 1, "aggregation": "sum", "beta": 1.0, "threshold": _threshold(layer), **layer.options}
+    for grid in (False, tacops.Grid(input_max=3)):
+        train = on_host(backend, operator(*given, **options, reproducible=grid))
+        assert_train(f"{name}, {'default path' if grid is False else 'reproducible'}", train, want)
+
+
+def crossing(spikes: tuple[int, ...], weight: tuple[int, ...], chunk_size: int = 1) -> Layer:
+    """A layer of a backend's `crossings`."""
+    options = {"chunk_size": chunk_size, **({"padding": 1} if len(weight) > 2 else {})}
+    return Layer(spikes, weight, "bool", options)
+
+
+def _check_crossings(backend: Backend) -> str:
+    """Below and above each size at which the adapter says that it changes its way."""
+    sizes = list(backend.crossings())
+    if not sizes:
+        raise NotApplicable(f"{backend.name} names no sizes at which it changes its way")
+    for spikes, weight, chunk_size in sizes:
+        _check_layer(f"spikes {spikes}, weight {weight}", crossing(spikes, weight, chunk_size), backend)
+    return f"{len(sizes)} layers"
+
+
+def _check_half(backend: Backend) -> str:
+    """Sums of half precision are float32's: ones are counted beyond 2048, or 256 in bfloat16, where a sum in half stays."""
+    probe = native(backend, np.ones(1, np.float32))
+    xp = backend.namespace(probe)
+    kinds = {name: most for name, most in (("float16", 3000), ("bfloat16", 768)) if hasattr(xp, name)}
+    done = []
+    for name, count in kinds.items():
+        dtype = getattr(xp, name)
+        try:
+            weight = xp.astype(native(backend, np.ones((2, count), np.float32)), dtype)
+            one = xp.astype(native(backend, np.ones((1, 1), np.float32)), dtype)
+        except (TypeError, ValueError, RuntimeError):  # a name without arrays of it
+            continue
+        wide, long = (native(backend, np.ones(shape, bool)) for shape in ((1, 1, count), (count, 1, 1)))
+        options: dict[str, Any] = {"beta": 1.0, "reset": "none"}
+        fan_in = tacops.tac_linear(wide, weight, chunk_size=1, **options).membrane
+        sums = tacops.tac_linear(long, one, chunk_size=count, aggregation="sum", **options).membrane
+        given = xp.astype(native(backend, np.ones(count, np.float32)), dtype)
+        learned = tacops.tac_linear(long, one, chunk_size=count, aggregation=given, **options).membrane
+        for what, got in (("fan-in", fan_in), ("aggregation", sums), ("given aggregation", learned)):
+            host = backend.to_numpy(xp.astype(got, xp.float32))
+            assert_same(f"{name}, {what} of {count}", host, np.full(host.shape, count, np.float32))
+        done.append(name)
+    if not done:
+        raise NotApplicable(f"{backend.name} has no half precision")
+    return ", ".join(done)
