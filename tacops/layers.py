@@ -206,6 +206,6 @@ def _loaded(name: str, arrays: dict[str, Any], options: dict[str, Any]) -> Froze
         grid = options.get("reproducible", False)
         layer = FrozenLayer(own, {**options, "reproducible": Grid(**grid) if isinstance(grid, dict) else grid})
         check_values(own)
-    except (AttributeError, OverflowError, TypeError, ValueError) as error:
-        raise ValueError(f"layer {name!r} ({error})") from error
+    except DAMAGE as error:
+        raise ValueError(f"layer {name!r} ({reason(error)})") from error
     return layer
