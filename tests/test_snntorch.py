@@ -11,7 +11,7 @@ from tacops import conv_lif, surrogate, tac_linear
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed, which snnTorch needs")
 snn = pytest.importorskip("snntorch", reason="snnTorch is not installed (it is part of the extra dev)")
-BETA, STEPS = 0.9, 12
+BETA, STEPS = 0.875, 12  # a beta that float32, which snnTorch keeps it in, holds exactly
 
 
 def network() -> Any:
