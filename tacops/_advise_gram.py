@@ -65,7 +65,8 @@ def grams(backend: Backend, spikes: Array, plan: Plan) -> tuple[Any, Any]:
         pixel's frames by itself: ``2 sum_{i != j} v_i v_j / (L - 1)`` with ``v_i = sum_t c_ti^2``.
     """
     parts, measure = _parts(backend.namespace(spikes), spikes, plan), _measure(backend)
-    host = [[backend.to_numpy(array) for array in measure(part)] for part in parts]
+    with backend.ambient():
+        host = [[backend.to_numpy(array) for array in measure(part)] for part in parts]
     np = namespace_of(host[0][0])
     gram = np.concatenate([np.stack(part[:3]) for part in host], axis=1).astype(np.float64)
     return gram, np.concatenate([part[3] for part in host]).astype(np.float64)

@@ -135,8 +135,9 @@ def aggregate(x: Array, chunk_size: int, *, aggregation: str | Array = "decay", 
     chunk_size = check_count("aggregate", "chunk_size", chunk_size)
     beta = check_beta("aggregate", backend, x, beta, channels=1)
     aggregation = check_aggregation("aggregate", backend, x, aggregation, chunk_size)
-    parts = [
-        merge_chunks(backend, x[start:stop, ...], chunk_weights(aggregation, size, beta), x.dtype)
-        for start, stop, size in segments(x.shape[0], chunk_size)
-    ]
-    return parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
+    with backend.ambient():
+        parts = [
+            merge_chunks(backend, x[start:stop, ...], chunk_weights(aggregation, size, beta), x.dtype)
+            for start, stop, size in segments(x.shape[0], chunk_size)
+        ]
+        return parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)

@@ -14,6 +14,7 @@ To add a library, subclass `Backend` in one file, put an instance in it and name
 * `from_numpy`, `to_numpy`: copies through host memory, for tests and benchmarks.
 
 **Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule` (speed);
+`ambient`, `number` (settings and types of a library's own);
 `stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `unstack` (speed of
 gradients); `checkpoint`, `remat` (memory); `unavailable`, `compile`,
 `synchronize`, `describe`, `device_of`, `read`. Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -112,6 +114,17 @@ class Backend(ABC):
     def unavailable(self) -> str | None:
         """One sentence why the library, though it can be imported, cannot run here; None if it can."""
         return None
+
+    def ambient(self) -> AbstractContextManager[Any]:
+        """In which every call computes: whatever the user has set that would refuse or change the core's arithmetic is set aside.
+
+        For this thread alone, and for no longer than the call.
+        """
+        return nullcontext()
+
+    def number(self, value: Array, dtype: Any) -> Array:
+        """An array as a parameter of a layer that computes in `dtype`: itself, and cast only where it stands for a plain number."""
+        return value
 
     def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
         """``sum_k weights[k] * x[:, k]`` in floating dtype `dtype`.
