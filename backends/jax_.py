@@ -6,6 +6,7 @@ grow with T. On GPUs and TPUs the convolution of all frames at once fills the ma
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial, reduce
 from itertools import product
@@ -25,8 +26,7 @@ from ._by_value import ByValue
 from ._unfold import sums_taps, taps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = ["BACKEND", "JAXBackend"]
 
@@ -74,9 +74,11 @@ class JAXBackend(Backend):
         narrow = number and array.dtype.name.startswith(("float8", "float6", "float4", "int4", "int2", "uint4", "uint2"))
         return f"an array of {array.dtype}" if narrow else None
 
-    def ambient(self) -> AbstractContextManager[Any]:
-        """Parameters (C,) broadcast against (B, ..., C), whatever ``jax_numpy_rank_promotion`` says."""
-        return jax.numpy_rank_promotion("allow")
+    @contextmanager
+    def ambient(self) -> Iterator[None]:
+        """Parameters (C,) broadcast against (B, ..., C), and plain numbers may go to the device, whatever the user's settings."""
+        with jax.numpy_rank_promotion("allow"), jax.transfer_guard_host_to_device("allow"):
+            yield
 
     def number(self, value: Array, dtype: Any) -> Array:
         """Cast where it is of a weak type: a Python number that has gone through `jax.jit` or `jnp.full`."""

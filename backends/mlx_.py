@@ -1,7 +1,8 @@
 """MLX: `conv_general`, lazily, and compiled neurons; Metal on Macs, the CPU elsewhere.
 
-``MLX_ENABLE_TF32`` is on by default and lowers the precision of float32 products on the newest Apple GPUs and under CUDA.
-MLX reads it once, at its first product, so this adapter switches it off when it is imported, unless the user has set it.
+On the newest Apple GPUs and under CUDA MLX rounds the operands of float32 products to TF32, unless the environment says
+``MLX_ENABLE_TF32=0`` before MLX's first product. That is the user's choice: nothing is set here, `describe` says what is in force,
+and reproducible mode, which must not depend on it, multiplies in parts that TF32 holds exactly.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ from tacops._protocol import Array, Backend, Window
 from ._unfold import conv_by_unfolding
 
 __all__ = ["BACKEND", "MLXBackend"]
-
-os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
 # Steps of the neurons, or frames of a chunk, that are compiled as one program. The time that MLX's compiler takes grows
 # faster than the square of their number: 2000 steps as one program took five minutes.
@@ -54,7 +53,8 @@ class MLXBackend(Backend):
         """
         dims = len(window.stride)
         if exact or dims == 0 or (dims == 3 and window.groups > 1) or x.dtype == mx.float64:
-            return conv_by_unfolding(mx, x, weight, bias, window)
+            matmul = _matmul_of_integers if exact and _rounds_operands() else None
+            return conv_by_unfolding(mx, x, weight, bias, window, matmul)
         padding = ([low for low, _ in window.padding], [high for _, high in window.padding])
         out = mx.conv_general(
             x, weight, stride=window.stride, padding=padding, kernel_dilation=window.dilation, groups=window.groups
@@ -147,8 +147,10 @@ class MLXBackend(Backend):
 
     def describe(self) -> Mapping[str, str]:
         """Version, default device and whether TF32 is allowed."""
-        tf32 = os.environ["MLX_ENABLE_TF32"] != "0"
-        precision = "TF32 allowed by MLX_ENABLE_TF32" if tf32 else "full float32 (MLX_ENABLE_TF32=0)"
+        forbidden = os.environ.get("MLX_ENABLE_TF32") == "0"
+        precision = "full float32" + " (MLX_ENABLE_TF32=0)" * forbidden
+        if _rounds_operands():
+            precision = "TF32 where the GPU has it (the default; MLX_ENABLE_TF32=0 forbids it)"
         return {"version": version("mlx"), "device": mx.default_device().type.name, "precision": precision}
 
     def read(self, array: Array) -> list[float] | None:
@@ -163,6 +165,22 @@ class MLXBackend(Backend):
 def _compiles() -> bool:
     """Whether MLX compiles by itself. For a CPU it calls the system's C++ compiler, a second and more for each new layer."""
     return mx.default_device().type == mx.DeviceType.gpu
+
+
+def _rounds_operands() -> bool:
+    """Whether products of float32 may be rounded to TF32: on GPUs, unless that is forbidden."""
+    return mx.default_device().type == mx.DeviceType.gpu and os.environ.get("MLX_ENABLE_TF32") != "0"
+
+
+def _matmul_of_integers(a: Array, b: Array) -> Array:
+    """Exact under TF32: each part of an integer below 2^22 has no more than 11 bits."""
+    first, *others = [mx.matmul(p, q) for p in _parts(a) for q in _parts(b)]
+    return sum(others, first)
+
+
+def _parts(x: Array) -> tuple[Array, Array]:
+    high = mx.round(x * 2.0**-11) * 2.0**11
+    return high, x - high
 
 
 @lru_cache(maxsize=64)
