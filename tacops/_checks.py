@@ -236,6 +236,7 @@ def _array_like(function: str, backend: Backend, like: Array, name: str, value: 
     if not backend.owns(value):
         rule = f"a number or an array of the same library as the other arrays ({backend.name})"
         raise fail(function, name, rule, f"{type(value).__module__}.{type(value).__qualname__}", TypeError)
+    value = backend.number(value, like.dtype)
     if value.dtype != like.dtype:
         raise fail(function, name, f"of the other arrays' dtype {like.dtype}", value.dtype, TypeError)
     return value
