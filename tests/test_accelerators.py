@@ -209,13 +209,21 @@ def test_torch_asks_cudnn_for_full_float32(monkeypatch: pytest.MonkeyPatch) -> N
     torch = pytest.importorskip("torch", reason="what PyTorch is asked for is not checked: PyTorch is not installed")
     from tacops.backends import Window, _torch_conv
 
-    class OnGPU(torch.Tensor):  # type: ignore[misc]
+    class OnGPU(torch.Tensor):  # type: ignore[misc, name-defined]
         device = torch.device("cuda")
 
     seen: list[str] = []
-    monkeypatch.setattr(_torch_conv, "full_conv", lambda x, w, window: seen.append("full") or x)
-    monkeypatch.setattr(_torch_conv, "conv_by_unfolding", lambda *args: seen.append("unfolded"))
-    monkeypatch.setattr(_torch_conv, "_CONV", (None, None, lambda x, *args: seen.append("cudnn") or x, None))
+
+    def named(name: str) -> Callable[..., Any]:
+        def same(*args: Any) -> Any:
+            seen.append(name)
+            return next(x for x in args if isinstance(x, torch.Tensor))
+
+        return same
+
+    monkeypatch.setattr(_torch_conv, "full_conv", named("full"))
+    monkeypatch.setattr(_torch_conv, "conv_by_unfolding", named("unfolded"))
+    monkeypatch.setattr(_torch_conv, "_CONV", (None, None, named("cudnn"), None))
     x, w = (torch.zeros(shape).as_subclass(OnGPU) for shape in ((2, 5, 5, 3), (4, 3, 3, 3)))
     window = Window((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
     assert torch._C._get_fp32_precision_getter("cuda", "conv") == "tf32"  # PyTorch's default
