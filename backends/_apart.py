@@ -9,34 +9,50 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
+from threading import get_ident
 from typing import Any
 
-__all__ = ["apart"]
+__all__ = ["Apart"]
 
 
-@contextmanager
-def apart(others: Sequence[int]) -> Iterator[None]:
-    """Hold the calling thread where it runs, and `others` (native thread ids) anywhere else it may run.
+class Apart:
+    """The calling thread held where it runs, from `hold` to `release`; others (native thread ids) anywhere else it may run.
 
-    The caller's affinity is given back at the end; the others, which are ours, are placed anew by the next call. Where the
-    system has no such calls, or has only one processor for us, nothing happens.
+    The caller's affinity is given back at the end, unless somebody has changed it meanwhile; the others, which are ours, are
+    placed anew by the next call. Where the system has no such calls, or has only one processor for us, nothing happens. An
+    exception may strike at any line: `release` does no harm at any time and may be called again.
     """
-    here, allowed = _here(), _allowed()
-    if here not in allowed or len(allowed) < 2:
-        yield
-        return
-    try:
+
+    def __init__(self, others: Sequence[int]):
+        self.others, self.thread = others, get_ident()
+        self.before: tuple[int, set[int]] | None = None
+
+    def hold(self) -> None:
+        """Place the threads."""
+        here, allowed = _here(), _allowed()
+        if here not in allowed or len(allowed) < 2:
+            return
         with suppress(OSError):  # a thread that is gone, or a system that forbids it: only speed is lost
-            for thread in others:
+            for thread in self.others:
                 os.sched_setaffinity(thread, allowed - {here})
+            self.before = here, allowed
             os.sched_setaffinity(0, {here})
-        yield
-    finally:
-        with suppress(OSError):
-            os.sched_setaffinity(0, allowed)
+
+    def release(self) -> None:
+        """Let the calling thread run where it could before."""
+        if self.before is None or self.thread != get_ident():
+            return
+        here, allowed = self.before
+        with suppress(OSError):  # processors that are no more
+            # any other affinity is somebody's wish since then; the same one can't be told from ours
+            if _allowed() == {here}:
+                os.sched_setaffinity(0, allowed)
+        self.before = None
+
+    __del__ = release  # a hold may be left by two exceptions that strike at once
 
 
 def _allowed() -> set[int]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import threading
 from typing import Any
+from weakref import ref
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-__all__ = ["empty", "fresh", "reset"]
+__all__ = ["Use", "empty", "fresh", "reset"]
 
 KEEP = 1 << 25
 """Most bytes that a thread keeps; what a call needs beyond is allocated for it alone."""
@@ -23,13 +24,39 @@ ALIGN = 1 << 12
 """Bytes from which results are aligned: it takes two microseconds."""
 
 
+_NOTHING = np.empty(0, dtype=np.uint8)
+
+
 class _Arena(threading.local):
-    block = np.empty(0, dtype=np.uint8)
+    block = _NOTHING
     used = 0
     wanted = 0
+    user: ref[Use] | None = None
 
 
 _arena = _Arena()
+
+
+class Use:
+    """``with Use():`` around whatever calls `empty`.
+
+    A signal's handler, or a finaliser, may run layers in the middle of another that this thread runs: they get a block of
+    their own. A user that was left by an exception is known by being gone.
+    """
+
+    __slots__ = ("__weakref__", "outer")
+
+    def __enter__(self) -> None:
+        user = None if _arena.user is None else _arena.user()
+        self.outer = None if user is None else (_arena.block, _arena.used, _arena.wanted, _arena.user)
+        if self.outer is not None:
+            _arena.block = _NOTHING
+        _arena.user = ref(self)
+
+    def __exit__(self, *_: object) -> None:
+        _arena.user = None
+        if self.outer is not None:
+            _arena.block, _arena.used, _arena.wanted, _arena.user = self.outer
 
 
 def reset() -> None:

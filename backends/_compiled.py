@@ -8,12 +8,15 @@ operation (Numba contracts nothing unless asked to), so their answers are equal 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
 
 from tacops._lif import Reset
+
+from ._threads import aside
 
 if TYPE_CHECKING:
     from tacops._protocol import Array
@@ -29,9 +32,12 @@ BLOCK = 1024
 def _compile(function: Callable[..., Any]) -> Any:
     """Compile at the first call, for each combination of dtypes, and keep the result on disk where that is possible."""
     try:
-        return numba.njit(nogil=True, cache=True)(function)
+        loop = numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        return numba.njit(nogil=True)(function)
+        loop = numba.njit(nogil=True)(function)
+    # what Numba calls where it meets new types; Ctrl-C in it would leave Numba's lock taken
+    loop._compile_for_args = partial(aside, loop._compile_for_args)
+    return loop
 
 
 def period(parameter: float | Array, channels: int, dtype: Any) -> Array:
@@ -139,3 +145,7 @@ def count_off_grid(x: Any, low: Any, high: Any, per_step: Any) -> int:
         steps = x[j] * per_step
         count += not (x[j] >= low and x[j] <= high and np.rint(steps) == steps)
     return count
+
+
+# loads all that Numba loads when it compiles (SciPy and its BLAS), and not when threads are held to processors
+count_off_grid(np.empty(0, np.float32), np.float32(0), np.float32(1), np.float32(1))

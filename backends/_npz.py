@@ -1,13 +1,9 @@
-"""Named arrays in .npz files: no pickles, written whole or not at all, bounded when read; and arrays put beside another."""
+"""Named arrays with options in .npz files, written whole or not at all; and arrays put beside another."""
 
 from __future__ import annotations
 
 import io
 import json
-import os
-import tempfile
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,53 +11,60 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
+from tacops._damage import DAMAGE, parse_json, reason
 from tacops._dispatch import backend_of
 from tacops._protocol import Array
+from tacops._whole import write_whole
 
-__all__ = ["place", "read_arrays", "write_arrays"]
+from ._npy import read_npz
 
-LARGEST = 2**32
-"""Bytes that the arrays of one file may take in memory."""
+__all__ = ["npz_bytes", "place", "read_arrays", "write_arrays"]
+
 OPTIONS = "options"
+
+
+def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
+    """The bytes of a compressed .npz file; they depend on the arrays and zlib alone (members carry no time)."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, Any], options: Any) -> None:
     """Write arrays, and `options` as JSON, to one file in one step."""
-    path, buffer = Path(path), io.BytesIO()
     text = np.frombuffer(json.dumps(options).encode(), np.uint8)
-    np.savez_compressed(buffer, allow_pickle=False, **{OPTIONS: text}, **arrays)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(buffer.getvalue())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    write_whole(path, npz_bytes({OPTIONS: text, **arrays}))
 
 
 def read_arrays(path: str | Path) -> tuple[dict[str, Any], Any]:
     """What `write_arrays` wrote; ValueError, saying what is wrong, for any other file."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if (total := sum(info.file_size for info in archive.infolist())) > LARGEST:
-                raise ValueError(f"{total:,} bytes, more than {LARGEST:,}")
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = dict(archive)
+        arrays = read_npz(Path(path))
         if OPTIONS not in arrays:
             raise ValueError(f"no array {OPTIONS!r}")
-        return arrays, json.loads(arrays.pop(OPTIONS).tobytes().decode())
-    except OSError as error:
-        raise ValueError(error.strerror or str(error)) from error
-    except (EOFError, MemoryError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(str(error) or type(error).__name__) from error
+        return arrays, parse_json(arrays.pop(OPTIONS).tobytes())
+    except DAMAGE as error:
+        raise ValueError(reason(error)) from error
 
 
 def place(array: Any, like: Array) -> Array:
-    """Copy a NumPy array to the library, and to the device, of `like`."""
+    """Copy a NumPy array to the library, and to the device, of `like`; whole to each of several devices."""
     backend = backend_of(like)
     placed = backend.from_numpy(array)
     if backend.device_of(placed) == backend.device_of(like):
         return placed
-    return array_api_compat.to_device(placed, array_api_compat.device(like))
+    device = array_api_compat.device(like)
+    return array_api_compat.to_device(placed, _replicated(like) if backend.name == "jax" else device)
+
+
+def _replicated(like: Array) -> Any:
+    """The sharding of JAX that has all of an array on every device of `like`."""
+    from jax import sharding
+
+    given = like.sharding
+    if isinstance(given, sharding.NamedSharding):
+        return sharding.NamedSharding(given.mesh, sharding.PartitionSpec())
+    if len(given.device_set) == 1:
+        return given
+    devices = np.array(sorted(given.device_set, key=lambda device: device.id))
+    return sharding.NamedSharding(sharding.Mesh(devices, ("all",)), sharding.PartitionSpec())

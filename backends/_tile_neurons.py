@@ -15,6 +15,7 @@ import numpy as np
 from tacops._lif import Reset
 
 from . import _arena as arena
+from ._threads import aside, lost_in_fork
 
 if TYPE_CHECKING:
     from tacops._lif import Recipe
@@ -67,12 +68,20 @@ def loops_for(count: int, *dtypes: np.dtype[Any]) -> Any:
     return compiled()
 
 
-@cache
 def compiled() -> Any:
     """The module of compiled loops, or None without a Numba that works with this NumPy."""
+    return _load() if not lost_in_fork() else None
+
+
+@cache
+def _load() -> Any:
+    return aside(_import)
+
+
+def _import() -> Any:
     try:
         from . import _compiled
-    except ImportError:
+    except Exception:  # what a library raises that was half imported before, by the user and Ctrl-C, is not ImportError
         return None
     return _compiled
 

@@ -10,22 +10,18 @@ output is about `TILE` numbers per thread (or one row of the unfolded input, if 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from itertools import pairwise
-from threading import Barrier, get_native_id
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from . import _arena as arena
-from ._apart import apart
-from ._blas import one_blas_thread
+from ._cores import count_cores
+from ._threads import run_here, share_out
 from ._tile_conv import TileConv
 from ._tile_frames import Frames, sum_frames, sum_loops
-from ._tile_neurons import loops_for, tile_neurons
+from ._tile_neurons import compiled, loops_for, tile_neurons
 
 if TYPE_CHECKING:
     from tacops._lif import LIFStep
@@ -174,34 +170,24 @@ def _run_all(
     run: Callable[[Tile], None], batch: int, space: tuple[int, ...], per_position: int, numbers: int, products: int
 ) -> None:
     """Run all tiles, on all cores if there is enough to do; the calling thread takes its share."""
-    cores = _cores() if numbers >= PARALLEL or products >= PARALLEL_PRODUCTS else 1
+    cores = count_cores() if numbers >= PARALLEL or products >= PARALLEL_PRODUCTS else 1
     tiles = list(_cut(batch, space, per_position, cores))
-
-    def run_share(share: Iterable[Tile]) -> None:
-        for tile in share:
-            arena.reset()
-            run(tile)
-
     workers = min(cores, len(tiles))
     if workers < 2 and products < BLAS_PARALLEL:
-        run_share(tiles)
+        run_here(run, tiles)
         return
-    if workers < 2:  # BLAS's threads would spin on, in the way of ours, when the next layer begins
-        with one_blas_thread():
-            run_share(tiles)
-        return
-    pool, threads = _pool()
-    with one_blas_thread(), apart(threads):
-        others = [pool.submit(run_share, tiles[n::workers]) for n in range(1, workers)]
-        run_share(tiles[0::workers])
-        for other in others:
-            other.result()
+    if workers > 1:
+        compiled()  # a library that is loaded while we are held to one processor would take it for the machine's only one
+    # with one worker, too: BLAS's threads would spin on, in the way of ours, when the next layer begins
+    share_out(run, [tiles[n::workers] for n in range(max(1, workers))])
 
 
 def _cut(batch: int, space: tuple[int, ...], per_position: int, cores: int) -> Iterable[Tile]:
     """Tiles of about `TILE` numbers, evenly large, as many for each core where the batch allows it."""
     rows = space[0] if space else 1
     sample = math.prod(space) * per_position
+    if sample * batch == 0:
+        return ()
     parts = min(rows, max(-(-sample // TILE), -(-cores // batch)))
     if parts == 1:
         count = -(-batch // max(1, TILE // sample))
@@ -216,29 +202,3 @@ def _cut(batch: int, space: tuple[int, ...], per_position: int, cores: int) -> I
 def _divisor(n: int, most: int) -> int:
     """Frames that a dense layer multiplies at once: BLAS packs the weights anew for every product."""
     return max(count for count in range(1, max(1, min(n, most)) + 1) if n % count == 0)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@cache
-def _pool() -> tuple[ThreadPoolExecutor, list[int]]:
-    """The threads beside the calling one, and their native ids.
-
-    All are started at once: the executor counts a thread that goes from one task to the next as idle, and then starts no
-    other, so two tiles would share one thread (seen on CPython 3.11).
-    """
-    count = max(1, _cores() - 1)
-    pool = ThreadPoolExecutor(count, thread_name_prefix="tacops")
-    meeting = Barrier(count)
-
-    def meet() -> int:
-        meeting.wait()
-        return get_native_id()
-
-    return pool, [waiting.result() for waiting in [pool.submit(meet) for _ in range(count)]]
-
-
-if hasattr(os, "register_at_fork"):  # a forked child has the pool object but not its threads
-    os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -60,9 +60,12 @@ def sums_taps(xp: Any, weight: Array, window: Window) -> bool:
 def pad(xp: Any, x: Array, window: Window) -> Array:
     """Zeros around the spatial axes; the standard has no `pad`, so by concatenation."""
     for axis, (low, high) in enumerate(window.padding, start=1):
-        sides = [xp.zeros((*x.shape[:axis], n, *x.shape[axis + 1 :]), dtype=x.dtype) for n in (low, high)]
-        parts = [part for part in (sides[0], x, sides[1]) if part.shape[axis]]
-        x = parts[0] if len(parts) == 1 else xp.concat(parts, axis=axis)
+        if low or high:
+            # made of the data, not anew: on its device, and sharded as it is
+            zero = xp.zeros_like(x[(*(slice(None),) * axis, slice(0, 1), ...)])
+            sides = [xp.broadcast_to(zero, (*x.shape[:axis], n, *x.shape[axis + 1 :])) for n in (low, high)]
+            parts = (sides[0], x, sides[1])
+            x = xp.concat([part for part in parts if part.shape[axis]], axis=axis)
     return x
 
 

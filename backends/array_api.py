@@ -18,6 +18,7 @@ from ._unfold import conv_by_unfolding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
 __all__ = ["BACKEND", "ArrayAPIBackend"]
 
@@ -34,6 +35,10 @@ class ArrayAPIBackend(Backend):
     def namespace(self, array: Array) -> Any:
         """As the array says."""
         return array.__array_namespace__()
+
+    def undisturbed(self) -> AbstractContextManager[Any]:
+        """As on NumPy, on which such libraries may be built."""
+        return np.errstate(all="ignore")
 
     def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
         """Unfold in tiles, one matrix product each."""

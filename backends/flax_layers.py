@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Mapping
 from typing import Any, Unpack
 
@@ -14,8 +16,9 @@ import numpy as np
 from flax import nnx
 
 from tacops import Grid, SpikeTrain
-from tacops._layer_mapping import collect, distribute, freeze_all, freeze_layer
-from tacops._layer_run import run
+from tacops._checks import fail
+from tacops._layer_mapping import check_module, collect, distribute, freeze_all, freeze_layer
+from tacops._layer_run import run, spikes_of
 from tacops._layer_spec import (
     STATISTICS,
     ConvLIFOptions,
@@ -30,6 +33,23 @@ from tacops._layer_spec import (
 from tacops.layers import FrozenLayer
 
 __all__ = ["ConvLIF", "TACConv", "TACLinear", "freeze", "load_mapping", "to_mapping"]
+
+
+class _Last(threading.local):
+    """The train that a layer of this thread has returned last, by weak references."""
+
+    arrays: tuple[Any, ...] = ()
+
+    def keep(self, train: SpikeTrain) -> None:
+        """Remember it until the next."""
+        self.arrays = tuple(map(weakref.ref, train))
+
+    def holds(self, arrays: tuple[Any, ...]) -> bool:
+        """Whether these are its very arrays."""
+        return len(arrays) == len(self.arrays) and all(a is b() for a, b in zip(arrays, self.arrays, strict=True))
+
+
+_last = _Last()
 
 
 class _Layer(nnx.Module):  # type: ignore[misc]
@@ -56,12 +76,30 @@ class _Layer(nnx.Module):  # type: ignore[misc]
         """Copy a NumPy array into it."""
         getattr(self, name).set_value(jnp.array(value, self.array(name).dtype))
 
-    def __call__(self, spikes: jax.Array, membrane: jax.Array | None = None) -> SpikeTrain:
-        """Spikes and membrane of spikes (T, B, ...), from `membrane` or from zero."""
+    def __call__(
+        self,
+        spikes: jax.Array | SpikeTrain,
+        *unpacked: jax.Array,
+        membrane: jax.Array | None = None,
+        lengths: Any = None,
+        trace: bool = False,
+    ) -> SpikeTrain:
+        """Spikes and membrane of spikes (T, B, ...), or of another layer's train, from `membrane` or from zero.
+
+        `lengths` and `trace` are the operators'.
+        `unpacked` is for `nnx.Sequential`, which hands on a train as several arguments: the rest of it is left aside.
+        """
+        if unpacked and not _last.holds((spikes, *unpacked)):
+            rule = (
+                "given by its name, as `membrane=`: what follows the spikes is only the rest of another layer's train"
+            )
+            raise fail(self.spec.layer, "membrane", rule, "other arguments", TypeError)
         arrays = {name: self.array(name) for name in self.spec.initial()}
-        train, statistics = run(self.spec, arrays, spikes, membrane, training=not self.use_running_average)
+        options = {"training": not self.use_running_average, "lengths": lengths, "trace": trace}
+        train, statistics = run(self.spec, arrays, spikes_of(spikes), membrane, **options)
         for name, value in statistics.items():
             getattr(self, name).set_value(value)
+        _last.keep(train)
         return train
 
     def frozen(self, *, reproducible: bool | Grid | None = None) -> FrozenLayer:
@@ -182,8 +220,9 @@ def to_mapping(module: nnx.Module) -> dict[str, np.ndarray[Any, Any]]:
     >>> sorted(to_mapping(TACLinear(20, 10, chunk_size=4, learn="beta", rngs=nnx.Rngs(0))))
     ['beta_logit', 'bias', 'weight']
     """
+    layers = _layers("to_mapping", module)
     state = dict(nnx.to_flat_state(nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat))))
-    return collect(_layers(module), map(_dotted, state))
+    return collect(layers, map(_dotted, state))
 
 
 def load_mapping(module: nnx.Module, mapping: Mapping[str, np.ndarray[Any, Any]]) -> None:
@@ -200,7 +239,7 @@ def load_mapping(module: nnx.Module, mapping: Mapping[str, np.ndarray[Any, Any]]
     TypeError, ValueError
         For a missing or unknown key, or an array of another shape.
     """
-    distribute(_layers(module), mapping)
+    distribute(_layers("load_mapping", module), mapping)
 
 
 def freeze(module: nnx.Module, *, reproducible: bool | Grid | None = None) -> dict[str, FrozenLayer]:
@@ -212,10 +251,11 @@ def freeze(module: nnx.Module, *, reproducible: bool | Grid | None = None) -> di
     reproducible : bool or Grid, optional
         As of `tacops.tac_conv`; None leaves every layer as it is.
     """
-    return freeze_all(_layers(module), reproducible)
+    return freeze_all(_layers("freeze", module), reproducible)
 
 
-def _layers(module: nnx.Module) -> dict[str, _Layer]:
+def _layers(function: str, module: nnx.Module) -> dict[str, _Layer]:
+    check_module(function, module, nnx.Module)
     return {_dotted(path): layer for path, layer in nnx.iter_modules(module) if isinstance(layer, _Layer)}
 
 

@@ -14,8 +14,8 @@ from mlx import nn
 from mlx.utils import tree_flatten
 
 from tacops import Grid, SpikeTrain
-from tacops._layer_mapping import collect, distribute, freeze_all, freeze_layer
-from tacops._layer_run import run
+from tacops._layer_mapping import check_module, collect, distribute, freeze_all, freeze_layer
+from tacops._layer_run import run, spikes_of
 from tacops._layer_spec import (
     STATISTICS,
     ConvLIFOptions,
@@ -61,10 +61,21 @@ class _Layer(nn.Module):  # type: ignore[misc]
         """Copy a NumPy array into it."""
         self[name] = mx.array(value).astype(self[name].dtype)
 
-    def __call__(self, spikes: mx.array, membrane: mx.array | None = None) -> SpikeTrain:
-        """Spikes and membrane of spikes (T, B, ...), from `membrane` or from zero."""
+    def __call__(
+        self,
+        spikes: mx.array | SpikeTrain,
+        *,
+        membrane: mx.array | None = None,
+        lengths: Any = None,
+        trace: bool = False,
+    ) -> SpikeTrain:
+        """Spikes and membrane of spikes (T, B, ...), or of another layer's train, from `membrane` or from zero.
+
+        `lengths` and `trace` are the operators'.
+        """
         arrays = {name: self[name] for name in self.spec.initial()}
-        train, statistics = run(self.spec, arrays, spikes, membrane, training=self.training)
+        options = {"training": self.training, "lengths": lengths, "trace": trace}
+        train, statistics = run(self.spec, arrays, spikes_of(spikes), membrane, **options)
         self.update(statistics)
         return train
 
@@ -173,7 +184,7 @@ def to_mapping(module: nn.Module) -> dict[str, np.ndarray[Any, Any]]:
     >>> sorted(to_mapping(TACLinear(20, 10, chunk_size=4, learn="beta")))
     ['beta_logit', 'bias', 'weight']
     """
-    return collect(_layers(module), dict(tree_flatten(module.parameters())))
+    return collect(_layers("to_mapping", module), dict(tree_flatten(module.parameters())))
 
 
 def load_mapping(module: nn.Module, mapping: Mapping[str, np.ndarray[Any, Any]]) -> None:
@@ -190,7 +201,7 @@ def load_mapping(module: nn.Module, mapping: Mapping[str, np.ndarray[Any, Any]])
     TypeError, ValueError
         For a missing or unknown key, or an array of another shape.
     """
-    distribute(_layers(module), mapping)
+    distribute(_layers("load_mapping", module), mapping)
 
 
 def freeze(module: nn.Module, *, reproducible: bool | Grid | None = None) -> dict[str, FrozenLayer]:
@@ -202,8 +213,9 @@ def freeze(module: nn.Module, *, reproducible: bool | Grid | None = None) -> dic
     reproducible : bool or Grid, optional
         As of `tacops.tac_conv`; None leaves every layer as it is.
     """
-    return freeze_all(_layers(module), reproducible)
+    return freeze_all(_layers("freeze", module), reproducible)
 
 
-def _layers(module: nn.Module) -> dict[str, _Layer]:
+def _layers(function: str, module: nn.Module) -> dict[str, _Layer]:
+    check_module(function, module, nn.Module)
     return {name: layer for name, layer in module.named_modules() if isinstance(layer, _Layer)}

@@ -41,6 +41,10 @@ class NumPyBackend(Backend):
         """NumPy itself: from version 2.1 it follows the standard."""
         return np
 
+    def undisturbed(self) -> AbstractContextManager[Any]:
+        """Floating-point errors are neither raised nor warned of: numbers that overflow are results, as in every library."""
+        return np.errstate(all="ignore")
+
     def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
         """Unfold in tiles, one matrix product each; half precision is summed in float32."""
         if _is_half(x.dtype):

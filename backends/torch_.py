@@ -1,4 +1,4 @@
-"""PyTorch: its own convolutions, in channels-last memory, with TF32 off."""
+"""PyTorch: its own convolutions, in channels-last memory, in full float32 (`_torch_conv.py`)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import array_api_compat.torch as xp
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
+from torch._subclasses import FakeTensor
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 from tacops._lif import Reset
 from tacops._protocol import Array, Backend, Window
 
-from ._unfold import conv_by_unfolding
+from ._torch_conv import HALF, autocasts, conv, products_are_plain
+from ._torch_pytree import name_trains
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BACKEND", "TorchBackend"]
 
-_CONV: tuple[Any, ...] = (F.linear, F.conv1d, F.conv2d, F.conv3d)
+_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
+_SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
+_FIT = frozenset((torch.bool, torch.uint8, *_SIGNED, *_UNSIGNED, *HALF, torch.float32, torch.float64))
 
 
 class TorchBackend(Backend):
@@ -42,29 +45,33 @@ class TorchBackend(Backend):
         return xp
 
     def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
-        """`torch.nn.functional`'s; unfolding where oneDNN fails and, on GPUs, in exact mode (cuDNN: Winograd)."""
-        dims = len(window.stride)
-        with _full_precision(x):
-            if dims == 0:
-                return F.linear(x, weight, bias)
-            if _onednn_fails(x, weight, window) if x.device.type == "cpu" else exact:
-                return conv_by_unfolding(xp, x, weight, bias, window)
-            x = x.movedim(-1, 1)
-            if any(low != high for low, high in window.padding):
-                x = F.pad(x, [n for pair in reversed(window.padding) for n in pair])
-                padding: tuple[int, ...] = (0,) * dims
-            else:
-                padding = tuple(low for low, _ in window.padding)
-            kernel = weight.movedim(-1, 1)
-            out = _CONV[dims](x, kernel, bias, window.stride, padding, window.dilation, window.groups)
-            return out.movedim(1, -1)
+        """`torch.nn.functional`'s, or another way where those fail, transform, or are narrower than float32."""
+        return conv(x, weight, bias, window, exact)
 
     def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
-        """On CPUs a product over the chunk axis."""
-        if x.device.type != "cpu" or not all(isinstance(weight, float) for weight in weights):
+        """On CPUs a product over the chunk axis; in float32 for half precision."""
+        numbers = all(isinstance(weight, float) for weight in weights)
+        if x.device.type != "cpu" or not numbers or autocasts(x) or not products_are_plain():
             return super().weighted_sum(x, weights, dtype)
-        row = torch.tensor([weights], dtype=dtype)
-        return (row @ x.to(dtype).reshape(*x.shape[:2], -1)).reshape(x.shape[0], *x.shape[2:])
+        wide = torch.float32 if dtype in HALF else dtype
+        row = torch.tensor([weights], dtype=wide, device=x.device)
+        total = (row @ x.to(wide).reshape(*x.shape[:2], -1)).reshape(x.shape[0], *x.shape[2:])
+        return total.to(dtype)
+
+    def on_grid(self, x: Array, low: float, high: float, step: float) -> Array:
+        """In float32 where PyTorch has no minimum: unsigned integers of more than 8 bits; exact as far as grids reach."""
+        return super().on_grid(x.to(torch.float32) if x.dtype in _UNSIGNED else x, low, high, step)
+
+    def unfit(self, array: Array) -> str | None:
+        """Layouts, dtypes and subclasses for which the operators' arithmetic means something else, or nothing."""
+        if (
+            type(array) is torch.Tensor
+            and array.layout is torch.strided
+            and array.dtype in _FIT
+            and not array.is_nested
+        ):
+            return None
+        return _unfit(array)
 
     def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
         """In place where nothing is differentiated or traced."""
@@ -146,10 +153,25 @@ class TorchBackend(Backend):
         return _device_name(array.device)
 
     def read(self, array: Array) -> list[float] | None:
-        """Values on a CPU, not of traced, vmapped or compiled tensors."""
-        if array.device.type != "cpu" or _is_traced(array):
+        """Values on a CPU, not of traced, vmapped or compiled tensors, nor of those that have none (`FakeTensor`)."""
+        if array.device.type != "cpu" or _is_traced(array) or isinstance(array, FakeTensor):
             return None
         return [float(value) for value in array.detach().reshape(-1).tolist()]
+
+
+def _unfit(x: Array) -> str | None:
+    """`TorchBackend.unfit` of all but plain tensors."""
+    if x.is_nested:
+        return "a nested tensor; call torch.nested.to_padded_tensor(x, 0.0)"
+    if isinstance(x, torch.masked.MaskedTensor):
+        return "a masked tensor; call to_tensor(0.0)"
+    if x.layout is not torch.strided:
+        return f"a tensor of layout {x.layout}; call to_dense()"
+    if x.is_quantized:
+        return f"a quantised tensor ({x.dtype}); call dequantize()"
+    if x.dtype not in _FIT and not x.dtype.is_complex:  # complex ones are refused by the rules of each argument
+        return f"a tensor of {x.dtype}; call float()"
+    return None
 
 
 def _autocast_device() -> str:
@@ -172,18 +194,6 @@ def _device_name(device: Any) -> str:
         return f"cpu ({torch.get_num_threads()} threads)"
     name = getattr(getattr(torch, device.type, None), "get_device_name", None)
     return f"{name(device)} ({device})" if name else str(device)
-
-
-def _onednn_fails(x: Array, weight: Array, window: Window) -> bool:
-    """Two rare geometries on CPUs with AVX-512 (PyTorch 2.13): a segmentation fault, and wrong numbers.
-
-    The first (oneDNN#5942): the kernel lies in padding alone, beside the input. The second, found by random tests: one
-    channel in, and one output along the last axis, whose stride then means nothing.
-    """
-    spatial, kernel = tuple(x.shape[1:-1]), tuple(weight.shape[1:-1])
-    if any(max(pad) > d * (k - 1) for pad, d, k in zip(window.padding, window.dilation, kernel, strict=True)):
-        return True
-    return bool(x.shape[-1] == 1 and window.stride[-1] > 1 and window.output_shape(spatial, kernel)[-1] == 1)
 
 
 def _is_traced(x: Array) -> bool:
@@ -231,11 +241,5 @@ def _scan_in_place(step: Recipe, currents: Array, membrane: Array | None, repeat
     return spikes, u
 
 
-def _full_precision(x: Array) -> contextlib.AbstractContextManager[Any]:
-    """Full float32: cuDNN convolutions use TF32 by default; the flag is the user's, so it is set for this call only."""
-    if x.device.type != "cuda":
-        return contextlib.nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # type: ignore[no-any-return]
-
-
+name_trains()
 BACKEND = TorchBackend()

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from tacops import Grid, SpikeTrain
+from tacops._checks import fail
 from tacops._dispatch import backend_of
-from tacops._layer_mapping import collect, distribute, freeze_all, freeze_layer
-from tacops._layer_run import run
+from tacops._layer_mapping import check_module, collect, distribute, freeze_all, freeze_layer
+from tacops._layer_run import run, spikes_of
 from tacops._layer_spec import (
     STATISTICS,
     ConvLIFOptions,
@@ -29,10 +30,46 @@ from tacops._layer_spec import (
 )
 from tacops.layers import FrozenLayer
 
+from ._torch_pytree import name_trains
+
 __all__ = ["ConvLIF", "TACConv", "TACLinear", "freeze", "load_mapping", "to_mapping"]
 
 for _type in (torch.Tensor, nn.Parameter):
     backend_of(_type(torch.empty(0)))  # the first call loads the backend, and torch.compile can't follow an import
+
+
+name_trains()
+
+
+class _Norm(nn.modules.batchnorm._BatchNorm):  # type: ignore[misc]
+    """What PyTorch's tools look for in a layer with batch statistics, `torch.optim.swa_utils.update_bn` first of all.
+
+    It holds no array: the statistics are its layer's. Its mode and its momentum are those that count.
+    """
+
+    def __init__(self, layer: _Layer) -> None:
+        self._layer = (layer,)  # in a tuple, because a module's attributes that are modules are its children
+        self.batches = 0
+        spec = layer.spec
+        super().__init__(spec.channels_out, spec.epsilon, spec.momentum, affine=False, track_running_stats=False)
+
+    def reset_running_stats(self) -> None:
+        """Forget all batches."""
+        self.batches = 0
+        for name, initial in self._layer[0].spec.initial().items():
+            if name in STATISTICS:
+                self._layer[0].array(name).fill_(initial.values)
+
+    def share(self) -> float:
+        """Share of the running statistics that this batch replaces; without momentum, of all batches alike."""
+        if self.momentum is not None:
+            return float(self.momentum)
+        self.batches += 1
+        return 1.0 / self.batches
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 (PyTorch's name)
+        """No layer of its own."""
+        raise NotImplementedError("a layer's norm is computed by the layer; it can't be called")
 
 
 class _Layer(nn.Module):  # type: ignore[misc]
@@ -47,6 +84,8 @@ class _Layer(nn.Module):  # type: ignore[misc]
                 self.register_buffer(name, value)
             else:
                 self.register_parameter(name, nn.Parameter(value))
+        if spec.batch_norm:
+            self.norm = _Norm(self)
 
     def _initial(self, initial: Initial) -> torch.Tensor:
         if initial.values is None:
@@ -54,21 +93,55 @@ class _Layer(nn.Module):  # type: ignore[misc]
         return torch.tensor(initial.values).expand(initial.shape).clone()
 
     def array(self, name: str) -> torch.Tensor:
-        """A parameter or buffer."""
-        return getattr(self, name)
+        """A parameter or buffer; whole, where FSDP has cut it and not put it together for a forward pass."""
+        value = getattr(self, name)
+        return value.full_tensor() if hasattr(value, "full_tensor") else value
 
     def assign(self, name: str, value: Any) -> None:
         """Copy a NumPy array into it."""
-        with torch.no_grad():
-            self.array(name).copy_(torch.from_numpy(np.array(value)))
+        own, whole = getattr(self, name), torch.from_numpy(np.array(value))
+        if hasattr(own, "full_tensor"):
+            from torch.distributed.tensor import distribute_tensor
 
-    def forward(self, spikes: torch.Tensor, membrane: torch.Tensor | None = None) -> SpikeTrain:
-        """Spikes and membrane of spikes (T, B, ...), from `membrane` or from zero."""
+            whole = distribute_tensor(whole.to(own.device), own.device_mesh, own.placements)
+        with torch.no_grad():
+            own.copy_(whole)
+
+    def forward(
+        self,
+        spikes: torch.Tensor | SpikeTrain,
+        *,
+        membrane: torch.Tensor | None = None,
+        lengths: Any = None,
+        trace: bool = False,
+    ) -> SpikeTrain:
+        """Spikes and membrane of spikes (T, B, ...), or of another layer's train, from `membrane` or from zero.
+
+        `lengths` and `trace` are the operators'.
+        """
         arrays = {name: self.array(name) for name in self.spec.initial()}
-        train, statistics = run(self.spec, arrays, spikes, membrane, training=self.training)
+        training, momentum = self._mode() if self.spec.batch_norm else (False, None)
+        options = {"training": training, "momentum": momentum, "lengths": lengths, "trace": trace}
+        train, statistics = run(self.spec, arrays, spikes_of(spikes), membrane, **options)
         for name, value in statistics.items():
             self.array(name).copy_(value)
         return train
+
+    def _mode(self) -> tuple[bool, float | None]:
+        """Whether statistics are those of the batch, and the share of the running ones that they replace."""
+        norm = self.norm
+        if not isinstance(norm, _Norm):
+            rule = "the layer's own; SyncBatchNorm has no place in it (each process has statistics of its own batch)"
+            raise fail(self.spec.layer, "norm", rule, type(norm).__name__, TypeError)
+        return norm.training, norm.share() if norm.training else None
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """As of every module; files from before `beta_logit` and `threshold_log` had a dimension are loaded too."""
+        for name, initial in self.spec.initial().items():
+            value = state_dict.get(prefix + name)
+            if initial.shape == (1,) and isinstance(value, torch.Tensor) and value.ndim == 0:
+                state_dict[prefix + name] = value.reshape(1)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def frozen(self, *, reproducible: bool | Grid | None = None) -> FrozenLayer:
         """The layer for inference, on arrays of any library."""
@@ -176,7 +249,7 @@ def to_mapping(module: nn.Module) -> dict[str, np.ndarray[Any, Any]]:
     >>> sorted(to_mapping(TACLinear(20, 10, chunk_size=4, learn="beta")))
     ['beta_logit', 'bias', 'weight']
     """
-    return collect(_layers(module), _original(module).state_dict())
+    return collect(_layers("to_mapping", module), _original(module).state_dict())
 
 
 def load_mapping(module: nn.Module, mapping: Mapping[str, np.ndarray[Any, Any]]) -> None:
@@ -193,7 +266,7 @@ def load_mapping(module: nn.Module, mapping: Mapping[str, np.ndarray[Any, Any]])
     TypeError, ValueError
         For a missing or unknown key, or an array of another shape.
     """
-    distribute(_layers(module), mapping)
+    distribute(_layers("load_mapping", module), mapping)
 
 
 def freeze(module: nn.Module, *, reproducible: bool | Grid | None = None) -> dict[str, FrozenLayer]:
@@ -205,10 +278,11 @@ def freeze(module: nn.Module, *, reproducible: bool | Grid | None = None) -> dic
     reproducible : bool or Grid, optional
         As of `tacops.tac_conv`; None leaves every layer as it is.
     """
-    return freeze_all(_layers(module), reproducible)
+    return freeze_all(_layers("freeze", module), reproducible)
 
 
-def _layers(module: nn.Module) -> dict[str, _Layer]:
+def _layers(function: str, module: nn.Module) -> dict[str, _Layer]:
+    check_module(function, module, nn.Module)
     named = _original(module).named_modules(remove_duplicate=False)
     return {name: layer for name, layer in named if isinstance(layer, _Layer)}
 

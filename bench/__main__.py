@@ -31,6 +31,10 @@ COMMANDS = {
     "accuracy-table": ("bench.accuracy_table", "put the table of a stored accuracy result into a page"),
     "sparsity": ("bench.sparsity", "time five sparse strategies against dense convolution and temporal aggregation"),
     "sparsity-table": ("bench.sparsity_table", "put the tables of a stored sparsity result into a page"),
+    "geometries": (
+        "bench.geometries",
+        "try random convolutions of every dtype, forwards and backwards, on every array library",
+    ),
     "digests": ("bench.digest", "compare the spikes of reproducible mode with the digests that are stored"),
     "run": ("bench.run", "run the standard set and write one self-describing result file"),
     "compare": ("bench.compare", "compare result files of several machines: a table and an HTML report"),
@@ -112,6 +116,7 @@ def run(argv: Sequence[str]) -> int:
     """As `main`, but a library that is missing is an `ImportError`."""
     unset = unset_slowing_variables()
     from bench.datasets import DatasetError
+    from bench.files import OutputError
 
     chosen, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else (None, argv)
     if chosen is None:
@@ -129,7 +134,7 @@ def run(argv: Sequence[str]) -> int:
     args.unset_variables = unset
     try:
         return command.main(args)
-    except DatasetError as error:
+    except (DatasetError, OutputError) as error:
         print(f"python -m bench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

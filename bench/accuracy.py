@@ -31,7 +31,7 @@ from bench.accuracy_result import Result, as_json
 from bench.accuracy_run import ADVISED, CALLS, CURVE, Bench, Tick
 from bench.accuracy_store import CheckpointError, Store, fingerprint
 from bench.accuracy_tasks import TASKS, Task
-from bench.files import write_whole
+from bench.files import check_output, plot_files, write_whole
 from bench.model import CHANNELS, LAYER
 from bench.report import cores, load
 from bench.speed_result import machine
@@ -58,7 +58,9 @@ def main(args: argparse.Namespace) -> int:
     """Train what is not trained yet, print the tables and write what was asked for."""
     console = Console(stderr=True)
     tasks = [TASKS[name].quick() if args.quick else TASKS[name] for name in args.tasks]
+    check_output(args.json)
     store = Store(args.work or _work(args))
+    check_output(store.path("any"), *(plot_files(args.plot, "", "-curves") if args.plot else []))
     try:
         result = measure(tasks, args, store, console)
     except CheckpointError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from matplotlib.ticker import NullFormatter, NullLocator
 
 from bench.accuracy_modes import VARIANTS, Variant
 from bench.accuracy_result import Result
-from bench.files import write_whole
+from bench.files import save_figure
 
 STYLE = {"svg.hashsalt": "tacops", "svg.fonttype": "none", "font.size": 9}
 COLUMNS = 4
@@ -42,15 +41,9 @@ def kind_of(variant: Variant) -> str:
 
 def save_plots(result: Result, stem: Path) -> list[Path]:
     """Write ``stem.svg`` and ``.png`` (accuracy against speed) and ``stem-curves.svg`` and ``.png``."""
-    paths = []
     with mpl.rc_context(STYLE):
-        for suffix, figure in (("", draw_speed(result)), ("-curves", draw_curves(result))):
-            for form in ("svg", "png"):
-                buffer = io.BytesIO()
-                figure.savefig(buffer, format=form, dpi=120, metadata={"Date": None} if form == "svg" else None)
-                paths.append(stem.with_name(f"{stem.name}{suffix}.{form}"))
-                write_whole(paths[-1], buffer.getvalue())
-    return paths
+        speed, curves = draw_speed(result), draw_curves(result)
+        return [*save_figure(speed, stem, 120), *save_figure(curves, stem, 120, "-curves")]
 
 
 def draw_speed(result: Result) -> Figure:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.accuracy_modes import VARIANTS
+from bench.files import DAMAGE, reason
+from bench.files import read_json as read_content
 from bench.speed_result import ResultError
 
 SCHEMA = 1
@@ -135,7 +137,8 @@ class Result:
         if kind is None:
             return Verdict("can't tell", None, None, None, None, "not trained")
         other = "preserve" if kind == "collapse" else "collapse"
-        sizes = [K for K in range(most, 1, -1) if f"{kind}{K}" in trained]
+        found_sizes = (int(mode.removeprefix(kind)) for mode in trained if mode.removeprefix(kind).isdigit())
+        sizes = sorted((K for K in found_sizes if 1 < K <= most), reverse=True)
         nearest = f"{kind}{sizes[0]}" if sizes else None
         cost = self.difference(task, nearest, "exact") if nearest else None
         advised = f"{kind} K={most}"
@@ -176,9 +179,9 @@ def as_json(result: Result) -> str:
 def read_json(path: Path) -> Result:
     """Read a result; `ResultError` if it isn't one."""
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ResultError(f"{path} cannot be read: {error}") from error
+        content = read_content(path)
+    except DAMAGE as error:
+        raise ResultError(f"{path} cannot be read: {reason(error)}") from error
     if not isinstance(content, dict) or content.get("benchmark") != NAME:
         raise ResultError(f"{path} is no result of python -m bench accuracy")
     if content.get("schema") != SCHEMA:
@@ -186,6 +189,6 @@ def read_json(path: Path) -> Result:
     try:
         result = Result(content["settings"], content["machine"], content["tasks"])
         as_json(result)  # derives everything
-    except (KeyError, TypeError, AttributeError, statistics.StatisticsError) as error:
-        raise ResultError(f"{path} is incomplete: {type(error).__name__} {error}") from error
+    except DAMAGE as error:
+        raise ResultError(f"{path} is incomplete: {type(error).__name__} {reason(error)}") from error
     return result

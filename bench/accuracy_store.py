@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.files import write_whole
+from bench.files import DAMAGE, read_json, reason, write_whole
 
 
 class CheckpointError(RuntimeError):
@@ -33,17 +33,18 @@ class Store:
             return None
         advice = "delete it or choose another --work folder"
         try:
-            found = json.loads(path.read_text())
+            found = read_json(path)
             made_with, record = found["settings"], found["record"]
             if found["fingerprint"] != fingerprint({"settings": made_with, "record": record}):
                 raise ValueError("its fingerprint is wrong")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"the checkpoint {path} is damaged ({error}); {advice}") from error
+            record = dict(record)
+        except DAMAGE as error:
+            raise CheckpointError(f"the checkpoint {path} is damaged ({reason(error)}); {advice}") from error
         wanted = json.loads(json.dumps(settings))
         if made_with != wanted:
             changes = "; ".join(differences(made_with, wanted))
             raise CheckpointError(f"the checkpoint {path} was made with other settings ({changes}); {advice}")
-        return dict(record)
+        return record
 
     def save(self, name: str, settings: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         """Keep finished work, whole or not at all."""

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.files import check_figure, check_output, write_figure, write_whole
 from tacops._advise import advise
 
 Spikes = NDArray[Any]
@@ -161,15 +162,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Simulate, print both tables; 1 if there are more false alarms than binomial error allows."""
+    check_output(args.json)
+    check_figure(args.plot)
     started = time.perf_counter()
     alarms = simulate_false_alarms(args.draws, args.seed) if args.draws else []
     powers = simulate_power(args.power_draws, args.seed) if args.power_draws else []
     print(f"{time.perf_counter() - started:.0f} s, seed {args.seed}")
     if args.json:
         found = {"false_alarms": [asdict(a) for a in alarms], "power": [asdict(p) for p in powers]}
-        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_whole(args.json, (json.dumps(found, indent=1) + "\n").encode())
     if args.plot:
-        draw(alarms, powers).savefig(args.plot, metadata={"Date": None} if args.plot.suffix == ".svg" else None)
+        write_figure(args.plot, draw(alarms, powers))
     for level in LEVELS if alarms else ():
         total, draws = sum(a.alarms[level] for a in alarms), sum(a.draws for a in alarms)
         print(f"p <= {level:g}: {total:,} of {draws:,} draws ({total / draws:.4f})")

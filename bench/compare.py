@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.compare_data import PAPER, Groups, Machine, accuracies, ceilings, common_layers, load, speedups, spikes
-from bench.files import write_whole
-from bench.run_result import done, usable
+from bench.files import OutputError, check_output, write_whole
+from bench.run_result import done
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Compare; 0 if all is well, 1 if a file could not be compared or spikes differ, 2 if nothing could be compared."""
-    target = args.html or args.files[0].with_name("comparison.html")
+    target = args.html or args.files[0].parent / "comparison.html"
     machines, problems = load(args.files)
     for problem in problems:
         print(f"python -m bench compare: {problem}", file=sys.stderr)
@@ -36,8 +36,8 @@ def main(args: argparse.Namespace) -> int:
         return 2
     if not args.no_html:
         try:
-            usable(target)
-        except (OSError, ValueError) as error:
+            check_output(target)
+        except OutputError as error:
             print(f"python -m bench compare: {error}", file=sys.stderr)
             return 2
     fired = spikes(machines)

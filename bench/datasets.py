@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import math
 import os
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -21,8 +20,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tacops._damage import DAMAGE, reason
+
 SYSTEM_FOLDERS = (Path("/usr/share/datasets"), Path("/usr/local/share/datasets"))
 DATA_VARIABLE = "TACOPS_DATA"
+LARGEST = 2**28
+"""Bytes that one file may unfold to."""
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
@@ -97,7 +100,7 @@ def read_idx(dataset: Dataset, name: str) -> NDArray[np.uint8]:
 
 def parse_idx(content: bytes, name: str) -> NDArray[np.uint8]:
     """Parse an IDX file: two zero bytes, type 8 (unsigned byte), number of axes, big-endian sizes, then the values."""
-    if len(content) < 4 or content[:3] != b"\0\0\x08":
+    if len(content) < 4 or content[:3] != b"\0\0\x08" or content[3] > 8:
         raise DatasetError(f"{name} is not an IDX file of unsigned bytes")
     axes = content[3]
     start = 4 + 4 * axes
@@ -117,9 +120,9 @@ def find_content(dataset: Dataset, name: str) -> bytes:
         if not path.is_file():
             continue
         try:
-            content = decode(path.read_bytes())
-        except (OSError, EOFError, zlib.error) as error:
-            damaged.append(f"{path} cannot be read ({error})")
+            content = decode(path)
+        except DAMAGE as error:
+            damaged.append(f"{path} cannot be read ({reason(error)})")
             continue
         if checksum(content) == dataset.files[name]:
             return content
@@ -143,8 +146,17 @@ def candidates(dataset: Dataset, name: str) -> Iterator[Path]:
             yield system / folder / name
 
 
-def _decoder(name: str) -> tuple[Callable[[bytes], bytes], Callable[[bytes], str]]:
-    """Say how a file is unpacked and how its content is summed."""
+def _decoder(name: str) -> tuple[Callable[[Path], bytes], Callable[[bytes], str]]:
+    """Say how a file is read and how its content is summed."""
     if name.endswith(".gz"):
-        return gzip.decompress, lambda content: hashlib.md5(content, usedforsecurity=False).hexdigest()
-    return bytes, lambda content: hashlib.sha256(content).hexdigest()
+        return _unpacked, lambda content: hashlib.md5(content, usedforsecurity=False).hexdigest()
+    return Path.read_bytes, lambda content: hashlib.sha256(content).hexdigest()
+
+
+def _unpacked(path: Path) -> bytes:
+    """A gzipped file's content, if it isn't many times as long as any of these files is."""
+    with gzip.open(path) as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ValueError(f"it holds more than {LARGEST:,} bytes")
+    return content

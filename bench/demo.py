@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from bench.datasets import Labels
 from bench.devices import add_device, place
 from bench.encode import TIME_STEPS, rate_code
-from bench.files import write_whole
+from bench.files import check_output, write_whole
 from bench.measure import Batches, Network, Result, Tick, measure, reference, ticks
 from bench.model import MODES, Trained, load_trained
 from bench.report import Report, as_json, load, print_report
@@ -57,10 +57,12 @@ def main(args: argparse.Namespace) -> int:
     """Run the demonstration; 0 if every backend ran, 1 if one failed, 2 if a named one is missing."""
     start, busy = time.perf_counter(), load()
     log = Console(stderr=True)
+    output = None if args.json in (None, "-") else Path(args.json)
+    check_output(output)
     try:
         backends, missing = place(args.backend, args.device)
     except (BackendUnavailable, ValueError) as error:
-        log.print(f"python -m bench: {error}", markup=False, highlight=False)
+        log.print(f"python -m bench: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
     trained, subset = load_trained(), load_subset()
     frames = rate_code(subset.images[: args.images], seed=args.seed)
@@ -77,8 +79,8 @@ def main(args: argparse.Namespace) -> int:
         unset_variables=args.unset_variables,
         trained=trained.metadata,
     )
-    if args.json not in (None, "-"):
-        write_whole(Path(args.json), as_json(report).encode())
+    if output:
+        write_whole(output, as_json(report).encode())
     if args.json == "-":
         print(as_json(report))
     else:

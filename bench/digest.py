@@ -26,7 +26,7 @@ import tacops
 from bench.datasets import DatasetError
 from bench.devices import add_device, place
 from bench.encode import rate_code
-from bench.files import write_whole
+from bench.files import DAMAGE, check_output, read_json, reason, write_whole
 from bench.model import LAYER, MODES, Parameters, hidden_layer, load_trained
 from bench.subset import load_subset
 from tacops import Grid, SpikeTrain
@@ -182,11 +182,17 @@ def records(backend: Backend, tick: Callable[[str], None] = lambda text: None) -
 def load_reference(path: Path = REFERENCE_FILE) -> dict[str, Record]:
     """The stored digests."""
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"the shipped file {path} cannot be read ({error}); {REMEDY} makes it again") from error
+        content: dict[str, Record] = read_json(path)
+    except DAMAGE as error:
+        raise DatasetError(
+            f"the shipped file {path} cannot be read ({reason(error)}); {REMEDY} makes it again"
+        ) from error
     if not isinstance(content, dict) or set(content) != set(CASES):
         raise DatasetError(f"the shipped file {path} has other cases than expected; {REMEDY} makes it again")
+    kinds = {"inputs": str, "spikes": str, "membrane": str, "fired": int}
+    for name, entry in content.items():
+        if not isinstance(entry, dict) or {key: type(value) for key, value in entry.items()} != kinds:
+            raise DatasetError(f"the shipped file {path} is damaged at {name}; {REMEDY} makes it again")
     return content
 
 
@@ -230,6 +236,7 @@ def main(args: argparse.Namespace) -> int:
     except (BackendUnavailable, ValueError) as error:
         print(f"python -m bench digests: {error}", file=sys.stderr)
         return 2
+    check_output(args.reference if args.write else None)
     want = {} if args.write else load_reference(args.reference)
     log = Console(stderr=True)
     columns = (TextColumn("{task.description:32}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))

@@ -1,41 +1,33 @@
-"""Shipped files: written whole or not at all, read with one clear sentence if that fails."""
+"""Shipped files: read with one clear sentence if that fails; and what all files are written by."""
 
 from __future__ import annotations
 
-import io
-import os
-import tempfile
-import zipfile
-import zlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from bench.datasets import DatasetError
+from tacops._damage import DAMAGE, parse_json, read_json, reason
+from tacops._whole import OutputError, check_figure, check_output, write_figure, write_whole
+from tacops.backends import _npy
+from tacops.backends._npz import npz_bytes
 
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write ``content`` to a temporary file beside ``path`` and move it into place in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Return the bytes of a compressed npz file; they depend on the arrays and zlib alone (members carry no time)."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
+__all__ = [
+    "DAMAGE",
+    "OutputError",
+    "check_figure",
+    "check_output",
+    "npz_bytes",
+    "parse_json",
+    "plot_files",
+    "read_json",
+    "read_npz",
+    "reason",
+    "save_figure",
+    "write_figure",
+    "write_whole",
+]
 
 
 def read_npz(path: Path, remedy: str) -> dict[str, NDArray[Any]]:
@@ -43,7 +35,23 @@ def read_npz(path: Path, remedy: str) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise DatasetError(f"the shipped file {path} is missing ({remedy} makes it again)")
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-            return dict(archive)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise DatasetError(f"the shipped file {path} cannot be read ({error}); {remedy} makes it again") from error
+        return _npy.read_npz(path)
+    except DAMAGE as error:
+        raise DatasetError(
+            f"the shipped file {path} cannot be read ({reason(error)}); {remedy} makes it again"
+        ) from error
+
+
+def plot_files(stem: Path, *suffixes: str) -> list[Path]:
+    """The files of a plot: ``stem.svg`` and ``stem.png``, and the same with each suffix after the stem."""
+    if not stem.name:
+        raise OutputError(f"{stem} cannot be written: a plot must have a name")
+    return [stem.with_name(f"{stem.name}{suffix}.{kind}") for suffix in suffixes or ("",) for kind in ("svg", "png")]
+
+
+def save_figure(figure: Any, stem: Path, dpi: int, suffix: str = "") -> list[Path]:
+    """Draw a Matplotlib figure into its ``.svg`` and ``.png``; returns the two paths."""
+    paths = plot_files(stem, suffix)
+    for path in paths:
+        write_figure(path, figure, dpi=dpi)
+    return paths

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bench.encode import rate_code
-from bench.files import write_whole
+from bench.files import check_output, plot_files, save_figure, write_whole
 from bench.model import LAYER, MODES, Mode, hidden_layer, load_trained
 from bench.subset import load_subset
 from tacops import __version__, conv_lif, tac_linear
@@ -84,10 +84,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Count, print and draw; 1 if a spike differs in reproducible mode, 2 if a named backend is missing."""
     log = Console(stderr=True)
+    check_output(args.out / "flips.json", *plot_files(args.out / "flips"))
     try:
         backends = [get_backend(name) for name in args.backend or available_backends()]
     except (BackendUnavailable, ValueError) as error:
-        log.print(f"python -m bench: {error}", markup=False, highlight=False)
+        log.print(f"python -m bench: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
     size = Size(2, 8, 8) if args.quick else Size()
     columns = (TextColumn("{task.description:32}"), BarColumn(), TimeElapsedColumn())
@@ -235,7 +236,6 @@ def save(folder: Path, rows: list[Row], accuracies: list[Accuracy], size: Size) 
         "size": asdict(size),
         "machine": machine,
     }
-    folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "flips.json", (json.dumps(found, indent=1) + "\n").encode())
     draw(folder, rows)
 
@@ -271,6 +271,5 @@ def draw(folder: Path, rows: list[Row]) -> None:
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, labelspacing=0.9, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    for ending, more in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 150})):
-        figure.savefig(folder / f"flips.{ending}", **more)
+    save_figure(figure, folder / "flips", 150)
     plt.close(figure)

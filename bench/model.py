@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.datasets import DatasetError
-from bench.files import npz_bytes, read_npz, write_whole
+from bench.files import npz_bytes, parse_json, read_npz, reason, write_whole
 from tacops import SpikeTrain, conv_lif, tac_conv, tac_linear
 
 Array: TypeAlias = Any
@@ -156,4 +156,9 @@ def load_trained(path: Path = WEIGHTS_FILE) -> Trained:
     if shapes != expected or "metadata" not in found:
         raise DatasetError(f"the shipped file {path} has other arrays than expected; {REMEDY} makes it again")
     parameters = {mode: {name: found[f"{mode}.{name}"] for name in SHAPES} for mode in MODES}
-    return Trained(parameters, json.loads(str(found["metadata"])))
+    try:
+        return Trained(parameters, parse_json(str(found["metadata"]).encode()))
+    except ValueError as error:
+        raise DatasetError(
+            f"the shipped file {path} has damaged metadata ({reason(error)}); {REMEDY} makes it again"
+        ) from error

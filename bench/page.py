@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.files import write_whole
+from bench.files import DAMAGE, OutputError, check_output, plot_files, reason, write_whole
 from bench.speed_result import ResultError
 
 
@@ -33,22 +33,35 @@ def put_tables(
     try:
         result = read(args.result)
         if args.plot:
-            plot(result, args.plot)
+            check_output(*plot_files(args.plot))
+            _made(plot, result, args.plot, of=args.result)
             return 0
-        text = tables(result)
+        text = _made(tables, result, of=args.result)
         if args.into is None:
             print(text)
             return 0
         page = args.into.read_text()
         changed = replaced(page, text, str(args.into), name)
-    except (ResultError, OSError) as error:
+        if args.check:
+            print(f"{args.into}: {'up to date' if changed == page else 'OUT OF DATE'}")
+            return 0 if changed == page else 1
+        write_whole(args.into, changed.encode())
+    except (ResultError, OSError, UnicodeError) as error:
         print(f"python -m bench {name}-table: {error}", file=sys.stderr)
         return 2
-    if args.check:
-        print(f"{args.into}: {'up to date' if changed == page else 'OUT OF DATE'}")
-        return 0 if changed == page else 1
-    write_whole(args.into, changed.encode())
     return 0
+
+
+def _made(make: Callable[..., Any], *given: Any, of: Path) -> Any:
+    """What is made of a stored result: its numbers may be of any size and kind, since nothing seals them."""
+    try:
+        return make(*given)
+    except OutputError:
+        raise
+    except DAMAGE as error:
+        raise ResultError(
+            f"{of} is damaged: no table can be made of it ({type(error).__name__}: {reason(error)})"
+        ) from error
 
 
 def markers(name: str) -> tuple[str, str]:

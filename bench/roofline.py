@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import statistics
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from bench.files import write_whole
+from bench.files import save_figure
 from bench.speed_cases import MODES, Case, Mode
 from bench.speed_result import Result, Row
 
@@ -25,15 +24,8 @@ STYLE = {"svg.hashsalt": "tacops", "svg.fonttype": "none", "font.size": 9}
 
 def save_plots(result: Result, stem: Path) -> list[Path]:
     """Write ``stem.svg`` and ``stem.png``."""
-    paths = []
     with mpl.rc_context(STYLE):
-        figure = draw(result)
-        for kind in ("svg", "png"):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-            paths.append(stem.with_name(f"{stem.name}.{kind}"))
-            write_whole(paths[-1], buffer.getvalue())
-    return paths
+        return save_figure(draw(result), stem, 150)
 
 
 def draw(result: Result) -> Figure:

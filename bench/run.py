@@ -12,10 +12,10 @@ from rich.table import Table
 
 from bench.accuracy_store import CheckpointError, Store
 from bench.devices import add_device, place
-from bench.files import write_whole
+from bench.files import check_output, write_whole
 from bench.run_machine import describe_machine, libraries, source_digest
 from bench.run_parts import PARTS, PER_BACKEND, Job, planned_seconds, run_jobs
-from bench.run_result import as_json, assemble, failures, spike_sentence, usable
+from bench.run_result import as_json, assemble, failures, spike_sentence
 from bench.speed import progress
 from tacops.backends import BackendUnavailable
 from tacops.testing import where
@@ -49,11 +49,13 @@ def main(args: argparse.Namespace) -> int:
     """Run what is not there yet, write the file; 0 if all is well, 1 if anything failed or differs, 2 for wrong usage."""
     log = Console(stderr=True)
     try:
-        usable(args.output)
+        check_output(args.output)
+        store = Store(args.work or args.output.with_name(f"{args.output.name}.parts"))
+        check_output(store.path("any"))
         placed, missing = place(args.backend, args.device)
         backends = {name: where(backend) for name, backend in placed.items()}
     except (BackendUnavailable, OSError, ValueError) as error:
-        log.print(f"python -m bench run: {error}", markup=False, highlight=False)
+        log.print(f"python -m bench run: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
     machine = describe_machine(backends)
     settings = {
@@ -65,7 +67,6 @@ def main(args: argparse.Namespace) -> int:
         "processor": machine["processor"],
         "python": machine["python"],
     }
-    store = Store(args.work or args.output.with_name(f"{args.output.name}.parts"))
     jobs = [
         Job(part, backend)
         for part in PARTS
@@ -75,7 +76,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         found = {job: store.load(job.key, settings) for job in jobs}
     except CheckpointError as error:
-        log.print(f"python -m bench run: {error}", markup=False, highlight=False)
+        log.print(f"python -m bench run: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
     kept = {job: step for job, step in found.items() if step and step["status"] == "done"}
     if kept:

@@ -7,12 +7,11 @@ bounded in size, checked before anything in it is used, and every problem is one
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
@@ -20,27 +19,17 @@ from jsonschema.exceptions import best_match
 from bench.accuracy_store import fingerprint
 from bench.digest import Record, differing, load_reference
 from bench.run_parts import Job, Step
+from tacops._damage import LARGEST, parse_json
 
 SCHEMA = 1
 NAME = "tacops run"
 SCHEMA_FILE = Path(__file__).with_name("schema") / f"result-{SCHEMA}.json"
-LARGEST = 64 * 2**20
-"""Bytes of a file that is read."""
 
 Content = dict[str, Any]
 
 
 class ResultError(ValueError):
     """A file holds no result that this version can compare; the message is one sentence."""
-
-
-def usable(path: Path) -> None:
-    """Raise `OSError` or `ValueError` if a file can't be written there, before hours of work are done for it."""
-    if path.is_dir():
-        raise ValueError(f"the output must be a file; {path} is a folder")
-    folder = path.parent
-    if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise ValueError(f"the output cannot be written: {folder} is no folder that can be written to")
 
 
 def assemble(
@@ -127,8 +116,8 @@ def read(path: Path) -> Content:
     if len(raw) > LARGEST:
         raise ResultError(f"{path} is larger than {LARGEST >> 20} MiB, which no result is")
     try:
-        content = json.loads(raw.decode(), parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:  # also of text that isn't UTF-8
+        content = parse_json(raw, constants=False)
+    except ValueError as error:  # also of text that isn't UTF-8
         kind = "empty" if not raw.strip() else "no JSON, or was cut off or damaged"
         raise ResultError(f"{path} is {kind} ({_short(str(error))})") from error
     said = content.get("benchmark") if isinstance(content, dict) else None
@@ -142,10 +131,6 @@ def read(path: Path) -> Content:
         )
     check(content, str(path))
     return dict(content)
-
-
-def _refuse(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no JSON")
 
 
 def done(content: Content, part: str) -> Iterator[tuple[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.devices import add_device, place
-from bench.files import write_whole
+from bench.files import check_output, plot_files, write_whole
 from bench.sparse.cases import DENSITIES, QUICK_DENSITIES, STRATEGIES, STRUCTURED_DENSITIES, STRUCTURES, TAC
 from bench.sparse.subject import BACKENDS
 from bench.sparsity_conclusion import conclusion
@@ -62,12 +62,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Measure and report; 0 if all ran, 1 if something failed, 2 if a named backend is missing."""
     log = Console(stderr=True)
+    check_output(args.json)
+    stem = args.plot or (args.json.with_suffix("") if args.json else None)
+    check_output(*(plot_files(stem) if stem else []))
     try:
         entries, missing = choose(args.backends, args.strategies, args.device)
     except (BackendUnavailable, ValueError) as error:
-        log.print(f"python -m bench sparsity: {error}", markup=False, highlight=False)
+        log.print(f"python -m bench sparsity: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
-    stem = args.plot or (args.json.with_suffix("") if args.json else None)
     if stem:
         from bench.sparsity_plot import save_plots  # what it needs is missed now, not when all is measured
     plan = make_plan(args)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from bench.files import write_whole
+from bench.files import save_figure
 from bench.roofline import STYLE
 from bench.sparse.cases import CONTENDERS, STRATEGIES
 from bench.sparsity_conclusion import STRUCTURES
@@ -28,15 +27,8 @@ BASELINES: dict[str, dict[str, Any]] = {
 
 def save_plots(result: Result, stem: Path) -> list[Path]:
     """Write ``stem.svg`` and ``stem.png``."""
-    paths = []
     with mpl.rc_context(STYLE):
-        figure = draw(result)
-        for kind in ("svg", "png"):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
-            paths.append(stem.with_name(f"{stem.name}.{kind}"))
-            write_whole(paths[-1], buffer.getvalue())
-    return paths
+        return save_figure(draw(result), stem, 130)
 
 
 def draw(result: Result) -> Figure:

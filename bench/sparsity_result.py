@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.files import DAMAGE, reason
+from bench.files import read_json as read_content
 from bench.sparse.cases import CONTENDERS, STRATEGIES
 from bench.speed_result import ResultError
 
@@ -232,15 +234,15 @@ def from_dict(content: Any, name: str) -> Result:
         for row in result.rows:
             if not row.seconds > 0 or row.contender not in CONTENDERS or row.case not in result.cases:
                 raise ValueError(f"row {row.case}, {row.structure}, {row.density}, {row.contender}")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ResultError(f"{name} is damaged: {error}") from error
+    except DAMAGE as error:
+        raise ResultError(f"{name} is damaged: {reason(error)}") from error
     return result
 
 
 def read_json(path: Path) -> Result:
     """Read a file; `ResultError` if it holds no result."""
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ResultError(f"{path} cannot be read: {error}") from error
+        content = read_content(path)
+    except DAMAGE as error:
+        raise ResultError(f"{path} cannot be read: {reason(error)}") from error
     return from_dict(content, str(path))

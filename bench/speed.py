@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bench.devices import add_device, place
-from bench.files import write_whole
+from bench.files import check_output, plot_files, write_whole
 from bench.peers import PEERS, PLAIN
 from bench.speed_cases import CASES, MODES
 from bench.speed_report import print_result
@@ -55,12 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Measure and report; 0 if all ran, 1 if something failed, 2 if a named backend is missing."""
     log = Console(stderr=True)
+    check_output(args.json)
+    stem = args.plot or (args.json.with_suffix("") if args.json else None)
+    check_output(*(plot_files(stem) if stem else []))
     try:
         entries, missing = choose(args.backend, peers=not args.no_peers, device=args.device)
     except (BackendUnavailable, ValueError) as error:
-        log.print(f"python -m bench speed: {error}", markup=False, highlight=False)
+        log.print(f"python -m bench speed: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
-    stem = args.plot or (args.json.with_suffix("") if args.json else None)
     if stem:
         from bench.roofline import save_plots  # what it needs is missed now, not when all is measured
     plan = make_plan(args)

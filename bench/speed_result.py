@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from bench.ceilings import COPY_BYTES, SGEMM_FLOPS, least_seconds
+from bench.files import DAMAGE, reason
+from bench.files import read_json as read_content
 from bench.report import cores, load
 from bench.speed_cases import MODES, Case, Mode
 
@@ -203,9 +205,9 @@ def as_json(result: Result, targets: Iterable[Mapping[str, Any]]) -> str:
 def read_json(path: Path) -> Result:
     """Read a result; `ResultError` if it isn't one."""
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ResultError(f"{path} cannot be read: {error}") from error
+        content = read_content(path)
+    except DAMAGE as error:
+        raise ResultError(f"{path} cannot be read: {reason(error)}") from error
     if not isinstance(content, dict) or content.get("benchmark") != "tacops speed":
         raise ResultError(f"{path} is no result of python -m bench speed")
     if content.get("schema") != SCHEMA:
@@ -218,5 +220,5 @@ def read_json(path: Path) -> Result:
             ceilings=[Row(**row) for row in content["ceilings"]],
             sweep=[Slope(**slope) for slope in content["sweep"]],
         )
-    except (KeyError, TypeError) as error:
-        raise ResultError(f"{path} is incomplete: {error}") from error
+    except DAMAGE as error:
+        raise ResultError(f"{path} is incomplete: {reason(error)}") from error

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.datasets import FASHION_MNIST, DatasetError, Images, Labels, load_images
-from bench.files import npz_bytes, read_npz, write_whole
+from bench.files import check_output, npz_bytes, read_npz, write_whole
 
 DATA = Path(__file__).with_name("data")
 SUBSET_FILE = DATA / "fashion_mnist_test_1000.npz"
@@ -76,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Write the subset, or compare it with the file that is there; 0 if all is well."""
+    check_output(None if args.check else args.output)
     subset = make_subset()
     content = subset_bytes(subset)
     if args.check:

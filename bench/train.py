@@ -26,6 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import tacops
 from bench.datasets import FASHION_MNIST, Images, Labels, load_images
 from bench.encode import TIME_STEPS, rate_code
+from bench.files import check_output
 from bench.model import MODES, WEIGHTS_FILE, Mode, Trained, forward, initial_parameters, load_trained, save_trained
 from bench.training import SLOPE, SURROGATE, Weights, accuracy, adam, fit, make_step, start
 
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Train and test the chosen modes, then write all weights; those of modes not chosen are kept."""
     console = Console(stderr=True)
+    check_output(args.output)
     kept = Trained({}, {}) if set(args.modes) == set(MODES) else load_trained(args.output)
     images, labels = (array[: args.images] for array in load_images(FASHION_MNIST, "train"))
     test_images, test_labels = load_images(FASHION_MNIST, "test")

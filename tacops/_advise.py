@@ -13,7 +13,7 @@ from ._advise_gram import LONGEST, SIDE, Plan, grams
 from ._advise_rule import Question, decide, gather_evidence
 from ._advise_stats import block_lengths
 from ._checks import check_choice, check_count, fail, is_number, shape_of
-from ._dispatch import backend_of
+from ._dispatch import backend_of, undisturbed
 from ._protocol import Array
 
 __all__ = ["advise"]
@@ -22,6 +22,7 @@ WINDOW = 32
 """Frames that are compared one by one; of longer inputs, windows of so many frames and so many groups of frames."""
 
 
+@undisturbed
 def advise(
     spikes: Array,
     *,

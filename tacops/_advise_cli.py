@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from ._advise import advise
+from ._whole import check_figure, write_figure
 
 __all__ = ["add_arguments", "main"]
 
@@ -17,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
         metavar="FILE",
-        help=".npy or .npz with frames (T, B, *S, C), or .npz with events: arrays x, y, t, p and, for several "
-        "recordings, offsets",
+        help=".npy or .npz with frames (T, B, *S, C), or with events: a structured array with fields x, y, t, p, or .npz "
+        "arrays of these names and, for several recordings, offsets",
     )
     parser.add_argument("--array", metavar="NAME", help="which array of a .npz file holds the frames")
     parser.add_argument("--frames", type=int, default=16, metavar="T", help="frames made of events (default 16)")
@@ -43,17 +45,19 @@ def main(args: argparse.Namespace) -> int:
         if args.frames < 1 or args.max_samples < 1 or args.seed < 0:
             msg = "advise: --frames and --max-samples must be at least 1, --seed at least 0"
             raise ValueError(msg)
+        plot = Path(args.plot) if args.plot else None
+        check_figure(plot)
         common = {"layout": args.layout, "seed": args.seed}
         spikes = read_spikes(args.file, name=args.array, frames=args.frames, samples=args.max_samples, **common)
         names = ("max_loss", "keep", "significance", "max_samples")
         advice = advise(spikes, **common, **{name: getattr(args, name) for name in names})
-        if args.plot:
-            advice.plot().savefig(args.plot)
+        if plot:
+            write_figure(plot, advice.plot())
     except (ImportError, MemoryError, OSError, TypeError, ValueError) as error:
         print(f"python -m tacops {_one_line(error)}", file=sys.stderr)
         return NOT_UNDERSTOOD
     print(advice)
-    if args.plot:
+    if plot:
         print(f"drawn into {args.plot}")
     return 0
 

@@ -138,9 +138,8 @@ def _pool(xp: Any, y: Array) -> Array:
     for axis in range(2, y.ndim - 1):
         short = -y.shape[axis] % side
         if short:
-            shape = [*y.shape]
-            shape[axis] = short
-            y = xp.concat([y, xp.zeros(tuple(shape), dtype=y.dtype)], axis=axis)
+            nothing = xp.zeros_like(y[(slice(None),) * axis + (slice(0, 1), ...)])  # like: on the input's own device
+            y = xp.concat([y, *[nothing] * short], axis=axis)
         shape = [*y.shape]
         shape[axis : axis + 1] = [shape[axis] // side, side]
         y = xp.reshape(y, tuple(shape))

@@ -12,7 +12,7 @@ from operator import mul
 from typing import Any, NamedTuple, TypeAlias
 
 from ._checks import check_aggregation, check_beta, check_count, check_frames
-from ._dispatch import backend_of
+from ._dispatch import backend_of, undisturbed
 from ._protocol import Array, Backend, sum_dtype
 from ._rules import RULES
 
@@ -118,6 +118,7 @@ def merge_chunks(backend: Backend, x: Array, weights: Weights, dtype: Any) -> Ar
     return backend.weighted_sum(xp.reshape(x, (x.shape[0] // size, size, *x.shape[1:])), weights, dtype)
 
 
+@undisturbed
 def aggregate(x: Array, chunk_size: int, *, aggregation: str | Array = "decay", beta: float | Array = 0.9) -> Array:
     r"""Sum the frames of every chunk with weights.
 

@@ -89,7 +89,10 @@ def as_int(value: object) -> int | None:
 
 def as_list(value: Any) -> Any:
     """Tuples and lists as they are, arrays with axes as lists of Python's numbers, anything else as it is."""
-    return value.tolist() if getattr(value, "ndim", 0) and hasattr(value, "tolist") else value
+    try:
+        return value.tolist() if getattr(value, "ndim", 0) and hasattr(value, "tolist") else value
+    except TypeError:  # a tracer
+        return value
 
 
 def as_float(value: Any) -> float:
@@ -320,9 +323,10 @@ def check_window(
     if isinstance(padding, str) and padding == "same" and any(s != 1 for s in strides):
         raise fail(function, "stride", 'of 1 with padding="same"', stride)
     window = Window(strides, _padding(function, padding, kernel, dilations), dilations, groups)
+    largest = LARGEST // max((1, *kernel))  # a matrix product has no kernel
     for name, entries in (("stride", strides), ("dilation", dilations), ("padding", sum(window.padding, ()))):
-        if max(entries, default=0) > LARGEST // max(1, *kernel):
-            raise fail(function, name, f"at most {LARGEST // max(1, *kernel)} with a kernel of {kernel}", max(entries))
+        if max(entries, default=0) > largest:
+            raise fail(function, name, f"at most {largest} with a kernel of {kernel}", max(entries))
     if any(size < 1 for size in window.output_shape(spatial, kernel)):
         reach = tuple(d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
         rule = f"at least as large as the dilated kernel {reach} after padding {window.padding}"

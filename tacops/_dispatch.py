@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import partial, wraps
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from ._protocol import Array, Backend, BackendUnavailable
 
-__all__ = ["available_backends", "backend_of", "get_backend", "load_object", "missing_backends", "register_backend"]
+__all__ = [
+    "available_backends",
+    "backend_of",
+    "get_backend",
+    "load_object",
+    "missing_backends",
+    "register_backend",
+    "undisturbed",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 ENTRY_POINT_GROUP = "tacops.backends"
 
@@ -168,6 +179,29 @@ def backend_of(*arrays: Array, function: str = "backend_of", names: tuple[str, .
         msg = f"{function}: arrays must contain at least one array; got none"
         raise TypeError(msg)
     return first[1]
+
+
+def undisturbed(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function of arrays run in `Backend.undisturbed` of the library that they belong to."""
+
+    @wraps(function)
+    def call(*args: P.args, **options: P.kwargs) -> R:
+        for value in (*args, *options.values()):
+            backend = _by_type.get(type(value))
+            if backend is None and hasattr(value, "shape"):
+                try:
+                    backend = backend_of(value)
+                except TypeError:  # which the function says better
+                    continue
+            if backend is not None:
+                context = backend.undisturbed()
+                if context is not None:
+                    with context:
+                        return function(*args, **options)
+                break
+        return function(*args, **options)
+
+    return call
 
 
 def _find(array: Array, function: str, name: str) -> Backend:

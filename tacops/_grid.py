@@ -49,8 +49,11 @@ __all__ = [
 EXACT = 2.0**24 - 8.0  # a few units of margin for the rounding of the bound itself
 FINEST = 2.0**31
 """Most units per unit of weight."""
+TINY = 2.0**-100
+"""Weights that are nothing on any grid; some libraries take subnormal ones for 0."""
 MOST_POWERS = 1 << 12
-"""Most frames of a chunk whose weights are arrays made of an array beta: each is an operation, and a sum's bound needs all."""
+"""Chunks up to so many frames are bounded by the sum of an array beta's powers, each of which is an operation; longer
+ones by their number of frames."""
 MIN_WEIGHT = 8.0
 """The largest weight of a channel must be at least this many units (4 bits and a sign), or the grid is too coarse."""
 
@@ -199,7 +202,7 @@ def layer_units(
 
     scale = fine * _largest_power(xp, widest, exact, 4, top=0)
     # weights of less than 2^-31 may round to nothing, unless it is a bias that has made the grid coarse
-    nothing = xp.logical_or(widest == 0.0, scale >= FINEST)
+    nothing = xp.logical_or(widest < TINY, scale >= FINEST)
     enough = xp.logical_and(xp.logical_or(nothing, widest * scale >= MIN_WEIGHT), exact(scale / fine))
     per_one = scale * (2.0**q / grid.input_step)
     return Units(per_one, _reciprocal(xp, per_one), scale, xp.all(enough))
@@ -280,7 +283,9 @@ def _largest_sum(backend: Backend, aggregation: str | Weights, chunk_size: int, 
         return whole + 0.5 * chunk_size if rule.shared and chunk_size > 1 else whole
     if rule is not None and isinstance(beta, float):
         return _sum_of_powers(beta, chunk_size, q)
-    rounded = unit_weights(backend, aggregation, min(chunk_size, MOST_POWERS), beta, q)
+    if rule is not None and chunk_size > MOST_POWERS:
+        return 2.0**q * chunk_size
+    rounded = unit_weights(backend, aggregation, chunk_size, beta, q)
     return sum(abs(backend.stop_gradient(a)) if not isinstance(a, float) else abs(a) for a in rounded)
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias
 
-from ._checks import check_count, fail, is_number
+from ._checks import as_float, check_count, fail, is_number
 
-__all__ = ["PerChannel", "check_constant", "check_kernel", "check_learn", "check_share"]
+__all__ = ["PerChannel", "check_constant", "check_kernel", "check_learn", "check_share", "plain"]
 
 LEARNABLE = ("beta", "threshold", "aggregation")
 
 PerChannel: TypeAlias = float | tuple[float, ...]
+
+
+def plain(value: Any) -> Any:
+    """NumPy's scalars and arrays as Python's numbers and lists, anything else as it is."""
+    if type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "tolist"):
+        return value.tolist()
+    return value
 
 
 def check_kernel(layer: str, kernel_size: Any) -> tuple[int, ...]:
@@ -25,8 +32,10 @@ def check_kernel(layer: str, kernel_size: Any) -> tuple[int, ...]:
 
 def check_learn(layer: str, learn: str | Collection[str], chunk_size: int) -> tuple[str, ...]:
     """Names of what is learned, in their own order; single frames have no aggregation to learn."""
-    names = (learn,) if isinstance(learn, str) else tuple(learn)
     allowed = LEARNABLE if chunk_size > 1 else LEARNABLE[:2]
+    if isinstance(learn, Mapping) or not isinstance(learn, Collection):
+        raise fail(layer, "learn", "a name, or several, of " + ", ".join(map(repr, allowed)), repr(learn), TypeError)
+    names = (learn,) if isinstance(learn, str) else tuple(learn)
     for name in names:
         if name not in allowed:
             rule = "among " + ", ".join(map(repr, allowed)) + (" with single frames" if chunk_size == 1 else "")
@@ -45,14 +54,18 @@ def check_constant(layer: str, name: str, value: Any, channels: int | None, low:
     if not all(map(is_number, entries)):
         raise fail(layer, name, "a number", repr(value), TypeError)
     strict = channels is not None or name == "threshold"
-    if not all(low < v < high if strict else low <= v <= high for v in entries):
-        rule = "positive and finite" if high == math.inf else "in (0, 1) to be learned" if strict else "in [0, 1]"
+    rule = "positive and finite" if high == math.inf else "in (0, 1) to be learned" if strict else "in [0, 1]"
+    numbers = tuple(map(as_float, entries))
+    if not all(low < v < high if strict else low <= v <= high for v in numbers):
         raise fail(layer, name, rule, value)
-    return tuple(map(float, entries)) if isinstance(value, tuple | list) else float(value)
+    return numbers if isinstance(value, tuple | list) else numbers[0]
 
 
 def check_share(layer: str, name: str, value: Any) -> float:
     """A number in (0, 1]."""
-    if not is_number(value) or not 0.0 < value <= 1.0:
+    if not is_number(value):
+        raise fail(layer, name, "a number in (0, 1]", repr(value), TypeError)
+    number = as_float(value)
+    if not 0.0 < number <= 1.0:
         raise fail(layer, name, "in (0, 1]", repr(value))
-    return float(value)
+    return number

@@ -13,7 +13,7 @@ from ._layer_spec import STATISTICS, LayerSpec
 from ._protocol import Array
 from .layers import FrozenLayer
 
-__all__ = ["TrainableLayer", "collect", "distribute", "freeze_all", "freeze_layer"]
+__all__ = ["TrainableLayer", "check_module", "collect", "distribute", "freeze_all", "freeze_layer"]
 
 
 class TrainableLayer(Protocol):
@@ -32,6 +32,13 @@ Layers = Mapping[str, TrainableLayer]
 """The tacops layers of a module by their dotted path, "" for the module itself."""
 
 
+def check_module(function: str, module: object, kind: type) -> None:
+    """A module of the framework."""
+    if not isinstance(module, kind):
+        rule = f"a module of {kind.__module__.partition('.')[0]}"
+        raise fail(function, "module", rule, type(module).__name__, TypeError)
+
+
 def collect(layers: Layers, names: Iterable[str]) -> dict[str, Any]:
     """NumPy copies of all arrays of `layers`, which must be all that the module has: `names`."""
     found = _arrays("to_mapping", layers)
@@ -42,21 +49,24 @@ def collect(layers: Layers, names: Iterable[str]) -> dict[str, Any]:
 
 
 def distribute(layers: Layers, mapping: Mapping[str, Any]) -> None:
-    """Assign all arrays of `mapping`, or none."""
+    """Assign all arrays of `mapping`, or none; the one number of all channels may be a scalar, as it once was."""
     function = "load_mapping"
     found = _arrays(function, layers)
+    if not isinstance(mapping, Mapping):
+        raise fail(function, "mapping", "a mapping of names to NumPy arrays", type(mapping).__name__, TypeError)
     if missing := sorted(set(found) - set(mapping)):
         raise fail(function, "mapping", f"one with the key {missing[0]!r}", "none")
-    if extra := sorted(set(mapping) - set(found)):
+    if extra := sorted(set(mapping) - set(found), key=str):
         raise fail(function, "mapping", "one without other keys than the layers' own", repr(extra[0]))
     for key, (layer, name) in found.items():
         value, shape = mapping[key], layer.spec.initial()[name].shape
         if getattr(getattr(value, "dtype", None), "kind", None) != "f":
             raise fail(function, f"mapping[{key!r}]", "a floating NumPy array", type(value).__name__, TypeError)
-        if shape_of(value) != shape:
+        if shape_of(value) != shape and (shape_of(value), shape) != ((), (1,)):
             raise fail(function, f"mapping[{key!r}]", f"of shape {shape}", f"shape {shape_of(value)}")
     for key, (layer, name) in found.items():
-        layer.assign(name, mapping[key])
+        value = mapping[key].reshape(layer.spec.initial()[name].shape)
+        layer.assign(name, value.astype(f"f{min(value.dtype.itemsize, 8)}"))  # in this machine's byte order
 
 
 def freeze_all(layers: Layers, reproducible: bool | Grid | None) -> dict[str, FrozenLayer]:
@@ -68,6 +78,8 @@ def freeze_all(layers: Layers, reproducible: bool | Grid | None) -> dict[str, Fr
 def freeze_layer(layer: TrainableLayer, reproducible: bool | Grid | None) -> FrozenLayer:
     """The layer's numbers in float64, rounded once to float32; `reproducible` None is as the layer has it."""
     spec = layer.spec
+    if reproducible is not None and not isinstance(reproducible, bool | Grid):
+        raise fail("freeze", "reproducible", "None, True, False or a tacops.Grid", repr(reproducible), TypeError)
     arrays = {name: _host(layer.array(name)) for name in spec.initial()}
     xp = get_backend("numpy").namespace(arrays["weight"])
     wide = {name: xp.astype(array, xp.float64) for name, array in arrays.items()}

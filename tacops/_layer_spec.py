@@ -12,7 +12,7 @@ from ._aggregate import chunk_weights
 from ._build import DEFAULT_AGGREGATION, LAYOUTS, MODES, RESETS
 from ._checks import AGGREGATIONS, check_choice, check_count, check_flag, check_groups, check_window, fail
 from ._grid import Grid
-from ._layer_checks import PerChannel, check_constant, check_kernel, check_learn, check_share
+from ._layer_checks import PerChannel, check_constant, check_kernel, check_learn, check_share, plain
 from ._operators import Aggregation, Layout, Mode, Padding, Reset
 from ._protocol import Array, Window
 
@@ -45,6 +45,7 @@ class _NeuronOptions(TypedDict, total=False):
     momentum: float
     epsilon: float
     surrogate: Callable[[Array], Array] | None
+    detach_reset: bool
     remat: bool
     reproducible: bool | Grid
 
@@ -104,6 +105,7 @@ class LayerSpec:
     epsilon: float
     layout: Layout
     surrogate: Callable[[Array], Array] | None
+    detach_reset: bool
     remat: bool
     reproducible: bool | Grid
 
@@ -147,7 +149,10 @@ class LayerSpec:
         if "threshold" in self.learn:
             arrays["threshold_log"] = _per_channel(self.threshold, math.log)
         if "aggregation" in self.learn:
-            arrays["aggregation_logits"] = Initial((self.chunk_size,), tuple(map(math.log, self.start)))
+            floor = max(self.start) * 2.0**-24 / self.chunk_size  # for those that are 0: all together within rounding
+            arrays["aggregation_logits"] = Initial(
+                (self.chunk_size,), tuple(math.log(max(weight, floor)) for weight in self.start)
+            )
         return arrays
 
 
@@ -174,6 +179,7 @@ def layer_spec(
     groups: Any = 1,
     layout: Any = "channels_last",
     surrogate: Any = surrogates.arctan(),  # noqa: B008 (a constant)
+    detach_reset: bool = False,
     remat: bool = False,
     reproducible: bool | Grid = False,
 ) -> LayerSpec:
@@ -186,7 +192,7 @@ def layer_spec(
     channels_in, channels_out : int
     kernel : tuple of int
         One to three entries are as many dimensions; none is a matrix product.
-    chunk_size, mode, reset, stride, padding, dilation, groups, layout, remat, reproducible
+    chunk_size, mode, reset, stride, padding, dilation, groups, layout, detach_reset, remat, reproducible
         As in `tacops.tac_conv`.
     beta, threshold : float, or sequence of channels_out floats where learned
     aggregation : {"decay", "normalized_decay", "sum", "mean"}, optional
@@ -210,12 +216,13 @@ def layer_spec(
         layer, (2**31,) * len(kernel), kernel, stride=stride, padding=padding, dilation=dilation, groups=groups
     )
     check_choice(layer, "mode", mode, MODES)
-    rule = check_choice(layer, "aggregation", aggregation or DEFAULT_AGGREGATION[mode], AGGREGATIONS)
+    rule = DEFAULT_AGGREGATION[mode] if aggregation is None else aggregation
+    check_choice(layer, "aggregation", rule, AGGREGATIONS)
     learned = check_learn(layer, learn, count["chunk_size"])
     decay = check_constant(layer, "beta", beta, channels_out if "beta" in learned else None, 0.0, 1.0)
     if not isinstance(decay, float) and chunk_size > 1 and "aggregation" not in learned and "decay" in rule:
         raise fail(layer, "aggregation", "learned, 'sum' or 'mean' with a beta per channel", repr(rule))
-    for name, flag in (("bias", bias), ("batch_norm", batch_norm), ("remat", remat)):
+    for name, flag in (("bias", bias), ("batch_norm", batch_norm), ("detach_reset", detach_reset), ("remat", remat)):
         check_flag(layer, name, flag)
     if not isinstance(reproducible, bool | Grid):
         raise fail(layer, "reproducible", "True, False or a tacops.Grid", repr(reproducible), TypeError)
@@ -240,6 +247,7 @@ def layer_spec(
         check_share(layer, "epsilon", epsilon),
         check_choice(layer, "layout", layout, LAYOUTS),  # type: ignore[arg-type]
         surrogate,
+        detach_reset,
         remat,
         reproducible,
     )
@@ -249,36 +257,40 @@ def tac_conv_spec(
     channels_in: int, channels_out: int, kernel_size: int | Sequence[int], **options: Unpack[TACConvOptions]
 ) -> LayerSpec:
     """The options of a ``TACConv``."""
-    _known("TACConv", options, TACConvOptions)
-    return layer_spec("TACConv", channels_in, channels_out, check_kernel("TACConv", kernel_size), **options)
+    layer = "TACConv"
+    given = _known(layer, options, TACConvOptions)
+    return layer_spec(layer, plain(channels_in), plain(channels_out), check_kernel(layer, plain(kernel_size)), **given)
 
 
 def conv_lif_spec(
     channels_in: int, channels_out: int, kernel_size: int | Sequence[int], **options: Unpack[ConvLIFOptions]
 ) -> LayerSpec:
     """The options of a ``ConvLIF``."""
-    _known("ConvLIF", options, ConvLIFOptions)
-    return layer_spec(
-        "ConvLIF", channels_in, channels_out, check_kernel("ConvLIF", kernel_size), chunk_size=1, **options
-    )
+    layer = "ConvLIF"
+    given = _known(layer, options, ConvLIFOptions)
+    kernel = check_kernel(layer, plain(kernel_size))
+    return layer_spec(layer, plain(channels_in), plain(channels_out), kernel, chunk_size=1, **given)
 
 
 def tac_linear_spec(features_in: int, features_out: int, **options: Unpack[TACLinearOptions]) -> LayerSpec:
     """The options of a ``TACLinear``."""
-    _known("TACLinear", options, TACLinearOptions)
-    return layer_spec("TACLinear", features_in, features_out, (), **options)
+    layer = "TACLinear"
+    given = _known(layer, options, TACLinearOptions)
+    return layer_spec(layer, plain(features_in), plain(features_out), (), **given)
 
 
-def _known(layer: str, options: Mapping[str, Any], allowed: Any) -> None:
+def _known(layer: str, options: Mapping[str, Any], allowed: Any) -> dict[str, Any]:
+    """`options`, if they are all among those allowed, with Python's numbers for NumPy's."""
     names = sorted(allowed.__annotations__)
     for name in options:
         if name not in names:
             raise fail(layer, "options", "among " + ", ".join(names), repr(name), TypeError)
     if "chunk_size" in names and "chunk_size" not in options:
         raise fail(layer, "chunk_size", "given", "none", TypeError)
+    return {name: plain(value) for name, value in options.items()}
 
 
 def _per_channel(value: PerChannel, transform: Callable[[float], float]) -> Initial:
     if isinstance(value, float):
-        return Initial((), transform(value))
+        return Initial((1,), transform(value))  # no scalar, which FSDP can't cut
     return Initial((len(value),), tuple(map(transform, value)))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 from ._build import run_conv, run_lif, run_linear
+from ._dispatch import undisturbed
 from ._grid import Grid
 from ._layer import SpikeTrain
 from ._protocol import Array
@@ -19,6 +20,7 @@ Padding: TypeAlias = int | Sequence[int] | Sequence[tuple[int, int]] | Literal["
 Reset: TypeAlias = Literal["subtract", "zero", "none", "late"]
 
 
+@undisturbed
 def tac_conv(
     spikes: Array,
     weight: Array,
@@ -158,6 +160,7 @@ def tac_conv(
     )
 
 
+@undisturbed
 def tac_linear(
     spikes: Array,
     weight: Array,
@@ -231,6 +234,7 @@ def tac_linear(
     )
 
 
+@undisturbed
 def conv_lif(
     spikes: Array,
     weight: Array,
@@ -310,6 +314,7 @@ def conv_lif(
     )
 
 
+@undisturbed
 def lif(
     current: Array,
     *,

@@ -16,7 +16,7 @@ To add a library, subclass `Backend` in one file, put an instance in it and name
 **Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule` (speed);
 `stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `round_through`,
 `tangent`, `finite`, `unstack` (gradients); `checkpoint`, `remat` (memory); `compile`, `compiles_fast`; `unavailable`, `unfit`, `describe`, `read`,
-`synchronize`; `crossings`, `ambient` (the conformance checks); `devices`, `on`, `device`, `device_of`, `device_name` (where there are several devices). Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip
+`synchronize`; `crossings`, `ambient` (the conformance checks); `undisturbed`; `devices`, `on`, `device`, `device_of`, `device_name` (where there are several devices). Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip
 over. ``python -m tacops check NAME`` says whether an adapter is right.
 """
 
@@ -124,6 +124,13 @@ class Backend(ABC):
         """One sentence why the library, though it can be imported, cannot run here; None if it can."""
         return None
 
+    def undisturbed(self) -> AbstractContextManager[Any] | None:
+        """A context in which no setting of the library, of this thread, changes what a call returns or makes it raise.
+
+        Every operator runs in it. None: there is no such setting.
+        """
+        return None
+
     def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
         """``sum_k weights[k] * x[:, k]`` in floating dtype `dtype`; of half precision, summed in float32 and rounded once.
 
@@ -161,12 +168,13 @@ class Backend(ABC):
         array, bool, shape ()
         """
         xp = self.namespace(x)
+        axes = tuple(range(x.ndim))  # named, because ONNX knows no other extremes
         if xp.isdtype(x.dtype, "integral") and step <= 1.0:  # whole numbers are multiples
-            x = xp.stack([xp.min(x), xp.max(x)], axis=0)
+            x, axes = xp.stack([xp.min(x, axis=axes), xp.max(x, axis=axes)], axis=0), (0,)
         if not xp.isdtype(x.dtype, "real floating"):
             x = xp.astype(x, xp.float32)
         steps = x if step == 1.0 else x * (1.0 / step)
-        inside = xp.logical_and(xp.max(x) <= high, xp.min(x) >= low)
+        inside = xp.logical_and(xp.max(x, axis=axes) <= high, xp.min(x, axis=axes) >= low)
         return xp.logical_and(inside, xp.all(xp.round(steps) == steps))
 
     def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:

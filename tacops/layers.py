@@ -10,19 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ._checks import fail
+from ._damage import DAMAGE, reason
 from ._dispatch import backend_of
 from ._grid import Grid
 from ._layer import SpikeTrain
-from ._layer_run import Numbers, simulate
+from ._layer_frozen import ARRAYS, check_frozen, check_values, frozen_options
+from ._layer_run import Numbers, simulate, spikes_of
 from ._protocol import Array
 
 __all__ = ["FrozenLayer", "load_frozen", "save_frozen"]
 
 FORMAT = "tacops frozen layers 1"
-ARRAYS = {"weight", "bias", "beta", "threshold", "aggregation"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +41,12 @@ class FrozenLayer:
         learned ``aggregation`` weights (K,), or, where those of a shorter chunk are no part of them, (K, K) with the
         weights of n frames in the last n places of row n - 1. ``weight`` is channels last whatever the layout.
     options : dict of str to object
-        The operator's keyword arguments.
+        The operator's keyword arguments, ``chunk_size`` among them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For names, shapes or options that no operator takes.
 
     Examples
     --------
@@ -52,14 +60,24 @@ class FrozenLayer:
     arrays: Mapping[str, Array]
     options: Mapping[str, Any]
 
-    def __call__(self, spikes: Array, membrane: Array | None = None) -> SpikeTrain:
+    def __post_init__(self) -> None:
+        options = frozen_options(self.options)
+        check_frozen(self.arrays, options)
+        object.__setattr__(self, "options", options)
+
+    def __call__(
+        self, spikes: Array | SpikeTrain, *, membrane: Array | None = None, lengths: Any = None, trace: bool = False
+    ) -> SpikeTrain:
         """Spikes and membrane as of the operator, for arrays of any library.
 
         Parameters
         ----------
-        spikes, membrane : array
+        spikes : array or SpikeTrain
+            As of the operator; of a train, its spikes.
+        membrane, lengths, trace
             As of the operator.
         """
+        spikes = spikes_of(spikes)
         backend, weight = backend_of(spikes, function="FrozenLayer", names=("spikes",)), self.arrays["weight"]
         own = backend is backend_of(weight) and backend.device_of(spikes) == backend.device_of(weight)
         arrays = self.arrays if own else self.on(spikes).arrays
@@ -76,7 +94,9 @@ class FrozenLayer:
             arrays.get("threshold", given.pop("threshold", 1.0)),
             aggregation,
         )
-        return simulate(spikes, numbers, membrane, own_tail=own_tail, **given)
+        return simulate(
+            spikes, numbers, membrane, own_tail=own_tail, layer="FrozenLayer", lengths=lengths, trace=trace, **given
+        )
 
     def on(self, like: Array) -> FrozenLayer:
         """The same layer with its arrays in the library, and on the device, of `like`: saves every call the copy.
@@ -91,7 +111,7 @@ class FrozenLayer:
         return FrozenLayer({name: place(host(array), like) for name, array in self.arrays.items()}, self.options)
 
 
-def save_frozen(path: str | Path, layers: Mapping[str, FrozenLayer]) -> None:
+def save_frozen(path: str | PathLike[str], layers: Mapping[str, FrozenLayer]) -> None:
     """Write frozen layers to one .npz file, whole or not at all.
 
     Parameters
@@ -99,20 +119,37 @@ def save_frozen(path: str | Path, layers: Mapping[str, FrozenLayer]) -> None:
     path : path
     layers : mapping of str to FrozenLayer
         As ``freeze`` returns them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For other objects, and layers that hold NaN, which `load_frozen` would refuse.
+    OSError
+        If the file can't be written there: one sentence. A link is followed; what is no regular file is never replaced.
     """
     from .backends._npz import write_arrays
 
+    file = _file("save_frozen", path)
+    if not isinstance(layers, Mapping):
+        rule = "a mapping of names to FrozenLayers"
+        raise fail("save_frozen", "layers", rule, type(layers).__name__, TypeError)
     arrays: dict[str, Array] = {}
     options: dict[str, Any] = {}
     for name, layer in layers.items():
+        if not isinstance(name, str) or not isinstance(layer, FrozenLayer):
+            got = f"{name!r}: {type(layer).__name__}"
+            raise fail("save_frozen", "layers", "a mapping of names to FrozenLayers", got, TypeError)
+        if callable(layer.options.get("surrogate")):
+            raise fail("save_frozen", f"layers[{name!r}]", "without a surrogate, which no file holds", "one", TypeError)
+        check_values(layer.arrays)
         to_numpy = backend_of(layer.arrays["weight"]).to_numpy
         arrays |= {f"{name}.{key}": to_numpy(array) for key, array in layer.arrays.items()}
         grid = layer.options.get("reproducible", False)
         options[name] = {**layer.options, "reproducible": asdict(grid) if isinstance(grid, Grid) else grid}
-    write_arrays(path, arrays, {"format": FORMAT, "layers": options})
+    write_arrays(file, arrays, {"format": FORMAT, "layers": options})
 
 
-def load_frozen(path: str | Path) -> dict[str, FrozenLayer]:
+def load_frozen(path: str | PathLike[str]) -> dict[str, FrozenLayer]:
     """Read what `save_frozen` wrote, with NumPy arrays.
 
     Parameters
@@ -127,6 +164,8 @@ def load_frozen(path: str | Path) -> dict[str, FrozenLayer]:
     ------
     ValueError
         If the file is missing, damaged or of another kind.
+    TypeError
+        If `path` is no path.
 
     Examples
     --------
@@ -141,25 +180,32 @@ def load_frozen(path: str | Path) -> dict[str, FrozenLayer]:
     """
     from .backends._npz import read_arrays
 
+    file = _file("load_frozen", path)
     try:
-        arrays, header = read_arrays(path)
+        arrays, header = read_arrays(file)
         if not isinstance(header, dict) or header.get("format") != FORMAT:
             raise ValueError(f"format {header.get('format') if isinstance(header, dict) else header!r}")
         layers = {name: _loaded(name, arrays, options) for name, options in header["layers"].items()}
         if arrays:
             raise ValueError(f"array {min(arrays)!r} of no layer")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"load_frozen: {path} must be a whole file of save_frozen; got {error}") from error
+    except DAMAGE as error:
+        raise ValueError(f"load_frozen: {path} must be a whole file of save_frozen; got {reason(error)}") from error
     return layers
+
+
+def _file(function: str, path: Any) -> Path:
+    if not isinstance(path, str | PathLike):
+        raise fail(function, "path", "a path", type(path).__name__, TypeError)
+    return Path(path)
 
 
 def _loaded(name: str, arrays: dict[str, Any], options: dict[str, Any]) -> FrozenLayer:
     """One layer, its arrays taken out of `arrays`."""
-    own = {key: arrays.pop(f"{name}.{key}") for key in sorted(ARRAYS) if f"{name}.{key}" in arrays}
-    for key, array in own.items():
-        if array.dtype.kind != "f" or (key == "weight" and array.ndim < 2):
-            raise ValueError(f"array {name}.{key} of {array.dtype} and shape {array.shape}")
-    if "weight" not in own:
-        raise ValueError(f"no array {name}.weight")
-    grid = options.get("reproducible", False)
-    return FrozenLayer(own, {**options, "reproducible": Grid(**grid) if isinstance(grid, dict) else grid})
+    own = {key: arrays.pop(f"{name}.{key}") for key in ARRAYS if f"{name}.{key}" in arrays}
+    try:
+        grid = options.get("reproducible", False)
+        layer = FrozenLayer(own, {**options, "reproducible": Grid(**grid) if isinstance(grid, dict) else grid})
+        check_values(own)
+    except DAMAGE as error:
+        raise ValueError(f"layer {name!r} ({reason(error)})") from error
+    return layer

@@ -47,11 +47,19 @@ class Framework:
     def run(self, layer: Any, spikes: Array, membrane: Array | None = None) -> tuple[Array, Array]:
         """Spikes and membrane in NumPy."""
         start = None if membrane is None else self.array(membrane)
-        return self.numpy(layer(self.array(spikes), start))
+        return self.numpy(layer(self.array(spikes), membrane=start))
 
     def numpy(self, train: Any) -> tuple[Array, Array]:
         """Convert spikes and membrane to NumPy."""
         return self.backend.to_numpy(train[0]), self.backend.to_numpy(train[1])
+
+    def half(self, module: Any) -> Any:
+        """Convert parameters to float16."""
+        raise NotImplementedError
+
+    def sequential(self, *layers: Any) -> Any:
+        """The framework's own chain of layers."""
+        raise NotImplementedError
 
     def compiled(self, layer: Any, spikes: Array) -> tuple[Array, Array]:
         """`run` in the framework's compiler."""
@@ -83,6 +91,16 @@ class Torch(Framework):
         import torch
 
         return torch.nn.ModuleDict(layers)
+
+    def half(self, module: Any) -> Any:
+        """As `Framework.half`."""
+        return module.half()
+
+    def sequential(self, *layers: Any) -> Any:
+        """As `Framework.sequential`."""
+        import torch
+
+        return torch.nn.Sequential(*layers)
 
     def compiled(self, layer: Any, spikes: Array) -> tuple[Array, Array]:
         """As `Framework.compiled`."""
@@ -126,6 +144,20 @@ class Flax(Framework):
         from flax import nnx
 
         return nnx.Dict(layers)
+
+    def half(self, module: Any) -> Any:
+        """As `Framework.half`; batch statistics stay float32, as those of nnx.BatchNorm do."""
+        import jax
+        from flax import nnx
+
+        nnx.update(module, jax.tree.map(lambda array: array.astype("float16"), nnx.state(module, nnx.Param)))
+        return module
+
+    def sequential(self, *layers: Any) -> Any:
+        """As `Framework.sequential`."""
+        from flax import nnx
+
+        return nnx.Sequential(*layers)
 
     def compiled(self, layer: Any, spikes: Array) -> tuple[Array, Array]:
         """As `Framework.compiled`."""
@@ -176,6 +208,19 @@ class MLX(Framework):
         for name, layer in layers.items():
             module[name] = layer
         return module
+
+    def half(self, module: Any) -> Any:
+        """As `Framework.half`."""
+        import mlx.core as mx
+
+        module.set_dtype(mx.float16)
+        return module
+
+    def sequential(self, *layers: Any) -> Any:
+        """As `Framework.sequential`."""
+        from mlx import nn
+
+        return nn.Sequential(*layers)
 
     def compiled(self, layer: Any, spikes: Array) -> tuple[Array, Array]:
         """As `Framework.compiled`."""

@@ -149,14 +149,85 @@ def test_mlx_takes_no_winograd_in_reproducible_mode(monkeypatch: pytest.MonkeyPa
         tacops.conv_lif(x, w, padding=1)
 
 
-def test_torch_asks_cudnn_for_full_float32() -> None:
-    """The flag is set for a convolution on a GPU, for its time only."""
+def _full_conv_cases() -> Iterator[tuple[Any, ...]]:
+    """Input, weight and `Window`: strides that leave something over, dilation, groups, one to three dimensions."""
+    from tacops.backends import Window
+
+    yield (2, 4, 9), (6, 2, 3), Window((2,), ((1, 1),), (1,), 2)
+    yield (2, 3, 8, 7), (5, 3, 3, 2), Window((3, 2), ((2, 2), (0, 0)), (2, 1), 1)
+    yield (1, 4, 7, 6), (4, 1, 3, 3), Window((1, 1), ((1, 1), (1, 1)), (1, 1), 4)
+    yield (2, 2, 4, 5, 6), (3, 2, 2, 1, 3), Window((2, 1, 2), ((0, 0), (0, 0), (1, 1)), (1, 1, 2), 1)
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_full_float32_convolution_of_torch(case: int) -> None:
+    """What takes cuDNN's place on GPUs, run on the CPU: PyTorch's values and gradients of both orders, vmap, forward mode.
+
+    It never lets cuDNN use TF32, forwards or backwards.
+    """
     torch = pytest.importorskip("torch", reason="what PyTorch is asked for is not checked: PyTorch is not installed")
-    from types import SimpleNamespace
+    from torch.utils._python_dispatch import TorchDispatchMode
 
-    from tacops.backends.torch_ import _full_precision
+    from tacops.backends._torch_full import full_conv
 
-    before = torch.backends.cudnn.allow_tf32
-    with _full_precision(SimpleNamespace(device=SimpleNamespace(type="cuda"))):
-        assert not torch.backends.cudnn.allow_tf32
-    assert torch.backends.cudnn.allow_tf32 == before
+    shape, kernel, window = list(_full_conv_cases())[case]
+    x, w = (torch.from_numpy(RNG.normal(size=size)).requires_grad_() for size in (shape, kernel))
+    convolve = getattr(torch.nn.functional, f"conv{len(shape) - 2}d")
+    options = (None, window.stride, tuple(low for low, _ in window.padding), window.dilation, window.groups)
+    asked = []
+
+    class Watch(TorchDispatchMode):  # type: ignore[misc]
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if "conv" in str(function):
+                asked.append((function.overloadpacket.__name__, args[-1]))
+            return function(*args, **(kwargs or {}))
+
+    def derivatives(out: Any) -> list[Any]:
+        first = torch.autograd.grad((out**2).sum(), (x, w), create_graph=True)
+        return [out, *first, *torch.autograd.grad(sum((g**2).sum() for g in first), (x, w))]
+
+    with Watch():
+        got = derivatives(full_conv(x, w, window))
+    assert len(asked) >= 4
+    assert set(asked) == {("_convolution", False)}
+    for a, b in zip(got, derivatives(convolve(x, w, *options)), strict=True):
+        torch.testing.assert_close(a, b)
+    twice = torch.func.vmap(lambda x: full_conv(x, w, window))(torch.stack([x, 2 * x]))
+    torch.testing.assert_close(twice[1], 2 * got[0])
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+def test_forward_mode_of_full_float32_convolution() -> None:
+    torch = pytest.importorskip("torch", reason="what PyTorch is asked for is not checked: PyTorch is not installed")
+    from tacops.backends._torch_full import full_conv
+
+    for shape, kernel, window in _full_conv_cases():
+        x, w = (torch.from_numpy(RNG.normal(size=size)) for size in (shape, kernel))
+        out, tangent = torch.func.jvp(lambda x, w, window=window: full_conv(x, w, window), (x, w), (x, w))
+        torch.testing.assert_close(tangent, 2 * out)
+
+
+def test_torch_asks_cudnn_for_full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tensor that says it is on a GPU goes there, unless its user has switched TF32 off; compiled, it is unfolded."""
+    torch = pytest.importorskip("torch", reason="what PyTorch is asked for is not checked: PyTorch is not installed")
+    from tacops.backends import Window, _torch_conv
+
+    class OnGPU(torch.Tensor):  # type: ignore[misc]
+        device = torch.device("cuda")
+
+    seen: list[str] = []
+    monkeypatch.setattr(_torch_conv, "full_conv", lambda x, w, window: seen.append("full") or x)
+    monkeypatch.setattr(_torch_conv, "conv_by_unfolding", lambda *args: seen.append("unfolded"))
+    monkeypatch.setattr(_torch_conv, "_CONV", (None, None, lambda x, *args: seen.append("cudnn") or x, None))
+    x, w = (torch.zeros(shape).as_subclass(OnGPU) for shape in ((2, 5, 5, 3), (4, 3, 3, 3)))
+    window = Window((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+    assert torch._C._get_fp32_precision_getter("cuda", "conv") == "tf32"  # PyTorch's default
+    _torch_conv.conv(x, w, None, window, False)
+    _torch_conv.conv(x.double(), w.double(), None, window, False)
+    _torch_conv.conv(x, w, None, window, True)
+    monkeypatch.setattr(_torch_conv, "_cudnn_is_plain", lambda: True)
+    _torch_conv.conv(x, w, None, window, False)
+    monkeypatch.setattr(_torch_conv, "_cudnn_is_plain", lambda: False)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    _torch_conv.conv(x, w, None, window, False)
+    assert seen == ["full", "cudnn", "unfolded", "cudnn", "unfolded"]

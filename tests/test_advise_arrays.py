@@ -90,3 +90,18 @@ def test_large_frames_are_sampled_and_memory_is_bounded() -> None:
         assert advice.mode == "collapse", advice
         assert peak < 200e6
         assert advice.seed == 0
+
+
+def test_helper_arrays_are_on_the_input_s_device(images: Floats) -> None:
+    """On a second device, and where new arrays go to another device than the input's; 9 x 7 pixels must be filled up."""
+    strict = pytest.importorskip("array_api_strict")
+    odd = rng().poisson(0.4, (70, 3, 9, 7, 2)).astype(np.float32)
+    for spikes in (odd, odd[:2], odd[:, :, 0, 0], np.zeros_like(odd), drawn(moving(images[:5]))):
+        want = advise(spikes)
+        assert str(advise(strict.asarray(spikes, device=strict.Device("device1")))) == str(want)
+    torch = pytest.importorskip("torch")
+    torch.set_default_device("meta")
+    try:
+        assert advise(torch.tensor(odd, device="cpu")).p_value == advise(odd).p_value
+    finally:
+        torch.set_default_device(None)

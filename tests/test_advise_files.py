@@ -15,7 +15,8 @@ import pytest
 
 from tacops._advise import advise
 from tacops._advise_cli import add_arguments, main
-from tacops.backends import _files
+from tacops.backends import _files, _npy
+from tacops.backends._events import bin_events
 from tests.advise_inputs import Floats, Spikes, T, bernoulli, camera, drawn, moving
 
 ROOT = Path(__file__).parent.parent
@@ -75,7 +76,7 @@ def test_files_of_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_events_without_polarity_or_offsets() -> None:
     t = np.array([10.0, 11.0, 30.0, 12.5])
-    out = _files.bin_events({"x": np.array([0, 1, 2, 2]), "y": np.array([0, 0, 1, 1]), "t": t}, frames=2)
+    out = bin_events({"x": np.array([0, 1, 2, 2]), "y": np.array([0, 0, 1, 1]), "t": t}, frames=2)
     assert out.shape == (2, 1, 2, 3, 1)
     assert out[0, 0, :, :, 0].tolist() == [[1, 1, 0], [0, 0, 1]]
     assert out[1, 0, :, :, 0].tolist() == [[0, 0, 0], [0, 0, 1]]
@@ -146,8 +147,8 @@ def test_large_files_are_refused_before_they_are_read(tmp_path: Path, monkeypatc
             file.write(bytes(2**20))
     with zipfile.ZipFile(path) as archive:
         held = archive.getinfo("a.npy").file_size
-    monkeypatch.setattr(_files, "LARGEST", held - 1)
-    with pytest.raises(ValueError, match=r"^advise: FILE must hold at most [\d,]+ bytes; got "):
+    monkeypatch.setattr(_npy, "LARGEST", held - 1)
+    with pytest.raises(ValueError, match=r"^advise: FILE must be a whole .* file .*; got [\d,]+ bytes, more than "):
         _files.read_spikes(path)
 
 
@@ -167,7 +168,7 @@ def test_large_files_are_refused_before_they_are_read(tmp_path: Path, monkeypatc
 def test_wrong_events(change: dict[str, Any], words: str) -> None:
     arrays = {"x": np.array([0, 1, 2]), "y": np.array([0, 1, 1]), "t": np.array([1.0, 2.0, 3.0]), **change}
     with pytest.raises(ValueError, match=f"^advise: FILE must .*{words}"):
-        _files.bin_events(arrays)
+        bin_events(arrays)
 
 
 def test_command_line(tmp_path: Path, images: Floats) -> None:

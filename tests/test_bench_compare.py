@@ -13,7 +13,8 @@ from bench import digest
 from bench.__main__ import main
 from bench.compare_data import ceilings, common_layers, speeds, speedups, spikes
 from bench.run_parts import Job
-from bench.run_result import LARGEST, ResultError, as_json, read, sealed
+from bench.run_result import ResultError, as_json, read, sealed
+from tacops._damage import LARGEST
 from tests.compare_results import compared, content, flipped, steps, store
 
 # numbers
@@ -114,7 +115,10 @@ def broken_files() -> dict[str, tuple[bytes, str]]:
         "truncated": (text[: len(text) // 2].encode(), "is no JSON, or was cut off or damaged"),
         "binary": (b"\x00\xff\xfe" * 50, "is no JSON"),
         "not-a-number": (text.replace(": 8.0", ": NaN").replace(": 0.25", ": NaN", 1).encode(), "NaN is no JSON"),
-        "infinite": (text.replace(": 0.25", ": 1e999", 1).encode(), "is damaged or incomplete: at parts/speed"),
+        "infinite": (text.replace(": 0.25", ": 1e999", 1).encode(), "1e999 is beyond the range of numbers"),
+        "long": (text.replace(": 8.0", ": 1" + "0" * 400, 1).encode(), "is an integer of more than 64 bits"),
+        "nested": (text.replace(": 8.0", ": " + "[" * 300 + "]" * 300, 1).encode(), "more than 64 levels"),
+        "twice": (text.replace("{", '{"schema": 1, ', 1).encode(), "the key 'schema' is there twice"),
         "deep": (b"[" * 200_000, "is no JSON"),
         "foreign": (
             b'{"benchmark": "tacops speed", "schema": 1}',

@@ -111,7 +111,7 @@ def test_a_differing_digest_fails_the_run(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["-o", "."], "is a folder"),
-        (["-o", "README.md/result.json"], "is no folder that can be written to"),
+        (["-o", "README.md/result.json"], "cannot be written: Not a directory"),
         (["-o", "x.json", "--backend", "fortran"], "fortran"),
         (["-o", "x.json", "--parts", "dance"], "invalid choice: 'dance'"),
         (["-o", "x.json", "--name", "a\x1b[31m"], "printable"),

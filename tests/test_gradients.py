@@ -38,7 +38,9 @@ def gradients(backend: Backend, loss: Callable[..., Any], *arrays: NDArray[Any],
     return [backend.to_numpy(g) for g in (found if isinstance(found, tuple | list) else [found])]
 
 
-def by_hand(x: NDArray[Any], w: NDArray[Any], beta: float, reset: str, derivative: Callable[..., Any]) -> Gradients:
+def by_hand(
+    x: NDArray[Any], w: NDArray[Any], beta: float, reset: str, derivative: Callable[..., Any], *, detach: bool = False
+) -> Gradients:
     """Back-propagation through time worked out by hand, float64, for the loss sum(spikes) + sum(membrane ** 2)."""
     current = x.astype(np.float64) @ w.astype(np.float64).T
     verdict = judge.lif(current, beta=beta, reset=reset)
@@ -47,7 +49,7 @@ def by_hand(x: NDArray[Any], w: NDArray[Any], beta: float, reset: str, derivativ
     for t in reversed(range(len(x))):
         v, s = verdict.potentials[t], verdict.spikes[t]
         keeps, moves = {"subtract": (1.0, -1.0), "zero": (1 - s, -v), "none": (1.0, 0.0), "late": (1.0, 0.0)}[reset]
-        through = -to_next if reset == "late" else to_u * moves
+        through = 0.0 if detach else -to_next if reset == "late" else to_u * moves
         to_v = to_u * keeps + (1.0 + through) * derivative(v - 1.0)
         to_current[t], to_u, to_next = to_v, beta * to_v, to_v
     return [to_current @ w, np.einsum("tbo,tbi->oi", to_current, x)]
@@ -79,6 +81,25 @@ def test_gradients_by_hand(need: Callable[[str], Backend], name: str, which: int
     want = by_hand(layer.spikes, layer.weight, 0.5, reset, derivative)
     for g, h in zip(got, want, strict=True):
         assert np.abs(h).max() > 0.5
+        np.testing.assert_allclose(g, h, rtol=0, atol=1e-5 * np.abs(h).max())
+
+
+@pytest.mark.parametrize("reset", ["subtract", "zero", "late"])
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_detached_reset_by_hand(need: Callable[[str], Backend], name: str, reset: Any) -> None:
+    """With ``detach_reset=True`` nothing flows through the reset, and nothing else changes."""
+    layer = grid_layer(52, steps=6, spatial=(), kernel=(), c_in=8, c_out=5)
+    given, derivative = DERIVATIVES[0]
+
+    def loss(x: Any, w: Any) -> Any:
+        train = tac_linear(x, w, chunk_size=1, beta=0.5, reset=reset, surrogate=given, detach_reset=True)
+        return train.spikes.sum() + (train.membrane * train.membrane).sum()
+
+    got = gradients(need(name), loss, layer.spikes, layer.weight)
+    want = by_hand(layer.spikes, layer.weight, 0.5, reset, derivative, detach=True)
+    through = by_hand(layer.spikes, layer.weight, 0.5, reset, derivative)
+    for g, h, other in zip(got, want, through, strict=True):
+        assert np.abs(h - other).max() > 0.1
         np.testing.assert_allclose(g, h, rtol=0, atol=1e-5 * np.abs(h).max())
 
 

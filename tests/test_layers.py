@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import doctest
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 import tacops
-from tests.layer_frameworks import EACH, Array, Need, made, present, values
+from tests.layer_frameworks import EACH, FRAMEWORKS, Array, Need, made, present, values
 
 RNG = np.random.default_rng(0)
 FRAMES = RNG.random((7, 3, 6, 5, 2)) < 0.3
@@ -83,6 +83,91 @@ def test_membrane_is_handed_on(need: Need, name: str, mode: Any) -> None:
     second = framework.run(layer, FRAMES[6:], first[1])
     assert_close((np.concatenate([first[0], second[0]]), second[1]), whole, atol=1e-6)
     assert_close(framework.run(layer, FRAMES), whole, atol=0)
+
+
+class Traced(NamedTuple):
+    """A train of three fields."""
+
+    spikes: Any
+    membrane: Any
+    trace: Any
+
+
+@EACH
+def test_in_sequence(need: Need, name: str) -> None:
+    """A layer takes a train's spikes, never its membrane, though all shapes agree; in the framework's Sequential too."""
+    framework = made(need, name)
+    first, second = (framework.layer("ConvLIF", 3, 3, 3, padding=1, beta=beta, threshold=0.3) for beta in (0.9, 0.2))
+    frames = RNG.random((7, 3, 6, 5, 3)) < 0.5
+    train = first(framework.array(frames))
+    want = framework.numpy(first(second(train.spikes).spikes))
+    other = framework.numpy(first(second(train.spikes, membrane=train.membrane).spikes))
+    assert np.any(want[0] != other[0]), "the membrane makes no difference"
+    chain = framework.sequential(first, second, first)
+    assert_close(framework.numpy(chain(framework.array(frames))), want, atol=0)
+    assert_close(framework.compiled(chain, frames), want)
+    assert_close(framework.numpy(first(second(train))), want, atol=0)
+    assert_close(framework.numpy(first(second(Traced(train.spikes, train.membrane, train.spikes)))), want, atol=0)
+    spikes = framework.backend.to_numpy(train.spikes)
+    frozen = second.frozen()
+    assert_close(framework.numpy(frozen(train)), frozen(spikes))
+
+
+@EACH
+def test_membrane_has_its_name(need: Need, name: str) -> None:
+    """Given by place it could be the one of another layer's train: refused, where shapes agree too."""
+    framework = made(need, name)
+    layer = framework.layer("ConvLIF", 2, 2, 3, padding=1)
+    x = framework.array(FRAMES.astype(np.float32))
+    membrane = layer(x).membrane
+    with pytest.raises(TypeError):
+        layer(x, membrane)
+    with pytest.raises(TypeError):
+        layer.frozen()(FRAMES, FRAMES[0].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("name", "K", "beta"), [*((name, 3, 0.0) for name in FRAMEWORKS), ("torch", 1100, 0.5), ("torch", 1100, 0.0)]
+)
+def test_weights_of_zero_are_learned_from(need: Need, name: str, K: int, beta: float) -> None:
+    """Decays that are 0, or so small that float64 has no such number: still the operator at first, and a gradient."""
+    framework = made(need, name)
+    layer = framework.layer("TACLinear", 2, 3, chunk_size=K, beta=beta, learn="aggregation", threshold=0.3)
+    mapping = framework.layers.to_mapping(layer)
+    assert np.isfinite(mapping["aggregation_logits"]).all()
+    frames = np.random.default_rng(9).random((2 * K + 1, 3, 2)) < 0.5
+    want = tacops.tac_linear(frames, mapping["weight"], mapping["bias"], chunk_size=K, beta=beta, threshold=0.3)
+    assert_close(framework.run(layer, frames), want)
+    x = framework.array(frames)
+    gradient = framework.gradients(layer, lambda layer: (layer(x).membrane ** 2).sum())["aggregation_logits"]
+    assert np.isfinite(gradient).all()
+    assert np.any(gradient[:-1] != 0.0)  # of the weights that begin at zero
+
+
+@EACH
+def test_options_of_numpy(need: Need, name: str) -> None:
+    """NumPy's scalars and arrays are numbers and lists of them."""
+    framework = made(need, name)
+    kernel, stride, beta = np.array([3, 2]), np.array([2, 1]), np.array([0.5, 0.6, 0.7, 0.8], np.float32)
+    plain: dict[str, Any] = {
+        "chunk_size": 3,
+        "threshold": 0.75,
+        "batch_norm": True,
+        "mode": "preserve",
+        "padding": [[0, 1], [1, 1]],
+    }
+    given = {
+        **plain,
+        "chunk_size": np.int64(3),
+        "threshold": np.float32(0.75),
+        "batch_norm": np.True_,
+        "padding": np.array(plain["padding"]),
+    }
+    options: dict[str, Any] = {"learn": ("beta", "aggregation")}
+    want = framework.layer("TACConv", 2, 4, [3, 2], stride=[2, 1], beta=beta.tolist(), **plain, **options)
+    got = framework.layer("TACConv", np.int64(2), np.int32(4), kernel, stride=stride, beta=beta, **given, **options)
+    assert got.spec == want.spec
+    assert hash(got.spec) == hash(want.spec)
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -173,6 +258,15 @@ def test_gradients(need: Need, mode: Any, training: bool, reproducible: bool) ->
             "among 'beta', 'threshold' with single frames; got 'aggregation'",
         ),
         ({"aggregation": "max"}, ValueError, "aggregation must be one of 'decay'"),
+        ({"aggregation": []}, ValueError, "TACConv: aggregation must be one of 'decay'"),
+        ({"aggregation": {}}, ValueError, "TACConv: aggregation must be one of 'decay'"),
+        ({"aggregation": 0}, ValueError, "TACConv: aggregation must be one of 'decay'"),
+        ({"learn": 0}, TypeError, "TACConv: learn must be a name, or several, of 'beta', .*; got 0"),
+        ({"learn": {}}, TypeError, "TACConv: learn must be a name, or several, of 'beta', .*; got {}"),
+        ({"beta": 10**400}, ValueError, r"beta must be in \[0, 1\]; got 10000"),
+        ({"threshold": 10**400}, ValueError, "threshold must be positive and finite; got 10000"),
+        ({"momentum": 10**400}, ValueError, r"momentum must be in \(0, 1\]; got 10000"),
+        ({"momentum": "a"}, TypeError, r"momentum must be a number in \(0, 1\]; got 'a'"),
         ({"groups": 4}, ValueError, "groups must be a divisor of the 2 input channels; got 4"),
         ({"padding": -1}, ValueError, "padding must be at least 0; got -1"),
         ({"stride": (1, 2, 3)}, ValueError, "stride must be an int or 2 ints; got"),
@@ -222,4 +316,52 @@ def test_wrong_spikes(need: Need, name: str) -> None:
         with pytest.raises(TypeError, match="TACConv: spikes"):
             layer(None)
         with pytest.raises(ValueError, match=r"membrane must be of shape \(3, 4, 3, 4\)"):
-            layer(framework.array(FRAMES), framework.array(np.zeros((3, 4, 3, 5), np.float32)))
+            layer(framework.array(FRAMES), membrane=framework.array(np.zeros((3, 4, 3, 5), np.float32)))
+
+
+@EACH
+def test_trace_and_lengths(need: Need, name: str) -> None:
+    """As of the operators: membranes of every step, in training with batch normalisation too, and samples that end early."""
+    framework = made(need, name)
+    given = {"chunk_size": 3, "mode": "preserve", "layout": "channels_first", "reset": "late", "threshold": 0.5}
+    layer = framework.layer("TACConv", 2, 4, 3, batch_norm=True, **given)
+    x = framework.array(np.moveaxis(FRAMES, -1, 2).copy())
+    for _ in range(2):
+        train = layer(x, trace=True)
+        assert isinstance(train, tacops.TracedSpikeTrain)
+        assert train.trace.shape == train.spikes.shape
+        membranes = framework.backend.to_numpy(train.trace)
+        np.testing.assert_array_equal(membranes[-1], framework.backend.to_numpy(train.membrane))
+        np.testing.assert_array_equal(membranes >= 0.5, framework.backend.to_numpy(train.spikes))  # a late reset's
+        framework.evaluate(layer)
+    frozen = layer.frozen()
+    for call in (layer, frozen):
+        got, alone = (framework.numpy(call(part, **more)) for part, more in ((x, {"lengths": [7, 4, 2]}), (x[:4], {})))
+        np.testing.assert_allclose(got[1][1], alone[1][1], atol=1e-6)
+        assert not got[0][-1, 2].any()
+    for other, words in (
+        (framework.layer("TACConv", 2, 4, 3, batch_norm=True, **given), "in training with batch_norm"),
+        (framework.layer("TACConv", 2, 4, 3, **{**given, "aggregation": "mean"}, learn="aggregation"), "where learned"),
+    ):
+        with pytest.raises(ValueError, match=f"TACConv: lengths must be None {words}"):
+            other(x, lengths=[7, 4, 2])
+
+
+@EACH
+def test_detached_reset(need: Need, name: str) -> None:
+    """The gradient through the reset is left out where it is asked for, with batch normalisation too."""
+    framework = made(need, name)
+    x = framework.array(FRAMES)
+
+    def loss(layer: Any) -> Any:
+        return (layer(x).membrane ** 2).mean()
+
+    for batch_norm in (False, True):
+        found = []
+        for detach in (False, True):
+            layer = framework.layer(
+                "ConvLIF", 2, 4, 3, detach_reset=detach, batch_norm=batch_norm, reset="subtract", threshold=0.3
+            )
+            framework.layers.load_mapping(layer, values(6, framework, layer))
+            found.append(framework.gradients(layer, loss)["weight"])
+        assert np.abs(found[0] - found[1]).max() > 1e-3 * np.abs(found[0]).max()

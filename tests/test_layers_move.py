@@ -149,8 +149,11 @@ def test_frozen_layer_is_the_layer(need: Need, name: str, rule: Any) -> None:
     assert_same("bias", frozen.arrays["bias"], (m["bias"] - m["norm_mean"] * factor).astype(np.float32))
     assert_same("weight", frozen.arrays["weight"], (m["weight"] * factor[:, None, None, None]).astype(np.float32))
     assert frozen.arrays["aggregation"].shape == ((3, 3) if rule is None else (3,))
-    assert_close(frozen(x, membrane), framework.run(layer, x.copy(), membrane))
-    assert_close(framework.numpy(frozen(framework.array(x.copy()), framework.array(membrane))), frozen(x, membrane))
+    assert_close(frozen(x, membrane=membrane), framework.run(layer, x.copy(), membrane))
+    assert_close(
+        framework.numpy(frozen(framework.array(x.copy()), membrane=framework.array(membrane))),
+        frozen(x, membrane=membrane),
+    )
 
 
 def test_frozen_file(frozen: dict[str, FrozenLayer], tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tacops._layer_run import _moments
+from tacops.backends import Backend
 from tests.layer_frameworks import EACH, Array, Need, made, present, values
 from tests.test_layers import FRAMES, LEARN, MODES, assert_close
 
@@ -150,3 +152,35 @@ def test_frameworks_train_alike(need: Need) -> None:
         assert_close(got, want)
         for name, array in mapping.items():
             np.testing.assert_allclose(other[name], array, atol=1e-6, err_msg=name)
+
+
+@EACH
+def test_half_precision_has_the_statistics_of_float32(need: Need, name: str) -> None:
+    """More values than half precision can count: finite, and those of the float32 layer within half's rounding."""
+    framework = made(need, name)
+    frames = np.random.default_rng(4).random((3, 24, 34, 34, 2)) < 0.3
+    options = {"chunk_size": 1, "batch_norm": True, "momentum": 1.0}
+    full, half = (framework.layer("TACConv", 2, 4, 3, **options) for _ in range(2))
+    framework.layers.load_mapping(half, framework.layers.to_mapping(full))
+    spikes, membrane = framework.run(framework.half(half), frames)
+    want = framework.run(full, frames)[0]
+    assert membrane.dtype == np.float16
+    assert np.isfinite(membrane).all()
+    assert np.mean(spikes != want) < 0.005
+    exact, found = framework.layers.to_mapping(full), framework.layers.to_mapping(half)
+    for key in ("norm_mean", "norm_var"):
+        np.testing.assert_allclose(found[key], exact[key], rtol=2e-3, atol=5e-4, err_msg=key)
+    inference = framework.run(framework.evaluate(half), frames)
+    assert np.isfinite(inference[1]).all()
+    assert np.mean(inference[0] != want) < 0.01
+
+
+def test_moments_of_a_million_values(backend: Backend) -> None:
+    """No sum of so many float32 numbers may run on and on: MLX's and NumPy's plain ones are a percent off, or lose a part."""
+    rng = np.random.default_rng(5)
+    parts = [rng.normal(100.0, 30.0, shape).astype(np.float32) for shape in ((4, 250_003, 2), (1, 70, 2), (1, 3, 2))]
+    xp = backend.namespace(backend.from_numpy(parts[0]))
+    found = [backend.to_numpy(array) for array in _moments(xp, [backend.from_numpy(part) for part in parts])]
+    values = np.concatenate([part.reshape(-1, 2) for part in parts]).astype(np.float64)
+    for got, want in zip(found, (values.mean(axis=0), values.var(axis=0), values.var(axis=0, ddof=1)), strict=True):
+        np.testing.assert_allclose(got, want, rtol=3e-6)
