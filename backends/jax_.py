@@ -177,10 +177,10 @@ class JAXBackend(Backend):
 
     def ambient(self) -> Mapping[str, Callable[[], AbstractContextManager[Any]]]:
         """Products that may be less precise, and 64-bit types."""
-        return {
-            "jax.default_matmul_precision('bfloat16')": lambda: jax.default_matmul_precision("bfloat16"),
-            "jax_enable_x64": lambda: jax.enable_x64(True),
-        }
+        settings = {"jax.default_matmul_precision('bfloat16')": lambda: jax.default_matmul_precision("bfloat16")}
+        if hasattr(jax, "enable_x64"):  # newer than the oldest JAX that is supported
+            settings["jax.enable_x64(True)"] = lambda: jax.enable_x64(True)
+        return settings
 
     def device_name(self, array: Array) -> str:
         """The kind of GPU or TPU, of committed and uncommitted arrays alike."""

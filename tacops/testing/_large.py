@@ -98,7 +98,8 @@ def layer_reference(layer: Layer, spikes: Array, weight: Array) -> SpikeTrain:
 
 
 def _threshold(layer: Layer) -> float:
-    return 4.0 * layer.options.get("chunk_size", 1)
+    size: int = layer.options.get("chunk_size", 1)
+    return 4.0 * size
 
 
 @cache
