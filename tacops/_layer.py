@@ -71,7 +71,7 @@ class TracedSpikeTrain(NamedTuple):
 def remap(train: SpikeTrain, over_time: Callable[[Array], Array], over_space: Callable[[Array], Array]) -> SpikeTrain:
     """A train whose arrays with time, and whose membrane, are laid out anew."""
     if isinstance(train, TracedSpikeTrain):
-        return train._replace(  # type: ignore[return-value]
+        return train._replace(
             spikes=over_time(train.spikes), membrane=over_space(train.membrane), trace=over_time(train.trace)
         )
     return SpikeTrain(over_time(train.spikes), over_space(train.membrane))
