@@ -120,9 +120,9 @@ class JAXBackend(Backend):
 
     def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
         """The sum as one fused kernel; as a product where it would be a program of very many terms."""
-        if len(weights) > _TERMS and all(isinstance(weight, float) for weight in weights):
+        if len(weights) > _TERMS and not any(np.ndim(weight) for weight in weights):
             wide = _wide(dtype)
-            row = np.array(weights, wide)
+            row = jnp.stack([jnp.asarray(weight, wide) for weight in weights])
             return jnp.einsum("nk...,k->n...", x.astype(wide), row, precision=_PRECISION).astype(dtype)
         return _weighted_sum(x, tuple(weights), dtype)
 
