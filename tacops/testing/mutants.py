@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .. import _layer
+from .. import _grid, _layer
 from .._aggregate import Weights, chunk_weights
 from .._lif import LIFStep
 from .._protocol import Array, Backend, Window
@@ -78,12 +78,15 @@ def _method_mutant(kind: type[Backend], changes: dict[str, Any]) -> Callable[[],
 def _patch_mutant(backend: Backend, module: Any, target: str, function: Callable[..., Any]) -> Callable[[], Any]:
     @contextmanager
     def use() -> Iterator[Backend]:
-        original = getattr(module, target)
-        setattr(module, target, function)
+        modules = module if isinstance(module, tuple) else (module,)
+        originals = [getattr(module, target) for module in modules]
+        for module_ in modules:
+            setattr(module_, target, function)
         try:
             yield backend
         finally:
-            setattr(module, target, original)
+            for module_, original in zip(modules, originals, strict=True):
+                setattr(module_, target, original)
 
     return use
 
@@ -229,7 +232,7 @@ _PATCHES: dict[str, tuple[str, Any, str, Callable[..., Any]]] = {
     "bias-once": ("bias added once per chunk instead of once per frame", _layer, "_total", lambda weights: weights[-1]),
     "last-chunk-first": (
         "a shorter last chunk takes the first of the given weights",
-        _layer,
+        (_layer, _grid),
         "chunk_weights",
         lambda aggregation, size, beta: _first_weights(aggregation, size, beta),
     ),
