@@ -104,7 +104,7 @@ class _Call(Generic[T]):
             for share in iter(self._next, None):
                 self.busy[me] = share
                 self._run(share)
-        except BaseException as error:  # raised in the caller
+        except BaseException as error:  # noqa: BLE001 (raised in the caller)
             self.errors.append(error)
             self.over = True
         finally:
@@ -178,7 +178,7 @@ def aside(function: Callable[..., T], *args: Any) -> T:
     def work() -> None:
         try:
             results.put((True, function(*args)))
-        except BaseException as error:  # raised in the caller
+        except BaseException as error:  # noqa: BLE001 (raised in the caller)
             results.put((False, error))
         finally:
             _asides.discard(current_thread())

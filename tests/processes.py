@@ -54,7 +54,7 @@ def spawned(seed: int) -> float:
     import tacops
     from tacops.backends import _tiles
 
-    _tiles.count_cores = lambda: 2  # type: ignore[assignment]
+    vars(_tiles)["count_cores"] = lambda: 2
     rng = np.random.default_rng(seed)
     train = tacops.conv_lif(
         rng.random((2, 2, 32, 32, 32)) < 0.2, np.full((64, 3, 3, 32), 1 / 16, np.float32), padding=1
