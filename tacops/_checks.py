@@ -28,6 +28,7 @@ __all__ = [
     "as_list",
     "check_aggregation",
     "check_beta",
+    "check_callable",
     "check_choice",
     "check_compact",
     "check_count",
@@ -230,12 +231,17 @@ class Derivative:
         return slope
 
 
+def check_callable(function: str, surrogate: Any) -> Callable[[Array], Array] | None:
+    """None, or a function; a class is none, though it can be called."""
+    if surrogate is not None and (not callable(surrogate) or isinstance(surrogate, type)):
+        raise fail(function, "surrogate", "None or a function of the centred membrane", show(surrogate), TypeError)
+    return surrogate  # type: ignore[no-any-return]
+
+
 def check_surrogate(function: str, backend: Backend, surrogate: Any) -> Derivative | None:
     """None, or a function of the centred membrane on a backend that differentiates."""
-    if surrogate is None:
+    if check_callable(function, surrogate) is None:
         return None
-    if not callable(surrogate) or isinstance(surrogate, type):
-        raise fail(function, "surrogate", "None or a function of the centred membrane", show(surrogate), TypeError)
     if not backend.differentiable:
         rule = "None on arrays that have no gradients (JAX, MLX and PyTorch arrays have)"
         raise fail(function, "surrogate", rule, f"one with {backend.name} arrays")

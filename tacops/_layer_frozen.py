@@ -10,6 +10,7 @@ from typing import Any
 from ._build import LAYOUTS, MODES, RESETS
 from ._checks import (
     AGGREGATIONS,
+    check_callable,
     check_choice,
     check_count,
     check_flag,
@@ -104,8 +105,7 @@ def _check_options(weight: Array, options: dict[str, Any]) -> int:
             check_constant(FUNCTION, name, value, None, 0.0, RANGES[name])
         elif name in ("remat", "compact", "detach_reset"):
             check_flag(FUNCTION, name, value)
-    if (surrogate := options.get("surrogate")) is not None and not callable(surrogate):
-        raise fail(FUNCTION, "surrogate", "None or a function of the centred membrane", show(surrogate), TypeError)
+    check_callable(FUNCTION, options.get("surrogate"))
     if not isinstance(grid := options.get("reproducible", False), bool | Grid):
         raise fail(FUNCTION, "reproducible", "True, False or a tacops.Grid", show(grid), TypeError)
     window = {name: options.get(name, start) for name, start in (("stride", 1), ("padding", 0), ("dilation", 1))}

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Required, TypedDict, Unpack
 from . import surrogate as surrogates
 from ._aggregate import chunk_weights
 from ._build import DEFAULT_AGGREGATION, LAYOUTS, MODES, RESETS
-from ._checks import AGGREGATIONS, check_choice, check_count, check_flag, check_groups, fail, show
+from ._checks import AGGREGATIONS, check_callable, check_choice, check_count, check_flag, check_groups, fail, show
 from ._grid import Grid
 from ._layer_checks import PerChannel, check_constant, check_kernel, check_learn, check_share, plain
 from ._operators import Aggregation, Layout, Mode, Padding, Reset
@@ -238,8 +238,6 @@ def layer_spec(
         check_flag(layer, name, flag)
     if not isinstance(reproducible, bool | Grid):
         raise fail(layer, "reproducible", "True, False or a tacops.Grid", show(reproducible), TypeError)
-    if surrogate is not None and not callable(surrogate):
-        raise fail(layer, "surrogate", "None or a function of the centred membrane", show(surrogate), TypeError)
     return LayerSpec(
         layer,
         channels_in,
@@ -258,7 +256,7 @@ def layer_spec(
         check_share(layer, "momentum", momentum),
         check_share(layer, "epsilon", epsilon),
         check_choice(layer, "layout", layout, LAYOUTS),  # type: ignore[arg-type]
-        surrogate,
+        check_callable(layer, surrogate),
         detach_reset,
         remat,
         reproducible,

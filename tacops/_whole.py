@@ -17,7 +17,7 @@ from typing import Any
 
 __all__ = ["OutputError", "check_figure", "check_output", "write_figure", "write_whole"]
 
-LONGEST = 300
+LONGEST = 1000
 """Characters of a path that an error shows."""
 FORMATS = ("png", "svg", "pdf")
 """Of plots."""
