@@ -29,8 +29,9 @@ class ArrayAPIBackend(Backend):
     name = "array_api"
 
     def owns(self, array: object) -> bool:
-        """Anything that names its Array API namespace; NumPy's subclasses inherit that name, but not its meaning."""
-        return hasattr(array, "__array_namespace__") and not isinstance(array, np.ndarray)
+        """Anything that names its Array API namespace; NumPy's subclasses and scalars have that name, but not its meaning."""
+        named = callable(getattr(type(array), "__array_namespace__", None))
+        return named and not isinstance(array, np.ndarray | np.generic)
 
     def namespace(self, array: Array) -> Any:
         """As the array says."""

@@ -12,9 +12,9 @@ from ._advice import Advice
 from ._advise_gram import LONGEST, SIDE, Plan, grams
 from ._advise_rule import Question, decide, gather_evidence
 from ._advise_stats import block_lengths
-from ._checks import check_choice, check_count, fail, is_number, shape_of
 from ._dispatch import backend_of, undisturbed
 from ._protocol import Array
+from ._values import as_int, check_choice, check_count, check_number, fail, shape_of, show
 
 __all__ = ["advise"]
 
@@ -100,9 +100,9 @@ def advise(
     """
     backend = backend_of(spikes, function="advise", names=("spikes",))
     xp = backend.namespace(spikes)
-    ask = Question(max_loss, keep, significance, max_samples, seed)
     check_choice("advise", "layout", layout, ("channels_last", "channels_first"))
-    _check(xp, spikes, ask)
+    _check_spikes(xp, spikes)
+    ask = _question(max_loss, keep, significance, max_samples, seed)
     if spikes.ndim == 3:
         spikes = xp.reshape(spikes, (*spikes.shape, 1))
     elif layout == "channels_first":
@@ -115,27 +115,35 @@ def advise(
     return _answer(T, plans, found, ask)
 
 
-def _check(xp: Any, spikes: Array, ask: Question) -> None:
+def _check_spikes(xp: Any, spikes: Array) -> None:
     if not xp.isdtype(spikes.dtype, ("bool", "integral", "real floating")):
-        raise fail("advise", "spikes", "of a bool, integer or real floating dtype", spikes.dtype, TypeError)
+        raise fail("advise", "spikes", "of a bool, integer or real floating dtype", str(spikes.dtype), TypeError)
     if not 3 <= spikes.ndim <= 6 or 0 in spikes.shape:
         rule = "a nonempty array (T, B, *S, C) with up to three spatial dimensions"
         raise fail("advise", "spikes", rule, f"shape {shape_of(spikes)}")
-    for name, value, low, high in (
-        ("max_loss", ask.max_loss, 0.0, 1.0),
-        ("keep", ask.keep, 0.0, 1.0),
-        ("significance", ask.significance, 0.00049, 0.5001),
-    ):
-        rule = "in [0.0005, 0.5]" if name == "significance" else "in (0, 1)"
-        if not is_number(value):
-            raise fail("advise", name, f"a number {rule}", repr(value), TypeError)
-        if not low < float(value) < high:
-            raise fail("advise", name, rule, value)
-    check_count("advise", "max_samples", ask.max_samples)
-    if isinstance(ask.seed, bool) or not isinstance(ask.seed, int):
-        raise fail("advise", "seed", "an int", repr(ask.seed), TypeError)
-    if ask.seed < 0:
-        raise fail("advise", "seed", "at least 0", ask.seed)
+
+
+def _question(max_loss: object, keep: object, significance: object, max_samples: object, seed: object) -> Question:
+    """The options, checked, as Python's numbers."""
+
+    def share(name: str, value: object, low: float, high: float, rule: str) -> float:
+        number = check_number("advise", name, value)
+        if not low < number < high:
+            raise fail("advise", name, rule, show(value))
+        return number
+
+    number = as_int(seed)
+    if number is None:
+        raise fail("advise", "seed", "an int", show(seed), TypeError)
+    if number < 0:
+        raise fail("advise", "seed", "at least 0", number)
+    return Question(
+        share("max_loss", max_loss, 0.0, 1.0, "in (0, 1)"),
+        share("keep", keep, 0.0, 1.0, "in (0, 1)"),
+        share("significance", significance, 0.00049, 0.5001, "in [0.0005, 0.5]"),
+        check_count("advise", "max_samples", max_samples),
+        number,
+    )
 
 
 def _plans(shape: tuple[int, ...], ask: Question) -> list[Plan]:

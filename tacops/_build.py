@@ -11,12 +11,15 @@ from ._grid import as_grid
 from ._layer import Driven, Layer, Neurons, SpikeTrain, remap, run_currents, run_layer
 from ._lif import Reset
 from ._protocol import Array, Backend, Window
+from ._window import check_padded, check_size, check_window
 
 __all__ = ["run_conv", "run_lif", "run_linear"]
 
 LAYOUTS = ("channels_last", "channels_first")
 MODES = ("collapse", "preserve")
 RESETS = tuple(reset.name.lower() for reset in Reset)
+MOST_STEPS = 2**20
+"""Steps for which `lif` holds a current."""
 DEFAULT_AGGREGATION = {"collapse": "decay", "preserve": "normalized_decay"}
 
 
@@ -47,13 +50,12 @@ def run_conv(
     if first:
         spikes, weight = _channel_to_last(xp, spikes, 2), _channel_to_last(xp, weight, 1)
     spatial, kernel = tuple(spikes.shape[2:-1]), tuple(weight.shape[1:-1])
-    window = check.check_window(
-        function, spatial, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups
-    )
+    window = check_window(function, spatial, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups)
     layer = _layer(function, backend, weight, bias, window, **options)
     space, batch, channels = window.output_shape(spatial, kernel), spikes.shape[1], weight.shape[0]
     shape = (batch, channels, *space) if first else (batch, *space, channels)
-    check.check_size(function, (spikes.shape[0], *shape))
+    check_padded(function, check.shape_of(spikes), window)
+    check_size(function, "spikes", (spikes.shape[0], *shape))
     check.check_like(function, "membrane", membrane, weight, shape)
     lengths = check.check_lengths(function, backend, lengths, spikes)
     if not first:
@@ -110,11 +112,13 @@ def run_lif(
     check.check_current(function, xp, current)
     how = _Kept(surrogate, compact, detach_reset, trace)
     neurons = _neurons(function, backend, current, current.shape[-1], beta, threshold, reset, how)
-    repeat = check.check_count(function, "repeat", repeat)
-    check.check_size(function, (current.shape[0] * repeat, *current.shape[1:]))
+    steps = check.check_count(function, "repeat", repeat)
+    if steps > MOST_STEPS:
+        raise check.fail(function, "repeat", f"at most {MOST_STEPS}", steps)
+    check_size(function, "repeat", (current.shape[0] * steps, *current.shape[1:]))
     check.check_like(function, "membrane", membrane, current, tuple(current.shape[1:]), "current")
     grid = as_grid(function, reproducible, xp, current, "current")
-    driven = Driven(function, backend, neurons, grid, repeat, check.check_flag(function, "remat", remat))
+    driven = Driven(function, backend, neurons, grid, steps, check.check_flag(function, "remat", remat))
     if current.ndim > 2:
         return run_currents(driven, current, membrane, check.check_lengths(function, backend, lengths, current))
     if lengths is not None:
@@ -178,13 +182,13 @@ def _neurons(
     kept: _Kept,
 ) -> Neurons:
     check.check_choice(function, "reset", reset, RESETS)
-    check.check_surrogate(function, backend, kept.surrogate)
+    surrogate = check.check_surrogate(function, backend, kept.surrogate)
     check.check_compact(function, kept.compact, kept.surrogate)
     return Neurons(
         check.check_beta(function, backend, like, beta, channels),
         check.check_threshold(function, backend, like, threshold, channels),
         reset,
-        kept.surrogate,
+        surrogate,
         bool(kept.compact),
         check.check_flag(function, "detach_reset", kept.detach_reset),
         check.check_flag(function, "trace", kept.trace),

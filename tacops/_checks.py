@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-import math
-import operator
-from collections.abc import Callable, Sequence
-from numbers import Real
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from ._protocol import Array, Backend, Window
+from ._protocol import Array, Backend
 from ._rules import RULES
+from ._values import (
+    as_float,
+    as_int,
+    as_list,
+    check_choice,
+    check_count,
+    check_flag,
+    fail,
+    is_number,
+    shape_of,
+    show,
+)
 
 __all__ = [
+    "Derivative",
     "as_float",
     "as_int",
     "as_list",
     "check_aggregation",
     "check_beta",
+    "check_callable",
     "check_choice",
     "check_compact",
     "check_count",
@@ -26,15 +38,14 @@ __all__ = [
     "check_groups",
     "check_lengths",
     "check_like",
-    "check_size",
     "check_spikes",
     "check_surrogate",
     "check_threshold",
     "check_weight",
-    "check_window",
     "fail",
     "is_number",
     "shape_of",
+    "show",
 ]
 
 # By library first: torch.compile, which follows every look-up, can't compare another library's dtypes with its own.
@@ -42,65 +53,6 @@ _kinds: dict[Any, dict[tuple[Any, str | tuple[str, ...]], bool]] = {}
 _largest_numbers: dict[Any, dict[Any, float]] = {}
 
 AGGREGATIONS = tuple(RULES)
-LONGEST = 200
-"""Characters of a value that an error shows."""
-LARGEST = 2**31 - 1
-"""The largest stride, dilation, padding and padded size: libraries count in 32 bits, and end the process beyond."""
-MOST = 2**40
-"""Numbers in one result."""
-
-
-def fail(function: str, argument: str, rule: str, got: object, error: type[Exception] = ValueError) -> Exception:
-    """The one message style; arrays are named by their shape, and what is long is cut."""
-    shape = getattr(got, "shape", ())
-    said = (
-        f"an array of shape {tuple(shape)}" if isinstance(shape, tuple) and len(shape) else " ".join(str(got).split())
-    )
-    said = said if len(said) <= LONGEST else said[: LONGEST - 3] + "..."
-    return error(f"{function}: {argument} must be {rule}; got {said}")
-
-
-def check_choice(function: str, argument: str, value: object, choices: Sequence[str]) -> str:
-    """One of a few words."""
-    if not isinstance(value, str) or value not in choices:
-        raise fail(function, argument, "one of " + ", ".join(map(repr, choices)), repr(value))
-    return value
-
-
-def check_count(function: str, argument: str, value: object) -> int:
-    """An integer of at least 1, bool excluded."""
-    count = as_int(value)
-    if count is None:
-        raise fail(function, argument, "an int", value if hasattr(value, "shape") else repr(value), TypeError)
-    if count < 1:
-        raise fail(function, argument, "at least 1", count)
-    return count
-
-
-def as_int(value: object) -> int | None:
-    """An integer of any library as Python's; None if it is none."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        return None
-    try:
-        return operator.index(value)
-    except TypeError:  # an array of several numbers, of another dtype, or a tracer
-        return None
-
-
-def as_list(value: Any) -> Any:
-    """Tuples and lists as they are, arrays with axes as lists of Python's numbers, anything else as it is."""
-    try:
-        return value.tolist() if getattr(value, "ndim", 0) and hasattr(value, "tolist") else value
-    except TypeError:  # a tracer
-        return value
-
-
-def as_float(value: Any) -> float:
-    """A number as Python's float; one beyond its range is infinite."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
 
 
 def check_groups(function: str, value: object, channels_out: int) -> int:
@@ -114,7 +66,7 @@ def check_groups(function: str, value: object, channels_out: int) -> int:
 def check_weight(function: str, xp: Any, weight: Array, dims: range) -> None:
     """(C_out, *kernel, C_in // groups), real floating."""
     if not is_dtype(xp, weight.dtype, "real floating"):
-        raise fail(function, "weight", "of a real floating dtype", weight.dtype, TypeError)
+        raise fail(function, "weight", "of a real floating dtype", str(weight.dtype), TypeError)
     if weight.ndim - 2 not in dims:
         allowed = " or ".join(str(2 + d) for d in dims)
         raise fail(function, "weight", f"an array of {allowed} dimensions", f"shape {shape_of(weight)}")
@@ -125,7 +77,7 @@ def check_weight(function: str, xp: Any, weight: Array, dims: range) -> None:
 def check_frames(function: str, xp: Any, x: Array) -> None:
     """Frames to aggregate: (T, ...), T >= 1, real floating."""
     if not is_dtype(xp, x.dtype, "real floating"):
-        raise fail(function, "x", "of a real floating dtype", x.dtype, TypeError)
+        raise fail(function, "x", "of a real floating dtype", str(x.dtype), TypeError)
     if x.ndim < 1 or x.shape[0] < 1:
         raise fail(function, "x", "an array (T, ...) with T at least 1", f"shape {shape_of(x)}")
 
@@ -133,7 +85,7 @@ def check_frames(function: str, xp: Any, x: Array) -> None:
 def check_spikes(function: str, xp: Any, spikes: Array, channels: int, axes: str, ndim: int | None) -> None:
     """bool, integer or floating spikes of the stated axes with `channels` channels on the axis called C_in or F_in."""
     if not is_dtype(xp, spikes.dtype, ("bool", "integral", "real floating")):
-        raise fail(function, "spikes", "of a bool, integer or real floating dtype", spikes.dtype, TypeError)
+        raise fail(function, "spikes", "of a bool, integer or real floating dtype", str(spikes.dtype), TypeError)
     shape = shape_of(spikes)
     if spikes.ndim < 3 or (ndim is not None and spikes.ndim != ndim):
         raise fail(function, "spikes", f"an array {axes}", f"shape {shape}")
@@ -151,7 +103,7 @@ def check_spikes(function: str, xp: Any, spikes: Array, channels: int, axes: str
 def check_current(function: str, xp: Any, current: Array) -> None:
     """(T, B, ..., C) or (T, C), real floating."""
     if not is_dtype(xp, current.dtype, "real floating"):
-        raise fail(function, "current", "of a real floating dtype", current.dtype, TypeError)
+        raise fail(function, "current", "of a real floating dtype", str(current.dtype), TypeError)
     if current.ndim < 2 or 0 in current.shape:
         raise fail(function, "current", "a nonempty array (T, B, ..., C) or (T, C)", f"shape {shape_of(current)}")
 
@@ -163,7 +115,7 @@ def check_like(
     if value is None:
         return
     if value.dtype != like.dtype:
-        raise fail(function, argument, f"of {source}'s dtype {like.dtype}", value.dtype, TypeError)
+        raise fail(function, argument, f"of {source}'s dtype {like.dtype}", str(value.dtype), TypeError)
     if shape_of(value) != shape:
         raise fail(function, argument, f"of shape {shape}", f"shape {shape_of(value)}")
 
@@ -220,7 +172,7 @@ def _parameter(
             raise fail(function, name, rule.format(dtype=like.dtype), value)
         return number
     if isinstance(value, bool | str) or value is None:
-        raise fail(function, name, "a number or an array", repr(value), TypeError)
+        raise fail(function, name, "a number or an array", show(value), TypeError)
     array = _array_like(function, backend, like, name, value)
     if shape_of(array) not in ((), (1,), (channels,)):
         raise fail(function, name, f"a number or an array broadcastable to ({channels},)", f"shape {shape_of(array)}")
@@ -236,8 +188,9 @@ def _array_like(function: str, backend: Backend, like: Array, name: str, value: 
     if not backend.owns(value):
         rule = f"a number or an array of the same library as the other arrays ({backend.name})"
         raise fail(function, name, rule, f"{type(value).__module__}.{type(value).__qualname__}", TypeError)
+    value = backend.number(value, like.dtype)
     if value.dtype != like.dtype:
-        raise fail(function, name, f"of the other arrays' dtype {like.dtype}", value.dtype, TypeError)
+        raise fail(function, name, f"of the other arrays' dtype {like.dtype}", str(value.dtype), TypeError)
     return value
 
 
@@ -255,22 +208,45 @@ def check_aggregation(
     return tuple(value[k, ...] for k in range(chunk_size))
 
 
-def check_surrogate(function: str, backend: Backend, surrogate: object) -> None:
+@dataclass(frozen=True)
+class Derivative:
+    """A surrogate whose results are checked; equal to another of an equal surrogate."""
+
+    function: str
+    backend: Backend
+    surrogate: Callable[[Array], Array]
+
+    def __call__(self, x: Array) -> Array:
+        """The derivative at x, which may be one number for all."""
+        slope = self.surrogate(x)
+        if type(slope) in (int, float):
+            return slope
+        like = f"a function that returns an array of its argument's shape {shape_of(x)} and dtype {x.dtype}"
+        if not self.backend.owns(slope) or slope.dtype != x.dtype:
+            got = (
+                f"{slope.dtype}" if self.backend.owns(slope) else f"{type(slope).__module__}.{type(slope).__qualname__}"
+            )
+            raise fail(self.function, "surrogate", like, f"one that returns {got}", TypeError)
+        if shape_of(slope) != shape_of(x):
+            raise fail(self.function, "surrogate", like, f"one that returns shape {shape_of(slope)}")
+        return slope
+
+
+def check_callable(function: str, surrogate: Any) -> Callable[[Array], Array] | None:
+    """None, or a function; a class is none, though it can be called."""
+    if surrogate is not None and (not callable(surrogate) or isinstance(surrogate, type)):
+        raise fail(function, "surrogate", "None or a function of the centred membrane", show(surrogate), TypeError)
+    return surrogate  # type: ignore[no-any-return]
+
+
+def check_surrogate(function: str, backend: Backend, surrogate: Any) -> Derivative | None:
     """None, or a function of the centred membrane on a backend that differentiates."""
-    if surrogate is None:
-        return
-    if not callable(surrogate):
-        raise fail(function, "surrogate", "None or a function of the centred membrane", repr(surrogate), TypeError)
+    if check_callable(function, surrogate) is None:
+        return None
     if not backend.differentiable:
         rule = "None on arrays that have no gradients (JAX, MLX and PyTorch arrays have)"
         raise fail(function, "surrogate", rule, f"one with {backend.name} arrays")
-
-
-def check_flag(function: str, argument: str, value: object) -> bool:
-    """True or False."""
-    if not isinstance(value, bool):
-        raise fail(function, argument, "True or False", repr(value), TypeError)
-    return value
+    return Derivative(function, backend, surrogate)
 
 
 def check_compact(function: str, compact: object, surrogate: object) -> None:
@@ -288,7 +264,7 @@ def check_lengths(function: str, backend: Backend, lengths: Any, frames: Array) 
     if isinstance(lengths, tuple | list):
         counts = [as_int(n) for n in lengths]
         if None in counts:
-            raise fail(function, "lengths", "integers", repr(lengths), TypeError)
+            raise fail(function, "lengths", "integers", show(lengths), TypeError)
         zero = xp.astype(xp.zeros_like(xp.reshape(frames, (-1,))[0, ...]), dtype)
     elif not backend.owns(lengths) or not is_dtype(xp, lengths.dtype, "integral"):
         rule = f"integers, or an integer array of the same library as the other arrays ({backend.name})"
@@ -304,86 +280,3 @@ def check_lengths(function: str, backend: Backend, lengths: Any, frames: Array) 
     return (
         xp.stack([zero + n for n in counts], axis=0) if isinstance(lengths, tuple | list) else xp.astype(lengths, dtype)
     )
-
-
-def check_window(
-    function: str,
-    spatial: tuple[int, ...],
-    kernel: tuple[int, ...],
-    *,
-    stride: object,
-    padding: object,
-    dilation: object,
-    groups: int,
-) -> Window:
-    """Normalise stride, padding and dilation to one entry per spatial dimension, and check that the kernel fits."""
-    dims = len(kernel)
-    strides = _per_axis(function, "stride", stride, dims)
-    dilations = _per_axis(function, "dilation", dilation, dims)
-    if isinstance(padding, str) and padding == "same" and any(s != 1 for s in strides):
-        raise fail(function, "stride", 'of 1 with padding="same"', stride)
-    window = Window(strides, _padding(function, padding, kernel, dilations), dilations, groups)
-    largest = LARGEST // max((1, *kernel))  # a matrix product has no kernel
-    for name, entries in (("stride", strides), ("dilation", dilations), ("padding", sum(window.padding, ()))):
-        if max(entries, default=0) > largest:
-            raise fail(function, name, f"at most {largest} with a kernel of {kernel}", max(entries))
-    if any(size < 1 for size in window.output_shape(spatial, kernel)):
-        reach = tuple(d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
-        rule = f"at least as large as the dilated kernel {reach} after padding {window.padding}"
-        raise fail(function, "spikes", rule, f"spatial shape {spatial}")
-    return window
-
-
-def check_size(function: str, shape: tuple[int, ...]) -> None:
-    """The numbers of a result: so many that no machine has the memory would end some libraries' process."""
-    if math.prod(shape) > MOST:
-        raise fail(
-            function, "spikes", f"of a size whose result has at most {MOST} numbers", f"a result of shape {shape}"
-        )
-
-
-def _per_axis(function: str, argument: str, value: object, dims: int) -> tuple[int, ...]:
-    value = as_list(value)
-    if isinstance(value, tuple | list):
-        if len(value) != dims:
-            raise fail(function, argument, f"an int or {dims} ints", value)
-        return tuple(check_count(function, argument, v) for v in value)
-    return (check_count(function, argument, value),) * dims
-
-
-def _padding(
-    function: str, padding: object, kernel: tuple[int, ...], dilation: tuple[int, ...]
-) -> tuple[tuple[int, int], ...]:
-    """(low, high) per axis; "same" puts an odd extra zero on the high side."""
-    padding = as_list(padding)
-    if type(padding) is int and padding >= 0:
-        return ((padding, padding),) * len(kernel)
-    if isinstance(padding, str) and padding == "valid":
-        return ((0, 0),) * len(kernel)
-    if isinstance(padding, str) and padding == "same":
-        totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        return tuple((total // 2, total - total // 2) for total in totals)
-    rule = f'an int, {len(kernel)} ints, {len(kernel)} (low, high) pairs, "same" or "valid"'
-    entries = padding if isinstance(padding, tuple | list) else (padding,) * len(kernel)
-    if isinstance(padding, str) or len(entries) != len(kernel):
-        raise fail(function, "padding", rule, repr(padding))
-    pairs = [as_list(entry) for entry in entries]
-    pairs = [entry if isinstance(entry, tuple | list) else (entry, entry) for entry in pairs]
-    if any(len(pair) != 2 for pair in pairs):
-        raise fail(function, "padding", rule, repr(padding))
-    sizes = [(as_int(low), as_int(high)) for low, high in pairs]
-    if any(size is None for pair in sizes for size in pair):
-        raise fail(function, "padding", rule, repr(padding), TypeError)
-    if any(size < 0 for pair in sizes for size in pair):  # type: ignore[operator]
-        raise fail(function, "padding", "at least 0", padding)
-    return tuple(sizes)  # type: ignore[arg-type]
-
-
-def is_number(value: object) -> bool:
-    """Whether `value` is a real number, NumPy's scalars included, and no bool."""
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def shape_of(array: Array) -> tuple[int, ...]:
-    """`array.shape` as a plain tuple (PyTorch's prints otherwise)."""
-    return tuple(array.shape)

@@ -14,10 +14,12 @@ from importlib.metadata import entry_points
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from ._protocol import Array, Backend, BackendUnavailable
+from ._values import fail, show
 
 __all__ = [
     "available_backends",
     "backend_of",
+    "find_backend",
     "get_backend",
     "load_object",
     "missing_backends",
@@ -72,15 +74,14 @@ def register_backend(name: str, backend: Backend | Callable[[], Backend]) -> Non
     True
     """
     if not isinstance(name, str) or not name:
-        msg = f"register_backend: name must be a non-empty str; got {name!r}"
-        raise TypeError(msg)
+        raise fail("register_backend", "name", "a non-empty str", show(name), TypeError)
     if isinstance(backend, Backend):
         _registered[name] = lambda: backend
     elif callable(backend):
         _registered[name] = backend
     else:
-        msg = f"register_backend: backend must be a tacops.backends.Backend or a function that returns one; got {backend!r}"
-        raise TypeError(msg)
+        rule = "a tacops.backends.Backend or a function that returns one"
+        raise fail("register_backend", "backend", rule, show(backend), TypeError)
     _by_type.clear()
 
 
@@ -89,7 +90,7 @@ def get_backend(name: str) -> Backend:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If no backend has that name.
     BackendUnavailable
         If its library is not installed or cannot run on this machine; the message says what would mend it.
@@ -100,6 +101,13 @@ def get_backend(name: str) -> Backend:
     >>> get_backend("numpy").name
     'numpy'
     """
+    return find_backend("get_backend", name)
+
+
+def find_backend(function: str, name: object) -> Backend:
+    """`get_backend`, of which errors say `function`."""
+    if not isinstance(name, str):
+        raise fail(function, "name", "a str", show(name), TypeError)
     if name in _registered:
         return load_object(name, _registered[name])
     if name in _BUILT_INS:
@@ -107,8 +115,7 @@ def get_backend(name: str) -> Backend:
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.name == name:
             return load_object(name, entry.load)
-    msg = f"get_backend: name must be one of {', '.join(_names())}; got {name!r}"
-    raise ValueError(msg)
+    raise fail(function, "name", f"one of {', '.join(_names())}", show(name))
 
 
 def available_backends() -> list[str]:
@@ -157,6 +164,10 @@ def backend_of(*arrays: Array, function: str = "backend_of", names: tuple[str, .
     >>> backend_of(np.zeros(3)).name
     'numpy'
     """
+    if not isinstance(function, str):
+        raise fail("backend_of", "function", "a str", show(function), TypeError)
+    if not isinstance(names, tuple) or len(names) not in (0, len(arrays)):
+        raise fail(function, "names", f"a tuple of {len(arrays)} names", show(names), TypeError)
     names = names or tuple(f"argument {n + 1}" for n in range(len(arrays)))
     first: tuple[str, Backend, str | None] | None = None
     for name, array in zip(names, arrays, strict=True):
@@ -176,8 +187,10 @@ def backend_of(*arrays: Array, function: str = "backend_of", names: tuple[str, .
             msg = f"{function}: {name} must be on the same device as {first[0]} ({first[2]}); got {device}"
             raise ValueError(msg)
     if first is None:
-        msg = f"{function}: arrays must contain at least one array; got none"
-        raise TypeError(msg)
+        one = len(names) == 1
+        raise fail(
+            function, names[0] if one else "arrays", f"{'an' if one else 'at least one'} array", "none", TypeError
+        )
     return first[1]
 
 

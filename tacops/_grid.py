@@ -29,9 +29,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._aggregate import Weights, cast, chunk_weights, shares
-from ._checks import as_float, as_int, fail, is_number
 from ._protocol import Array, Backend
 from ._rules import RULES
+from ._values import as_float, as_int, fail, is_number, show
 
 __all__ = [
     "Grid",
@@ -72,7 +72,7 @@ class Grid:
     input_step : float
         Inputs must be multiples of it; a power of two. 1 for spikes and counts.
     input_max : float
-        Largest magnitude of an input: 1 for spikes, the largest count for counts.
+        Largest magnitude of an input: 1 for spikes, the largest count for counts. From input_step to 2^24 times that.
     threshold_bits : int
         `lif` alone, which has no weights to choose units by: the threshold is below 2^threshold_bits units.
 
@@ -93,15 +93,17 @@ class Grid:
             value = getattr(self, name)
             count = as_int(value)
             if count is None or not low <= count <= high:
-                raise fail("Grid", name, f"an int in [{low}, {high}]", repr(value))
+                raise fail("Grid", name, f"an int in [{low}, {high}]", show(value))
             object.__setattr__(self, name, count)
         for name in ("input_step", "input_max"):
             value = getattr(self, name)
             if not is_number(value) or not 0.0 < as_float(value) < math.inf:
-                raise fail("Grid", name, "a positive finite number", repr(value))
+                raise fail("Grid", name, "a positive finite number", show(value))
             object.__setattr__(self, name, as_float(value) if not isinstance(value, int) else value)
         if math.frexp(self.input_step)[0] != 0.5 or not 2.0**-30 <= self.input_step <= 2.0**30:
             raise fail("Grid", "input_step", "a power of two between 2^-30 and 2^30", self.input_step)
+        if not self.input_step <= self.input_max < 2**24 * self.input_step:
+            raise fail("Grid", "input_max", "at least input_step, and below 2^24 input_steps", show(self.input_max))
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,9 @@ def as_grid(function: str, reproducible: object, xp: Any, like: Array, argument:
     if reproducible is False:
         return None
     if reproducible is not True and not isinstance(reproducible, Grid):
-        raise fail(function, "reproducible", "True, False or a tacops.Grid", repr(reproducible), TypeError)
+        raise fail(function, "reproducible", "True, False or a tacops.Grid", show(reproducible), TypeError)
     if like.dtype not in (xp.float32, xp.float64):
-        raise fail(function, argument, "float32 or float64 in reproducible mode", like.dtype, TypeError)
+        raise fail(function, argument, "float32 or float64 in reproducible mode", str(like.dtype), TypeError)
     return Grid() if reproducible is True else reproducible
 
 

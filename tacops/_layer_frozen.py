@@ -10,21 +10,23 @@ from typing import Any
 from ._build import LAYOUTS, MODES, RESETS
 from ._checks import (
     AGGREGATIONS,
+    check_callable,
     check_choice,
     check_count,
     check_flag,
     check_groups,
     check_weight,
-    check_window,
     fail,
     is_dtype,
     shape_of,
+    show,
 )
 from ._dispatch import backend_of
 from ._grid import Grid
 from ._layer_checks import check_constant, plain
 from ._operators import tac_conv, tac_linear
 from ._protocol import Array, Backend
+from ._window import check_window
 
 __all__ = ["ARRAYS", "check_frozen", "check_values", "frozen_options"]
 
@@ -48,13 +50,13 @@ def check_frozen(arrays: Any, options: dict[str, Any]) -> None:
     backend, weight = _check_arrays(arrays)
     for name in CHOICES.keys() & arrays.keys() | RANGES.keys() & arrays.keys():
         if name in options:
-            raise fail(FUNCTION, "options", f"without {name!r}, which is among the arrays", repr(options[name]))
+            raise fail(FUNCTION, "options", f"without {name!r}, which is among the arrays", show(options[name]))
     size = _check_options(weight, options)
     channels = weight.shape[0]
     shapes = {key: [(channels,)] for key in ARRAYS[1:4]} | {"aggregation": [(size,), (size, size)]}
     for name, array in arrays.items():
         if not is_dtype(backend.namespace(array), array.dtype, "real floating"):
-            raise fail(FUNCTION, f"arrays[{name!r}]", "of a real floating dtype", array.dtype, TypeError)
+            raise fail(FUNCTION, f"arrays[{name!r}]", "of a real floating dtype", str(array.dtype), TypeError)
         if name != "weight" and shape_of(array) not in shapes[name]:
             allowed = " or ".join(map(str, shapes[name]))
             raise fail(FUNCTION, f"arrays[{name!r}]", f"of shape {allowed}", f"shape {shape_of(array)}")
@@ -78,7 +80,7 @@ def _check_arrays(arrays: Any) -> tuple[Backend, Array]:
     if "weight" not in arrays:
         raise fail(FUNCTION, "arrays", "a mapping with the key 'weight'", "none")
     if unknown := [name for name in arrays if name not in ARRAYS]:
-        raise fail(FUNCTION, "arrays", "among " + ", ".join(map(repr, ARRAYS)), repr(unknown[0]))
+        raise fail(FUNCTION, "arrays", "among " + ", ".join(map(repr, ARRAYS)), show(unknown[0]))
     weight, names = arrays["weight"], tuple(f"arrays[{name!r}]" for name in arrays)
     if missing := [name for name, array in arrays.items() if array is None]:
         raise fail(FUNCTION, f"arrays[{missing[0]!r}]", "an array", None, TypeError)
@@ -93,7 +95,7 @@ def _check_options(weight: Array, options: dict[str, Any]) -> int:
     known = inspect.signature(tac_conv if kernel else tac_linear).parameters.values()
     allowed = sorted(p.name for p in known if p.kind is p.KEYWORD_ONLY and p.name not in PER_CALL)
     if unknown := [name for name in options if name not in allowed]:
-        raise fail(FUNCTION, "options", "among " + ", ".join(allowed), repr(unknown[0]))
+        raise fail(FUNCTION, "options", "among " + ", ".join(allowed), show(unknown[0]))
     if "chunk_size" not in options:
         raise fail(FUNCTION, "options", "a mapping with the key 'chunk_size'", "none")
     for name, value in options.items():
@@ -103,10 +105,9 @@ def _check_options(weight: Array, options: dict[str, Any]) -> int:
             check_constant(FUNCTION, name, value, None, 0.0, RANGES[name])
         elif name in ("remat", "compact", "detach_reset"):
             check_flag(FUNCTION, name, value)
-    if (surrogate := options.get("surrogate")) is not None and not callable(surrogate):
-        raise fail(FUNCTION, "surrogate", "None or a function of the centred membrane", repr(surrogate), TypeError)
+    check_callable(FUNCTION, options.get("surrogate"))
     if not isinstance(grid := options.get("reproducible", False), bool | Grid):
-        raise fail(FUNCTION, "reproducible", "True, False or a tacops.Grid", repr(grid), TypeError)
+        raise fail(FUNCTION, "reproducible", "True, False or a tacops.Grid", show(grid), TypeError)
     window = {name: options.get(name, start) for name, start in (("stride", 1), ("padding", 0), ("dilation", 1))}
     groups = check_groups(FUNCTION, options.get("groups", 1), weight.shape[0])
     check_window(FUNCTION, (2**31,) * len(kernel), kernel, groups=groups, **window)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from ._checks import fail, shape_of
+from ._checks import fail, shape_of, show
 from ._dispatch import backend_of, get_backend
 from ._grid import Grid
 from ._layer_run import Numbers, effective, fold, operator_options
@@ -57,7 +57,7 @@ def distribute(layers: Layers, mapping: Mapping[str, Any]) -> None:
     if missing := sorted(set(found) - set(mapping)):
         raise fail(function, "mapping", f"one with the key {missing[0]!r}", "none")
     if extra := sorted(set(mapping) - set(found), key=str):
-        raise fail(function, "mapping", "one without other keys than the layers' own", repr(extra[0]))
+        raise fail(function, "mapping", "one without other keys than the layers' own", show(extra[0]))
     for key, (layer, name) in found.items():
         value, shape = mapping[key], layer.spec.initial()[name].shape
         if getattr(getattr(value, "dtype", None), "kind", None) != "f":
@@ -79,7 +79,7 @@ def freeze_layer(layer: TrainableLayer, reproducible: bool | Grid | None) -> Fro
     """The layer's numbers in float64, rounded once to float32; `reproducible` None is as the layer has it."""
     spec = layer.spec
     if reproducible is not None and not isinstance(reproducible, bool | Grid):
-        raise fail("freeze", "reproducible", "None, True, False or a tacops.Grid", repr(reproducible), TypeError)
+        raise fail("freeze", "reproducible", "None, True, False or a tacops.Grid", show(reproducible), TypeError)
     arrays = {name: _host(layer.array(name)) for name in spec.initial()}
     xp = get_backend("numpy").namespace(arrays["weight"])
     wide = {name: xp.astype(array, xp.float64) for name, array in arrays.items()}

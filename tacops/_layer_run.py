@@ -110,7 +110,10 @@ def simulate(
     if options.get("layout") == "channels_first":
         weight = _channel_from_last(backend_of(weight).namespace(weight), weight, 1)
     options |= {"beta": numbers.beta, "threshold": numbers.threshold}
-    T, K = spikes.shape[0], options.pop("chunk_size")
+    T, K = (
+        spikes.shape[0] if spikes.ndim else 0,
+        options.pop("chunk_size"),
+    )  # no frames: the operator says what is wrong
     if own_tail and K > 1 and options.get("lengths") is not None:
         rule = "None where learned aggregation weights sum to one, because those of a shorter chunk are others"
         raise fail(layer, "lengths", rule, "lengths")

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple, Required, TypedDict, Unpack
 from . import surrogate as surrogates
 from ._aggregate import chunk_weights
 from ._build import DEFAULT_AGGREGATION, LAYOUTS, MODES, RESETS
-from ._checks import AGGREGATIONS, check_choice, check_count, check_flag, check_groups, check_window, fail
+from ._checks import AGGREGATIONS, check_callable, check_choice, check_count, check_flag, check_groups, fail, show
 from ._grid import Grid
 from ._layer_checks import PerChannel, check_constant, check_kernel, check_learn, check_share, plain
 from ._operators import Aggregation, Layout, Mode, Padding, Reset
 from ._protocol import Array, Window
+from ._window import check_window
 
 __all__ = [
     "STATISTICS",
@@ -29,6 +30,9 @@ __all__ = [
     "tac_linear_spec",
 ]
 
+MOST_WEIGHTS = 2**31 - 1
+MOST_LEARNED = 4096
+"""Aggregation weights; a frozen layer may hold as many for every length of a chunk."""
 STATISTICS = ("norm_mean", "norm_var")
 """Arrays that training estimates rather than learns."""
 
@@ -208,33 +212,39 @@ def layer_spec(
         Added to variances.
     surrogate : callable or None
     """
-    count = {"channels_in": channels_in, "channels_out": channels_out, "chunk_size": chunk_size}
-    count = {name: check_count(layer, name, value) for name, value in count.items()}
-    if count["channels_in"] % check_groups(layer, groups, count["channels_out"]):
+    kind = "channels" if kernel else "features"
+    channels_in = check_count(layer, f"{kind}_in", channels_in)
+    channels_out = check_count(layer, f"{kind}_out", channels_out)
+    chunk_size = check_count(layer, "chunk_size", chunk_size)
+    groups = check_groups(layer, groups, channels_out)
+    if channels_in % groups:
         raise fail(layer, "groups", f"a divisor of the {channels_in} input channels", groups)
+    weights = channels_out * math.prod(kernel) * (channels_in // groups)
+    if weights > MOST_WEIGHTS:
+        raise fail(layer, f"{kind}_in", f"so few that there are at most {MOST_WEIGHTS} weights", f"{weights} weights")
     window = check_window(
         layer, (2**31,) * len(kernel), kernel, stride=stride, padding=padding, dilation=dilation, groups=groups
     )
     check_choice(layer, "mode", mode, MODES)
     rule = DEFAULT_AGGREGATION[mode] if aggregation is None else aggregation
     check_choice(layer, "aggregation", rule, AGGREGATIONS)
-    learned = check_learn(layer, learn, count["chunk_size"])
+    learned = check_learn(layer, learn, chunk_size)
+    if "aggregation" in learned and chunk_size > MOST_LEARNED:
+        raise fail(layer, "chunk_size", f"at most {MOST_LEARNED} with learned aggregation weights", chunk_size)
     decay = check_constant(layer, "beta", beta, channels_out if "beta" in learned else None, 0.0, 1.0)
     if not isinstance(decay, float) and chunk_size > 1 and "aggregation" not in learned and "decay" in rule:
-        raise fail(layer, "aggregation", "learned, 'sum' or 'mean' with a beta per channel", repr(rule))
+        raise fail(layer, "aggregation", "learned, 'sum' or 'mean' with a beta per channel", show(rule))
     for name, flag in (("bias", bias), ("batch_norm", batch_norm), ("detach_reset", detach_reset), ("remat", remat)):
         check_flag(layer, name, flag)
     if not isinstance(reproducible, bool | Grid):
-        raise fail(layer, "reproducible", "True, False or a tacops.Grid", repr(reproducible), TypeError)
-    if surrogate is not None and not callable(surrogate):
-        raise fail(layer, "surrogate", "None or a function of the centred membrane", repr(surrogate), TypeError)
+        raise fail(layer, "reproducible", "True, False or a tacops.Grid", show(reproducible), TypeError)
     return LayerSpec(
         layer,
-        count["channels_in"],
-        count["channels_out"],
+        channels_in,
+        channels_out,
         kernel,
         window,
-        count["chunk_size"],
+        chunk_size,
         mode,
         decay,
         check_constant(layer, "threshold", threshold, channels_out if "threshold" in learned else None, 0.0, math.inf),
@@ -246,7 +256,7 @@ def layer_spec(
         check_share(layer, "momentum", momentum),
         check_share(layer, "epsilon", epsilon),
         check_choice(layer, "layout", layout, LAYOUTS),  # type: ignore[arg-type]
-        surrogate,
+        check_callable(layer, surrogate),
         detach_reset,
         remat,
         reproducible,
@@ -284,7 +294,7 @@ def _known(layer: str, options: Mapping[str, Any], allowed: Any) -> dict[str, An
     names = sorted(allowed.__annotations__)
     for name in options:
         if name not in names:
-            raise fail(layer, "options", "among " + ", ".join(names), repr(name), TypeError)
+            raise fail(layer, "options", "among " + ", ".join(names), show(name), TypeError)
     if "chunk_size" in names and "chunk_size" not in options:
         raise fail(layer, "chunk_size", "given", "none", TypeError)
     return {name: plain(value) for name, value in options.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ._checks import as_float, fail, is_number
+from ._values import check_number, fail
 
 __all__ = ["membrane_error_bound"]
 
@@ -51,10 +51,9 @@ def membrane_error_bound(rate: float, *, beta: float = 0.9, threshold: float = 1
     0.25
     """
     function = "membrane_error_bound"
-    for name, value in (("rate", rate), ("beta", beta), ("threshold", threshold)):
-        if not is_number(value):
-            raise fail(function, name, "a number", repr(value), TypeError)
-    rate, beta, threshold = as_float(rate), as_float(beta), as_float(threshold)
+    rate = check_number(function, "rate", rate)
+    beta = check_number(function, "beta", beta)
+    threshold = check_number(function, "threshold", threshold)
     if not 0.0 <= rate <= 1.0:
         raise fail(function, "rate", "in [0, 1]", rate)
     if not 0.0 <= beta < 1.0:

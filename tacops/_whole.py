@@ -17,6 +17,8 @@ from typing import Any
 
 __all__ = ["OutputError", "check_figure", "check_output", "write_figure", "write_whole"]
 
+LONGEST = 1000
+"""Characters of a path that an error shows."""
 FORMATS = ("png", "svg", "pdf")
 """Of plots."""
 
@@ -143,6 +145,7 @@ def _keep(new: Path, before: os.stat_result) -> None:
 
 def _refusal(path: str | Path, error: OSError | ValueError) -> OutputError:
     why = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    refusal = OutputError(f"{os.fspath(path)!s} cannot be written: {why}")
+    name = os.fspath(path)
+    refusal = OutputError(f"{name if len(name) <= LONGEST else name[:LONGEST] + '...'} cannot be written: {why}")
     refusal.errno = error.errno if isinstance(error, OSError) else errno.EINVAL
     return refusal

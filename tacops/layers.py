@@ -189,7 +189,7 @@ def load_frozen(path: str | PathLike[str]) -> dict[str, FrozenLayer]:
         if arrays:
             raise ValueError(f"array {min(arrays)!r} of no layer")
     except DAMAGE as error:
-        raise ValueError(f"load_frozen: {path} must be a whole file of save_frozen; got {reason(error)}") from error
+        raise fail("load_frozen", f"path {path}", "a whole file of save_frozen", reason(error)) from error
     return layers
 
 

@@ -16,12 +16,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from ._checks import as_float, fail, is_number
+from ._checks import is_dtype
 from ._dispatch import backend_of
 from ._protocol import Array
+from ._values import check_choice, check_number, fail, show
 
 __all__ = ["Surrogate", "arctan", "fast_sigmoid", "sigmoid", "straight_through", "triangular"]
+
+STEEPEST = 1e30
+"""Steeper slopes are infinite in float32, and their product with 0 is NaN."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Surrogate:
 
     Parameters
     ----------
-    name : str
+    name : {"arctan", "fast_sigmoid", "sigmoid", "straight_through", "triangular"}
     slope : float
         Larger is narrower: the derivative is a function of ``slope * x``.
     """
@@ -40,9 +45,16 @@ class Surrogate:
     name: str
     slope: float
 
+    def __post_init__(self) -> None:
+        check_choice("Surrogate", "name", self.name, list(_DERIVATIVES))
+        object.__setattr__(self, "slope", _slope("Surrogate", self.slope))
+
     def __call__(self, x: Array) -> Array:
         """Derivative of the spike at `x`, the membrane minus the threshold."""
-        return _DERIVATIVES[self.name](x, self.slope)
+        xp = backend_of(x, function=self.name, names=("x",)).namespace(x)
+        if not is_dtype(xp, x.dtype, "real floating"):
+            raise fail(self.name, "x", "of a real floating dtype", str(x.dtype), TypeError)
+        return _DERIVATIVES[self.name](xp, x, self.slope)
 
 
 def fast_sigmoid(slope: float = 25.0) -> Surrogate:
@@ -106,41 +118,42 @@ def straight_through(slope: float = 1.0) -> Surrogate:
 
 
 def _make(name: str, slope: float) -> Surrogate:
-    if not is_number(slope):
-        raise fail(name, "slope", "a number", repr(slope), TypeError)
-    number = as_float(slope)
-    if not 0.0 < number < math.inf:
-        raise fail(name, "slope", "positive and finite", slope)
-    return Surrogate(name, number)
+    return Surrogate(name, _slope(name, slope))
 
 
-def _fast_sigmoid(x: Array, slope: float) -> Array:
+def _slope(function: str, value: object) -> float:
+    slope = check_number(function, "slope", value)
+    if not 0.0 < slope <= STEEPEST:
+        raise fail(function, "slope", f"positive and at most {STEEPEST}", show(value))
+    return slope
+
+
+def _fast_sigmoid(xp: Any, x: Array, slope: float) -> Array:
     y = abs(x) * slope + 1.0
     return 1.0 / (y * y)
 
 
-def _arctan(x: Array, slope: float) -> Array:
+def _arctan(xp: Any, x: Array, slope: float) -> Array:
     y = x * (0.5 * math.pi * slope)
     return (0.5 * slope) / (y * y + 1.0)
 
 
-def _sigmoid(x: Array, slope: float) -> Array:
-    xp = backend_of(x).namespace(x)
+def _sigmoid(xp: Any, x: Array, slope: float) -> Array:
     # of |x|, so that the exponential can't overflow; the derivative is even
     y = xp.exp(abs(x) * -slope)
     return slope * y / ((y + 1.0) * (y + 1.0))
 
 
-def _triangular(x: Array, slope: float) -> Array:
-    xp, y = backend_of(x).namespace(x), 1.0 - abs(x) * slope
+def _triangular(xp: Any, x: Array, slope: float) -> Array:
+    y = 1.0 - abs(x) * slope
     return xp.where(y > 0.0, y, 0.0)  # abs(x) may have overflowed
 
 
-def _straight_through(x: Array, slope: float) -> Array:
-    return backend_of(x).namespace(x).ones_like(x) * slope
+def _straight_through(xp: Any, x: Array, slope: float) -> Array:
+    return xp.ones_like(x) * slope
 
 
-_DERIVATIVES: dict[str, Callable[[Array, float], Array]] = {
+_DERIVATIVES: dict[str, Callable[[Any, Array, float], Array]] = {
     "arctan": _arctan,
     "fast_sigmoid": _fast_sigmoid,
     "sigmoid": _sigmoid,

@@ -109,7 +109,7 @@ def test_damaged_files(tmp_path: Path) -> None:
         try:
             layers = load_frozen(path)
         except ValueError as error:
-            assert str(error).startswith(f"load_frozen: {path} must be a whole file of save_frozen; got ")  # noqa: PT017
+            assert str(error).startswith(f"load_frozen: path {path} must be a whole file of save_frozen; got ")  # noqa: PT017
             refused += 1
         else:
             np.testing.assert_array_equal(layers["readout"].arrays["weight"], WEIGHT)

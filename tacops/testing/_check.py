@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from .._protocol import Backend
+from .._values import fail, show
 from ._host import dispatched_to
 
 __all__ = ["TIERS", "Check", "NotApplicable", "Outcome", "run_checks"]
@@ -109,9 +110,24 @@ def run_checks(
     >>> [outcome.status for outcome in run_checks(get_backend("numpy"), first)]
     ['passed', 'passed', 'passed']
     """
-    expected = dict(expected_failures or {})
+    function = "run_checks"
+    if not isinstance(backend, Backend):
+        raise fail(function, "backend", "a tacops.backends.Backend", type(backend).__qualname__, TypeError)
+    try:
+        checks = iter(checks)
+    except TypeError as error:  # arrays without axes look iterable and are not
+        raise fail(function, "checks", "several of them", show(checks), TypeError) from error
+    expected = {} if expected_failures is None else expected_failures
+    if not isinstance(expected, Mapping) or not all(isinstance(x, str) for x in (*expected, *expected.values())):
+        raise fail(function, "expected_failures", "a mapping of ids to reasons", show(expected), TypeError)
+    return _run_all(backend, checks, expected)
+
+
+def _run_all(backend: Backend, checks: Iterable[Check], expected: Mapping[str, str]) -> Iterator[Outcome]:
     unused = set(expected)
     for check in checks:
+        if not isinstance(check, Check):
+            raise fail("run_checks", "checks", "of type Check", type(check).__qualname__, TypeError)
         patterns = [pattern for pattern in expected if fnmatch.fnmatchcase(check.id, pattern)]
         unused.difference_update(patterns)
         yield _run(backend, check, expected[patterns[0]] if patterns else None)

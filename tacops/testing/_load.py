@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from .._dispatch import get_backend, load_object
+from .._dispatch import find_backend, load_object
 from .._protocol import Backend
+from .._values import fail, show
 
 __all__ = ["load_backend"]
 
@@ -32,9 +33,11 @@ def load_backend(name: str) -> Backend:
     >>> load_backend("tacops.backends.numpy_:BACKEND") is load_backend("numpy")
     True
     """
-    module, colon, attribute = name.partition(":")
+    module, colon, attribute = name.partition(":") if isinstance(name, str) else (name, "", "")
     if not colon:
-        return get_backend(name)
+        return find_backend("load_backend", name)
+    if not all(part.isidentifier() for part in (*module.split("."), attribute)):
+        raise fail("load_backend", "name", "a backend's name or package.module:OBJECT", show(name))
 
     def load() -> object:
         found = getattr(import_module(module), attribute, None)
