@@ -159,14 +159,16 @@ CONTAINERS = (ast.Dict, ast.DictComp, ast.List, ast.ListComp)
 
 def _containers(tree: ast.AST) -> set[str]:
     """Names that are only ever bound to a dictionary or a list that is written there, and names of arguments that say so."""
-    found, others = set(), set()
+    found: set[str] = set()
+    others: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             value = node.value.left if isinstance(node.value, ast.BinOp) else node.value
-            made = isinstance(value, CONTAINERS) or (
-                isinstance(value, ast.Call) and ast.unparse(value.func) in ("dict", "dict.fromkeys", "list")
-            )
+            made = isinstance(value, CONTAINERS)
+            if isinstance(value, ast.Call):
+                made = ast.unparse(value.func) in ("dict", "dict.fromkeys", "list")
+                made |= ast.unparse(value.func).endswith(".setdefault") and isinstance(value.args[-1], CONTAINERS)
             (found if made else others).update(ast.unparse(target) for target in targets)
         if isinstance(node, ast.arg) and node.annotation:
             plain = ast.unparse(node.annotation).startswith(("dict", "list"))
