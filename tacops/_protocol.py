@@ -15,9 +15,10 @@ To add a library, subclass `Backend` in one file, put an instance in it and name
 
 **Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule` (speed);
 `stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `round_through`,
-`tangent`, `finite`, `unstack` (gradients); `checkpoint`, `remat` (memory); `compile`, `compiles_fast`; `unavailable`, `unfit`, `describe`, `read`,
-`synchronize`; `crossings`, `ambient` (the conformance checks); `undisturbed`, `number` (settings and types of a library's own); `devices`, `on`, `device`, `device_of`, `device_name` (where there are several devices). Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip
-over. ``python -m tacops check NAME`` says whether an adapter is right.
+`tangent`, `finite`, `unstack` (gradients); `checkpoint`, `remat` (memory); `compile`, `compiles_fast`; `unavailable`,
+`unfit`, `describe`, `read`, `synchronize`; `crossings`, `ambient` (the conformance checks); `undisturbed`, `number`
+(settings and types of a library's own); `devices`, `on`, `device`, `device_of`, `device_name` (where there are several
+devices). Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip over. ``python -m tacops check NAME`` says whether an adapter is right.
 """
 
 from __future__ import annotations
