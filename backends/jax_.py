@@ -71,7 +71,9 @@ class JAXBackend(Backend):
         if jnp.issubdtype(array.dtype, jax.dtypes.extended):
             return f"an array of {array.dtype}"
         number = jnp.issubdtype(array.dtype, jnp.number)
-        narrow = number and array.dtype.name.startswith(("float8", "float6", "float4", "int4", "int2", "uint4", "uint2"))
+        narrow = number and array.dtype.name.startswith(
+            ("float8", "float6", "float4", "int4", "int2", "uint4", "uint2")
+        )
         return f"an array of {array.dtype}" if narrow else None
 
     @contextmanager
@@ -223,9 +225,7 @@ def _weighted_sum(x: Array, weights: tuple[float | Array, ...], dtype: Any) -> A
 
 
 @partial(jax.jit, static_argnames=("repeat", "cpu"))
-def _scan(
-    step: LIFStep, currents: Array, membrane: Array | None, repeat: int, cpu: bool
-) -> tuple[Array, Array]:
+def _scan(step: LIFStep, currents: Array, membrane: Array | None, repeat: int, cpu: bool) -> tuple[Array, Array]:
     unroll = 1 if cpu else max(1, _BLOCK // repeat)
     return _over_time(step, lambda current: current, currents, membrane, repeat, unroll)
 
@@ -239,7 +239,8 @@ def _schedule(
         conv = replace(conv, backend=_ONE_FRAME if frames.shape[0] == 1 else _ON_CPU)
         return _over_time(step, conv, frames, membrane, repeat)
     currents = jax.vmap(replace(conv, backend=_ELSEWHERE))(frames)
-    return _scan(step, currents, membrane, repeat, cpu)
+    spikes, membrane = _scan(step, currents, membrane, repeat, cpu)
+    return spikes, membrane
 
 
 @partial(jax.jit, static_argnums=0)

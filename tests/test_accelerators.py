@@ -133,6 +133,7 @@ def test_jax_reuses_a_donated_membrane() -> None:
 def test_mlx_takes_no_winograd_in_reproducible_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     """Metal chooses Winograd inside `conv_general`, which is therefore not called."""
     mx = pytest.importorskip("mlx.core", reason="what MLX is asked for is not checked: MLX is not installed")
+
     def refuse(*args: Any, **options: Any) -> Any:
         raise AssertionError("conv_general was called")
 

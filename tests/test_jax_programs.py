@@ -171,7 +171,9 @@ def test_a_lambda_is_compiled_once(compiled: list[str], remat: bool) -> None:
 
     def step(weight: Any) -> Any:
         def loss(weight: Any) -> Any:
-            train = tacops.tac_linear(x, weight, chunk_size=1, surrogate=lambda v: 1 / (1 + slope * abs(v)) ** 2, remat=remat)
+            train = tacops.tac_linear(
+                x, weight, chunk_size=1, surrogate=lambda v: 1 / (1 + slope * abs(v)) ** 2, remat=remat
+            )
             return train.spikes.sum()
 
         return weight - 0.001 * jax.grad(loss)(weight)

@@ -98,7 +98,9 @@ def test_python_numbers_through_jit(dtype: str) -> None:
     """They arrive as arrays of a weak type: float32, or float64 with x64, whatever the weight; ints too."""
     with jax.enable_x64(dtype == "float64"):
         x, w = jnp.asarray(SPIKES), jnp.asarray(WEIGHT, dtype)
-        layer = jax.jit(lambda x, w, beta, threshold: tuple(tacops.tac_conv(x, w, chunk_size=2, beta=beta, threshold=threshold)))
+        layer = jax.jit(
+            lambda x, w, beta, threshold: tuple(tacops.tac_conv(x, w, chunk_size=2, beta=beta, threshold=threshold))
+        )
         for beta, threshold in ((0.5, 2), (1, 0.5)):
             spikes, membrane = layer(x, w, beta, threshold)
             want = layer(x, w, jnp.asarray(beta, dtype), jnp.asarray(threshold, dtype))
