@@ -278,7 +278,8 @@ def _schedule(
         conv = replace(conv, backend=_ONE_FRAME if frames.shape[0] == 1 else _ON_CPU)
         return _over_time(step, conv, frames, membrane, repeat)
     currents = jax.vmap(replace(conv, backend=_ELSEWHERE))(frames)
-    return _scan(step, currents, membrane, repeat, cpu)
+    spikes, membrane = _scan(step, currents, membrane, repeat, cpu)
+    return spikes, membrane
 
 
 @partial(jax.jit, static_argnums=0)

@@ -55,16 +55,17 @@ def same(name, got, want, exact):
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3 * np.abs(other).max(), err_msg=name)
 
 CASES = {
-    "collapse": {}, "preserve": {"mode": "preserve"}, "one chunk": {"chunk_size": 5}, "remat": {"remat": True},
-    "default path": {"reproducible": False}, "start": {"membrane": jnp.asarray(start)},
+    "collapse": {},
+    "one chunk": {"chunk_size": 5},
+    "preserve, remat": {"mode": "preserve", "remat": True},
+    "start": {"membrane": jnp.asarray(start)},
 }
 explicit = jax.make_mesh((4,), ("b",), axis_types=(AxisType.Explicit,))
 automatic = jax.make_mesh((4,), ("b",), axis_types=(AxisType.Auto,))
 for name, options in CASES.items():
     one = [jnp.asarray(a) for a in (*arrays, beta)]
-    want, slope = layer(*one, **options), gradient(lambda *a: layer(*a, **options))(*one)
+    want, slope = layer(*one, **options), jax.jit(gradient(lambda *a: layer(*a, **options)))(*one)
     assert 0.02 < want[0].mean() < 0.98
-    exact = name != "default path"
     membrane = [options["membrane"]] if "membrane" in options else []
     rest = {key: value for key, value in options.items() if key != "membrane"}
 
@@ -74,16 +75,14 @@ for name, options in CASES.items():
             return layer(x, w, b, beta, **rest, **({"membrane": u[0]} if u else {}))
         return jax.shard_map(inner, mesh=automatic, in_specs=spec, out_specs=(P(None, "b"), P("b")))(x, w, b, beta, *membrane)
 
-    for way in (lambda f: f, jax.jit):
-        same(name, way(cut)(*one), want, exact)
+    same(name, jax.jit(cut)(*one), want, True)
     same(name, jax.jit(gradient(cut))(*one), slope, False)
     with jax.set_mesh(explicit):
         spread = [jax.device_put(a, NamedSharding(explicit, P(None, "b") if a.ndim == 5 else P())) for a in one]
         here = rest | {"membrane": jax.device_put(start, NamedSharding(explicit, P()))} if membrane else rest
-        for way in (lambda f: f, jax.jit):
-            got = way(lambda *a: layer(*a, **here))(*spread)
-            assert got[0].sharding.spec[1] == got[1].sharding.spec[0] == "b"
-            same(name, got, want, exact)
+        got = jax.jit(lambda *a: layer(*a, **here))(*spread)
+        assert got[0].sharding.spec[1] == got[1].sharding.spec[0] == "b"
+        same(name, got, want, True)
         same(name, jax.jit(gradient(lambda *a: layer(*a, **here)))(*spread), slope, False)
 
 def inner(x, beta):  # the parameters differ from device to device, the data do not
@@ -124,9 +123,10 @@ LAYERS: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("cpu", [True, False])
+@pytest.mark.parametrize(
+    ("name", "cpu"), [*((name, True) for name in LAYERS), ("conv", False), ("groups", False), ("linear", False)]
+)
 @pytest.mark.parametrize("steps", [1, 4, 9])
-@pytest.mark.parametrize("name", LAYERS)
 def test_symbolic_batch(
     need: Callable[[str], Backend], monkeypatch: pytest.MonkeyPatch, name: str, steps: int, cpu: bool
 ) -> None:
@@ -137,7 +137,7 @@ def test_symbolic_batch(
     monkeypatch.setattr(jax_, "_on_cpu", lambda *arrays: cpu)
     layer, shape = LAYERS[name]
     (batch,) = jax.export.symbolic_shape("batch")
-    for options in ({"reproducible": True}, {"mode": "preserve", "remat": True, "reproducible": True}, {}):
+    for options in ({"reproducible": True}, {"mode": "preserve", "remat": steps == 9}):
         function = jax.jit(lambda x, options=options: tuple(layer(x, chunk_size=4, **options)))
         program = jax.export.export(function)(jax.ShapeDtypeStruct((steps, batch, *shape), bool))
         for size in (1, 3):
@@ -199,7 +199,8 @@ def test_another_slope_is_another_program(need: Callable[[str], Backend], remat:
     x, weight = jnp.ones((5, 2, 6)), jnp.full((4, 6), 0.3)
 
     def gradient(surrogate: Any) -> Any:
-        options: dict[str, Any] = {"chunk_size": 1, "surrogate": surrogate, "remat": remat}
+        # without a reset, through which the derivative would enter more than once
+        options: dict[str, Any] = {"chunk_size": 1, "reset": "none", "surrogate": surrogate, "remat": remat}
         return np.asarray(jax.grad(lambda w: tacops.tac_linear(x, w, **options).spikes.sum())(weight))
 
     slope = 1.0

@@ -65,7 +65,7 @@ def test_describe_on_a_gpu(monkeypatch: pytest.MonkeyPatch, value: str | None, a
     monkeypatch.delenv("MLX_ENABLE_TF32", raising=False)
     if value is not None:
         monkeypatch.setenv("MLX_ENABLE_TF32", value)
-    monkeypatch.setattr(mlx_.mx, "default_device", lambda: mx.Device(mx.gpu, 0))
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.gpu, 0))
     assert mlx_._rounds_operands() is allowed
     assert mlx_.BACKEND.describe()["precision"].startswith("TF32" if allowed else "full float32")
 
@@ -89,7 +89,7 @@ def test_reproducible_under_tf32(monkeypatch: pytest.MonkeyPatch, groups: int) -
     want = tacops.tac_conv(frames, weight, **options)
     assert 0.02 < want.spikes.mean() < 0.98
     product = mx.matmul
-    monkeypatch.setattr(mlx_.mx, "matmul", lambda a, b: product(narrow(a), narrow(b)))
+    monkeypatch.setattr(mx, "matmul", lambda a, b: product(narrow(a), narrow(b)))
     rounded = tacops.tac_conv(mx.array(frames), mx.array(weight), **options)
     assert np.abs(np.asarray(rounded.membrane) - want.membrane).max() > 0
     monkeypatch.setattr(mlx_, "_rounds_operands", lambda: True)
