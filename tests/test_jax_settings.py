@@ -133,14 +133,14 @@ def test_numpy_scalars(backend: Backend) -> None:
 def test_unfit_dtypes(need: Callable[[str], Backend], dtype: str) -> None:
     """Numbers of few bits are named; bool, int8 and half precision are fit."""
     jax_ = need("jax")
-    assert jax_.unfit(jnp.zeros(3, dtype)) == f"an array of {dtype}"  # type: ignore[attr-defined]
+    assert jax_.unfit(jnp.zeros(3, dtype)) == f"an array of {dtype}"
     for fit in ("bool", "int8", "uint8", "float16", "bfloat16", "float32"):
-        assert jax_.unfit(jnp.zeros(3, fit)) is None  # type: ignore[attr-defined]
+        assert jax_.unfit(jnp.zeros(3, fit)) is None
 
 
 def test_unfit_keys(need: Callable[[str], Backend]) -> None:
     """Keys of random numbers are arrays of JAX's, but no numbers."""
-    assert need("jax").unfit(jax.random.key(0)) == "an array of key<fry>"  # type: ignore[attr-defined]
+    assert need("jax").unfit(jax.random.key(0)) == "an array of key<fry>"
 
 
 def test_machine_is_that_of_the_arrays(need: Callable[[str], Backend], monkeypatch: pytest.MonkeyPatch) -> None:
