@@ -46,6 +46,7 @@ _NETWORKS = {
     "exact-subtract": _Network("collapse", 1),
     "exact-zero": _Network("collapse", 1, reset="zero", beta=0.97),
     "exact-none": _Network("collapse", 1, reset="none", beta=0.6),
+    "exact-late": _Network("collapse", 1, reset="late"),
     "collapse": _Network("collapse", 3),
     "collapse-mean": _Network("collapse", 2, "mean"),
     "preserve": _Network("preserve", 4, "normalized_decay", beta=0.8),
@@ -123,21 +124,22 @@ def near_ties(
     what: str, got: SpikeTrain, parts: list[Chunk], bounds: list[Array], *, beta: float, threshold: float, reset: str
 ) -> int:
     """Judge an answer on the host; how many of its spikes differ from the reference's (at near-ties, else an error)."""
-    u = error = np.zeros(parts[0].current.shape)
+    u = error = before = np.zeros(parts[0].current.shape)
     fired = iter(range(got.spikes.shape[0]))
     differing = 0
     for (current, decay, steps), bound in zip(parts, bounds, strict=True):
         for _ in range(steps):
             t = next(fired)
-            v = decay * u + current
+            v = decay * u + current - (before * threshold if reset == "late" else 0.0)
             kept = np.abs(decay * u)
             error = 1.01 * (decay * error + 4 * UNIT * kept + bound + UNIT * (np.abs(v) + error) + UNIT * threshold)
             spikes, expected = got.spikes[t].astype(np.float64), (v >= threshold).astype(np.float64)
             wrong = (spikes != expected) & ~((np.abs(v - threshold) <= error) & (spikes == 1 - expected))
             _assert_none(f"{what}: spikes", t, wrong, spikes, expected, v)
             differing += int(np.sum(spikes != expected))
-            u = {"subtract": v - spikes * threshold, "zero": v * (1 - spikes), "none": v}[reset]
-            error = error + UNIT * (np.abs(u) + threshold) if reset == "subtract" else error
+            u = {"subtract": v - spikes * threshold, "zero": v * (1 - spikes), "none": v, "late": v}[reset]
+            before = spikes
+            error = error + UNIT * (np.abs(u) + threshold) if reset in ("subtract", "late") else error
             error = error * (1 - spikes) if reset == "zero" else error
     if next(fired, None) is not None:
         raise AssertionError(f"{what}: {got.spikes.shape[0]} frames of spikes, must be {sum(p.steps for p in parts)}")

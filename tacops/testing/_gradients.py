@@ -45,6 +45,7 @@ PROBLEMS = {
     "conv-lif-subtract": Problem("conv_lif"),
     "conv-lif-zero": Problem("conv_lif", reset="zero"),
     "conv-lif-none": Problem("conv_lif", reset="none"),
+    "conv-lif-late": Problem("conv_lif", reset="late"),
     "collapse-decay": Problem(**_CHUNKED),
     "collapse-given": Problem(**_CHUNKED, aggregation="given"),
     "preserve-normalized-decay": Problem(**_CHUNKED, mode="preserve", aggregation="normalized_decay"),
@@ -52,7 +53,7 @@ PROBLEMS = {
     "linear": Problem("tac_linear", (6, 3, 5), (4, 5), chunk_size=3, aggregation="mean"),
     "lif": Problem("lif", (6, 2, 4), ()),
 }
-_REPRODUCIBLE = ("conv-lif-subtract", "collapse-decay", "preserve-given", "lif")
+_REPRODUCIBLE = ("conv-lif-subtract", "conv-lif-late", "collapse-decay", "preserve-given", "lif")
 _REMAT = ("conv-lif-zero", "collapse-given", "preserve-normalized-decay", "lif")
 
 
