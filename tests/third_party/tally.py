@@ -77,9 +77,9 @@ def _unary(name: str) -> Callable[[Array], Array]:
     return lambda self: Array(function(self._data))
 
 
-for _name in ("add", "sub", "mul", "truediv", "ge", "gt", "le", "lt", "eq", "ne"):
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "ge", "gt", "le", "lt", "eq", "ne"):
     setattr(Array, f"__{_name}__", _binary(_name))
-for _name in ("add", "sub", "mul", "truediv"):
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod"):
     setattr(Array, f"__r{_name}__", _reflected(_name))
 for _name in ("neg", "abs"):
     setattr(Array, f"__{_name}__", _unary(_name))
