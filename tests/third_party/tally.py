@@ -77,9 +77,9 @@ def _unary(name: str) -> Callable[[Array], Array]:
     return lambda self: Array(function(self._data))
 
 
-for _name in ("add", "sub", "mul", "truediv", "ge", "gt", "le", "lt", "eq", "ne"):
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "ge", "gt", "le", "lt", "eq", "ne"):
     setattr(Array, f"__{_name}__", _binary(_name))
-for _name in ("add", "sub", "mul", "truediv"):
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod"):
     setattr(Array, f"__r{_name}__", _reflected(_name))
 for _name in ("neg", "abs"):
     setattr(Array, f"__{_name}__", _unary(_name))
@@ -101,9 +101,9 @@ def _function(name: str) -> Callable[..., Any]:
 
 
 _NAMES = (
-    "abs all any astype concat exp floor logical_and logical_or matmul max maximum min minimum ones_like permute_dims "
-    "reshape round stack sum where zeros zeros_like asarray matrix_transpose"
+    "abs all any astype broadcast_to concat cumulative_sum exp floor logical_and logical_or matmul max maximum min minimum ones_like permute_dims "
+    "reshape round stack sum take where zeros zeros_like asarray matrix_transpose"
 )
 for _name in _NAMES.split():
     globals()[_name] = _function(_name)
-isdtype, finfo, float32, float64 = _np.isdtype, _np.finfo, _np.float32, _np.float64
+isdtype, finfo, float32, float64, int32 = _np.isdtype, _np.finfo, _np.float32, _np.float64, _np.int32
