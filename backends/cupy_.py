@@ -95,6 +95,13 @@ class CuPyBackend(Backend):
                 membrane = after
             return spikes, after
 
+    def crossings(self) -> Sequence[tuple[tuple[int, ...], tuple[int, ...], int]]:
+        """Inputs of a neuron up to which convolution and neurons are one kernel; aggregation weights that travel by value."""
+        fan_in = _cuda.FAN_IN // 9
+        convolutions = [((3, 2, 6, 5, channels), (8, 3, 3, channels), 1) for channels in (fan_in, fan_in + 1)]
+        most = _cuda.MOST_WEIGHTS
+        return (*convolutions, *(((2 * n, 2, 6), (4, 6), n) for n in (most, most + 1)))
+
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:
         """A copy, by default on the current device."""
         if device is None:

@@ -37,7 +37,7 @@ _SPACE = "DHW"
 # Steps that are one kernel on a GPU, where a loop launches some for every round.
 _BLOCK = 16
 # Frames of a chunk that are summed term by term: XLA takes minutes to compile 3,000.
-_TERMS = 64
+_TERMS = 32
 
 _typeof: Callable[[Array], Any] = jax.typeof if hasattr(jax, "typeof") else jax.core.get_aval
 
@@ -138,6 +138,11 @@ class JAXBackend(Backend):
         cpu = _on_cpu(conv.weight, frames)
         spikes, membrane = _schedule(conv, _by_value(step), frames, membrane, repeat, cpu)
         return spikes, membrane
+
+    def crossings(self) -> Sequence[tuple[tuple[int, ...], tuple[int, ...], int]]:
+        """One frame, which no loop repeats; and frames of a chunk that are summed as a product."""
+        chunks = [((n, 2, 6), (4, 6), n) for n in (_TERMS, _TERMS + 1)]
+        return (((1, 2, 5, 6), (4, 3, 6), 1), ((2, 2, 5, 6), (4, 3, 6), 1), *chunks)
 
     def stop_gradient(self, x: Array) -> Array:
         """`lax.stop_gradient`."""
