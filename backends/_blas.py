@@ -111,15 +111,15 @@ def _libraries() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
 
 def _after_fork() -> None:
     """In a forked child, which has none of the parent's threads but the one that forked: their holds end."""
-    global _lock
-    _lock = RLock()
     for known in list(_holders):
         holder = known()
         if holder is None or holder.thread != get_ident():
             _holders.discard(known)
     if not _holders:
         _restore()
+    _lock.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    # no thread may be about to set OpenBLAS when the process forks: its lock would be taken in the child for good
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork)

@@ -21,7 +21,7 @@ from ._threads import aside
 if TYPE_CHECKING:
     from tacops._protocol import Array
 
-__all__ = ["VERSION", "count_off_grid", "hold", "period", "sum_chunk"]
+__all__ = ["VERSION", "count_off_grid", "hold", "load", "period", "sum_chunk"]
 
 VERSION = numba.__version__
 NONE, SUBTRACT, ZERO, LATE = int(Reset.NONE), int(Reset.SUBTRACT), int(Reset.ZERO), int(Reset.LATE)
@@ -147,5 +147,6 @@ def count_off_grid(x: Any, low: Any, high: Any, per_step: Any) -> int:
     return count
 
 
-# loads all that Numba loads when it compiles (SciPy and its BLAS), and not when threads are held to processors
-count_off_grid(np.empty(0, np.float32), np.float32(0), np.float32(1), np.float32(1))
+def load() -> None:
+    """Load all that Numba loads when it first compiles: SciPy, and with it a BLAS that counts the processors it may use."""
+    count_off_grid(np.empty(0, np.float32), np.float32(0), np.float32(1), np.float32(1))

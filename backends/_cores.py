@@ -45,10 +45,9 @@ def _limits(root: Path, groups: Path) -> Iterator[tuple[int, int]]:
             with suppress(OSError, ValueError):  # "max" is no number: no limit
                 if controllers:  # the first version of control groups
                     folder = root / "cpu" / group.relative_to("/")
-                    numbers = (folder / "cpu.cfs_quota_us").read_text(), (folder / "cpu.cfs_period_us").read_text()
+                    numbers = [(folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")]
                 else:
-                    words = (root / group.relative_to("/") / "cpu.max").read_text().split()
-                    numbers = words[0], words[1]
+                    numbers = (root / group.relative_to("/") / "cpu.max").read_text().split()
                 quota, period = map(int, numbers)
                 if quota > 0 and period > 0:  # -1: no limit
                     yield quota, period

@@ -33,7 +33,7 @@ LOOK = 0.5
 _lock = RLock()
 _calls: SimpleQueue[_Call[Any] | None] = SimpleQueue()
 _helpers: list[Thread] = []
-_asides: list[Thread] = []
+_asides: set[Thread] = set()
 _lost = False
 
 
@@ -104,7 +104,7 @@ class _Call(Generic[T]):
             for share in iter(self._next, None):
                 self.busy[me] = share
                 self._run(share)
-        except BaseException as error:  # raised in the caller
+        except BaseException as error:  # noqa: BLE001 (raised in the caller)
             self.errors.append(error)
             self.over = True
         finally:
@@ -176,18 +176,19 @@ def aside(function: Callable[..., T], *args: Any) -> T:
     results: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
 
     def work() -> None:
-        _asides.append(current_thread())
         try:
             results.put((True, function(*args)))
-        except BaseException as error:  # raised in the caller
+        except BaseException as error:  # noqa: BLE001 (raised in the caller)
             results.put((False, error))
         finally:
-            _asides.remove(current_thread())
+            _asides.discard(current_thread())
 
     thread = Thread(target=work, name="tacops-aside", daemon=True)
+    _asides.add(thread)  # before it begins: a fork must not fall between
     try:
         thread.start()
     except RuntimeError:  # no more threads
+        _asides.discard(thread)
         return function(*args)
     while True:
         try:
@@ -212,7 +213,7 @@ def _after_fork() -> None:
     global _lock, _calls, _lost
     _lock, _calls = RLock(), SimpleQueue()
     _helpers.clear()
-    _lost = _lost or bool(_asides)
+    _lost = _lost or bool(_asides)  # one that was never started, for an exception struck, only costs speed
     _asides.clear()
 
 

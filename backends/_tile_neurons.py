@@ -81,7 +81,9 @@ def _load() -> Any:
 def _import() -> Any:
     try:
         from . import _compiled
-    except Exception:  # what a library raises that was half imported before, by the user and Ctrl-C, is not ImportError
+
+        _compiled.load()
+    except Exception:  # noqa: BLE001 (a library that was left half imported, by Ctrl-C, raises all kinds)
         return None
     return _compiled
 

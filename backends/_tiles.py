@@ -24,7 +24,7 @@ from ._tile_frames import Frames, sum_frames, sum_loops
 from ._tile_neurons import compiled, loops_for, tile_neurons
 
 if TYPE_CHECKING:
-    from tacops._lif import LIFStep
+    from tacops._lif import Recipe
     from tacops._protocol import Array, Window
 
 __all__ = ["all_on_grid", "convolve_tiles", "run_tiles", "scan_tiles", "sum_blocks"]
@@ -65,7 +65,7 @@ def run_tiles(
     weight: Array,
     bias: Array | None,
     window: Window,
-    step: LIFStep,
+    step: Recipe,
     membrane: Array | None,
     repeat: int,
 ) -> tuple[Array, Array]:
@@ -117,7 +117,7 @@ def convolve_tiles(x: Array, weight: Array, bias: Array | None, window: Window) 
     return out
 
 
-def scan_tiles(currents: Array, step: LIFStep, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
+def scan_tiles(currents: Array, step: Recipe, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
     """`Backend.scan`: neurons alone."""
     n, batch, space = currents.shape[0], currents.shape[1], currents.shape[2:-1]
     spikes = arena.fresh((n * repeat, *currents.shape[1:]), bool if step.compact else currents.dtype)

@@ -24,6 +24,7 @@ __all__ = ["HALF", "autocasts", "conv", "products_are_plain"]
 HALF = (torch.float16, torch.bfloat16)
 _CONV: tuple[Any, ...] = (F.linear, F.conv1d, F.conv2d, F.conv3d)
 _ALL = slice(None)
+_BUILT_WITH_ONEDNN = bool(torch.backends.mkldnn.is_available())
 
 
 def conv(x: Array, weight: Array, bias: Array | None, window: Window, exact: bool) -> Array:
@@ -59,7 +60,7 @@ def _cudnn_is_plain() -> bool:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _has_onednn() -> bool:
-    return bool(torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled())
+    return _BUILT_WITH_ONEDNN and bool(torch._C._get_mkldnn_enabled())
 
 
 def _wider(x: Array, dtype: Any, exact: bool) -> Any:

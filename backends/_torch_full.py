@@ -33,7 +33,7 @@ def full_conv(x: Array, weight: Array, window: Window, extra: tuple[int, ...] | 
     return _FullConv.apply(x, weight, window, extra)
 
 
-class _FullConv(torch.autograd.Function):
+class _FullConv(torch.autograd.Function):  # type: ignore[misc]
     generate_vmap_rule = True
 
     @staticmethod

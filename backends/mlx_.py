@@ -1,7 +1,8 @@
 """MLX: `conv_general`, lazily, and compiled neurons; Metal on Macs, the CPU elsewhere.
 
-``MLX_ENABLE_TF32`` is on by default and lowers the precision of float32 products on the newest Apple GPUs and under CUDA.
-MLX reads it once, at its first product, so this adapter switches it off when it is imported, unless the user has set it.
+On the newest Apple GPUs and under CUDA MLX rounds the operands of float32 products to TF32, unless the environment says
+``MLX_ENABLE_TF32=0`` before MLX's first product. That is the user's choice: nothing is set here, `describe` says what is in force,
+and reproducible mode, which must not depend on it, multiplies in parts that TF32 holds exactly.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ from tacops._protocol import Array, Backend, Window
 from ._unfold import conv_by_unfolding
 
 __all__ = ["BACKEND", "MLXBackend"]
-
-os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
 # Steps of the neurons, or frames of a chunk, that are compiled as one program. The time that MLX's compiler takes grows
 # faster than the square of their number: 2000 steps as one program took five minutes.
@@ -54,7 +53,8 @@ class MLXBackend(Backend):
         """
         dims = len(window.stride)
         if exact or dims == 0 or (dims == 3 and window.groups > 1) or x.dtype == mx.float64:
-            return conv_by_unfolding(mx, x, weight, bias, window)
+            matmul = _matmul_of_integers if exact and _rounds_operands() else None
+            return conv_by_unfolding(mx, x, weight, bias, window, matmul)
         padding = ([low for low, _ in window.padding], [high for _, high in window.padding])
         out = mx.conv_general(
             x, weight, stride=window.stride, padding=padding, kernel_dilation=window.dilation, groups=window.groups
@@ -102,10 +102,16 @@ class MLXBackend(Backend):
     def unstack(self, x: Array) -> Sequence[Array]:
         """By index, with a gradient of its own: that of `mx.split` and `mx.unstack` grows with the square of their number.
 
-        Back-propagation through 32 steps took a tenth.
+        In pieces of pieces, because each result of one operation keeps a list of all the others: 8000 steps at once took
+        2 GiB and 7 s.
         """
-        steps: list[Array] = _unstack(x)
-        return steps
+        size = 1
+        while size * _BLOCK < x.shape[0]:
+            size *= _BLOCK
+        if size == 1:
+            steps: list[Array] = _unstack(x)
+            return steps
+        return [step for piece in _cut(size)(x) for step in self.unstack(piece)]
 
     def checkpoint(self, function: Callable[..., tuple[Array, Array]], arrays: Sequence[Array]) -> tuple[Array, Array]:
         """As `mx.checkpoint`, and in order.
@@ -141,8 +147,10 @@ class MLXBackend(Backend):
 
     def describe(self) -> Mapping[str, str]:
         """Version, default device and whether TF32 is allowed."""
-        tf32 = os.environ["MLX_ENABLE_TF32"] != "0"
-        precision = "TF32 allowed by MLX_ENABLE_TF32" if tf32 else "full float32 (MLX_ENABLE_TF32=0)"
+        forbidden = os.environ.get("MLX_ENABLE_TF32") == "0"
+        precision = "full float32" + " (MLX_ENABLE_TF32=0)" * forbidden
+        if _rounds_operands():
+            precision = "TF32 where the GPU has it (the default; MLX_ENABLE_TF32=0 forbids it)"
         return {"version": version("mlx"), "device": _device_name(), "precision": precision}
 
     def devices(self) -> Sequence[str]:
@@ -189,6 +197,22 @@ def _device_name() -> str:
     return "cpu" if kind == mx.DeviceType.cpu else f"{mx.device_info()['device_name']} ({kind.name})"
 
 
+def _rounds_operands() -> bool:
+    """Whether products of float32 may be rounded to TF32: on GPUs, unless that is forbidden."""
+    return mx.default_device().type == mx.DeviceType.gpu and os.environ.get("MLX_ENABLE_TF32") != "0"
+
+
+def _matmul_of_integers(a: Array, b: Array) -> Array:
+    """Exact under TF32: each part of an integer below 2^22 has no more than 11 bits."""
+    first, *others = [mx.matmul(p, q) for p in _parts(a) for q in _parts(b)]
+    return sum(others, first)
+
+
+def _parts(x: Array) -> tuple[Array, Array]:
+    high = mx.round(x * 2.0**-11) * 2.0**11
+    return high, x - high
+
+
 @lru_cache(maxsize=64)
 def _weighted_sum(dtype: Any) -> Callable[..., Array]:
     return mx.compile(lambda x, weights: Backend.weighted_sum(BACKEND, x, weights, dtype))
@@ -216,12 +240,25 @@ def _block(template: LIFStep, held: tuple[int, ...]) -> Callable[..., tuple[list
     return mx.compile(run)
 
 
-_unstack: Any = mx.custom_function(lambda x: [x[n] for n in range(x.shape[0])])
+# Squeezed slices, which are views; an index copies.
+_unstack: Any = mx.custom_function(lambda x: [mx.squeeze(x[n : n + 1], 0) for n in range(x.shape[0])])
 
 
 @_unstack.vjp  # type: ignore[untyped-decorator]
 def _stack(_: Array, cotangents: Sequence[Array], __: Any) -> Array:
     return mx.stack(list(cotangents))
+
+
+@lru_cache(maxsize=16)
+def _cut(size: int) -> Any:
+    """Pieces of `size` steps, the last one shorter."""
+    cut: Any = mx.custom_function(lambda x: [x[n : n + size] for n in range(0, x.shape[0], size)])
+
+    @cut.vjp  # type: ignore[untyped-decorator]
+    def join(_: Array, cotangents: Sequence[Array], __: Any) -> Array:
+        return mx.concatenate(list(cotangents))
+
+    return cut
 
 
 BACKEND = MLXBackend()

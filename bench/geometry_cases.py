@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -116,25 +117,29 @@ def _smaller(case: Case) -> Iterator[Case]:
     """Neighbours of a case with one thing less: first an axis, then sizes, at once to one and by one."""
     for axis in range(len(case.spatial) if len(case.spatial) > 1 else 0):
         fields = ("spatial", "kernel", "stride", "padding", "dilation")
-        yield replace(case, **{name: _without(getattr(case, name), axis) for name in fields})
+        yield _with(case, {name: _without(getattr(case, name), axis) for name in fields})
     for name in ("steps", "batch", "c_in", "c_out", "groups"):
         value = getattr(case, name)
         for less in dict.fromkeys((1, value // 2, value - 1)):
             if 0 < less < value:
-                yield replace(case, **{name: less})
+                yield _with(case, {name: less})
     for name in ("bias", "reproducible"):
         if getattr(case, name):
-            yield replace(case, **{name: False})
+            yield _with(case, {name: False})
     for name in ("spatial", "kernel", "stride", "dilation"):
         values = getattr(case, name)
         for axis, value in enumerate(values):
             for less in dict.fromkeys((1, value // 2, value - 1)):
                 if 0 < less < value:
-                    yield replace(case, **{name: (*values[:axis], less, *values[axis + 1 :])})
+                    yield _with(case, {name: (*values[:axis], less, *values[axis + 1 :])})
     for axis, pair in enumerate(case.padding):
         for less in ((0, 0), (pair[0], 0), (0, pair[1]), (pair[0] - 1, pair[1] - 1)):
             if less != pair and min(less) >= 0:
                 yield replace(case, padding=(*case.padding[:axis], less, *case.padding[axis + 1 :]))
+
+
+def _with(case: Case, fields: dict[str, Any]) -> Case:
+    return replace(case, **fields)
 
 
 def _without(values: tuple[object, ...], axis: int) -> tuple[object, ...]:

@@ -53,7 +53,8 @@ def arrays(case: Case) -> dict[str, Floats]:
     channels = case.groups * case.c_out
     x = rng.integers(0, 2, (case.steps, case.batch, *case.spatial, case.groups * case.c_in))
     weight = rng.integers(-1, 2, (channels, *case.kernel, case.c_in))
-    weight[:, *(0,) * len(case.kernel), 0] = 1  # no channel of zeros
+    first: tuple[Any, ...] = (slice(None), *(0,) * len(case.kernel), 0)
+    weight[first] = 1  # no channel of zeros
     bias, grad = rng.integers(-1, 2, channels), rng.integers(-1, 2, (case.batch, *case.space, channels))
     named = {"x": x, "weight": weight, "bias": bias, "grad": grad}
     return {name: value.astype(np.float64) for name, value in named.items()}
@@ -69,17 +70,19 @@ def plain(case: Case, x: Floats, weight: Floats, bias: Floats, grad: Floats) -> 
     slope = np.tile(
         grad.reshape(case.batch, *case.space, case.groups, case.c_out), (case.steps, *(1,) * (out.ndim - 1))
     )
+    place: tuple[int, ...]
     for place in product(*map(range, case.kernel)):
         axes = zip(place, case.dilation, case.stride, case.space, strict=True)
-        window = (slice(None), *(slice(p * d, p * d + s * (n - 1) + 1, s) for p, d, s, n in axes))
+        window: tuple[Any, ...] = (slice(None), *(slice(p * d, p * d + s * (n - 1) + 1, s) for p, d, s, n in axes))
         seen = padded[window].reshape(len(frames), *case.space, case.groups, case.c_in)
-        here = split[:, :, *place, :]
+        at: tuple[Any, ...] = (slice(None), slice(None), *place, slice(None))
+        here = split[at]
         out += np.einsum("...gi,goi->...go", seen, here)
-        by_weight[:, :, *place, :] = np.einsum("ngi,ngo->goi", *(_rows(a) for a in (seen, slope)))
+        by_weight[at] = np.einsum("ngi,ngo->goi", *(_rows(a) for a in (seen, slope)))
         by_padded[window] += np.einsum("...go,goi->...gi", slope, here).reshape(len(frames), *case.space, -1)
     inside = tuple(slice(low, low + n) for (low, _), n in zip(case.padding, case.spatial, strict=True))
     currents = out.reshape(case.steps, case.batch, *case.space, -1) + (bias if case.bias else 0.0)
-    by_input = by_padded[:, *inside, :].reshape(x.shape)
+    by_input = by_padded[(slice(None), *inside)].reshape(x.shape)
     return Answer(currents.sum(0), by_input, by_weight.reshape(weight.shape))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,6 +188,7 @@ def _array_like(function: str, backend: Backend, like: Array, name: str, value: 
     if not backend.owns(value):
         rule = f"a number or an array of the same library as the other arrays ({backend.name})"
         raise fail(function, name, rule, f"{type(value).__module__}.{type(value).__qualname__}", TypeError)
+    value = backend.number(value, like.dtype)
     if value.dtype != like.dtype:
         raise fail(function, name, f"of the other arrays' dtype {like.dtype}", str(value.dtype), TypeError)
     return value
@@ -261,21 +262,23 @@ def check_lengths(function: str, backend: Backend, lengths: Any, frames: Array) 
     xp, (T, B) = backend.namespace(frames), tuple(frames.shape[:2])
     dtype = xp.int32 if T * B < 2**31 else xp.int64
     if isinstance(lengths, tuple | list):
+        zero = xp.astype(xp.zeros_like(xp.reshape(frames, (-1,))[0, ...]), dtype)
         counts = [as_int(n) for n in lengths]
         if None in counts:
             raise fail(function, "lengths", "integers", show(lengths), TypeError)
-        zero = xp.astype(xp.zeros_like(xp.reshape(frames, (-1,))[0, ...]), dtype)
-    elif not backend.owns(lengths) or not is_dtype(xp, lengths.dtype, "integral"):
+        _check_lengths(function, (len(counts),), counts, B, T)
+        return xp.stack([zero + n for n in counts], axis=0)
+    if not backend.owns(lengths) or not is_dtype(xp, lengths.dtype, "integral"):
         rule = f"integers, or an integer array of the same library as the other arrays ({backend.name})"
         raise fail(function, "lengths", rule, getattr(lengths, "dtype", type(lengths).__name__), TypeError)
-    else:
-        counts = backend.read(lengths) if lengths.ndim == 1 else None
-    shape = (len(lengths),) if isinstance(lengths, tuple | list) else shape_of(lengths)
+    known = backend.read(lengths) if shape_of(lengths) == (B,) else None
+    _check_lengths(function, shape_of(lengths), known or (), B, T)
+    return xp.astype(lengths, dtype)
+
+
+def _check_lengths(function: str, shape: tuple[int, ...], counts: Iterable[Any], B: int, T: int) -> None:
     if shape != (B,):
         raise fail(function, "lengths", f"one for each of the {B} samples", f"shape {shape}")
-    for count in counts or ():
+    for count in counts:
         if not 0 <= count <= T:
             raise fail(function, "lengths", f"from 0 to the {T} frames", count)
-    return (
-        xp.stack([zero + n for n in counts], axis=0) if isinstance(lengths, tuple | list) else xp.astype(lengths, dtype)
-    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from ._aggregate import Weights, cast, chunk_weights, decay_power, is_one, segments, widen
@@ -70,7 +71,7 @@ class TracedSpikeTrain(NamedTuple):
 def remap(train: SpikeTrain, over_time: Callable[[Array], Array], over_space: Callable[[Array], Array]) -> SpikeTrain:
     """A train whose arrays with time, and whose membrane, are laid out anew."""
     if isinstance(train, TracedSpikeTrain):
-        return train._replace(  # type: ignore[return-value]
+        return train._replace(
             spikes=over_time(train.spikes), membrane=over_space(train.membrane), trace=over_time(train.trace)
         )
     return SpikeTrain(over_time(train.spikes), over_space(train.membrane))
@@ -133,6 +134,10 @@ class Driven:
     repeat: int
     remat: bool
 
+    def with_values(self, beta: Any, threshold: Any) -> Driven:
+        """The same neurons of other parameters."""
+        return replace(self, neurons=replace(self.neurons, beta=beta, threshold=threshold))
+
 
 class _Numbers(NamedTuple):
     """A layer's numbers, as floats or in units: where the two ways to compute meet."""
@@ -182,9 +187,7 @@ def _run_layer(layer: Layer, spikes: Array, membrane: Array | None) -> tuple[Arr
     if not (layer.remat and layer.backend.differentiable):
         return _run_frames(layer, spikes, membrane)
 
-    def run(spikes: Array, membrane: Array | None, *values: Any) -> tuple[Array, Array]:
-        return _run_frames(layer.with_values(*values), spikes, membrane)
-
+    run = partial(_run_frames_with, layer.with_values(*map(_plain, layer.values)))
     return run_in_parts(layer.backend, run, spikes, membrane, layer.values, layer.chunk_size)
 
 
@@ -193,12 +196,22 @@ def _run_driven(driven: Driven, current: Array, membrane: Array | None) -> tuple
     backend, neurons = driven.backend, driven.neurons
     if not (driven.remat and backend.differentiable):
         return _run_currents(driven, current, membrane)
+    values = neurons.beta, neurons.threshold
+    run = partial(_run_currents_with, driven.with_values(*map(_plain, values)))
+    return run_in_parts(backend, run, current, membrane, values, 1)
 
-    def run(current: Array, membrane: Array | None, beta: Any, threshold: Any) -> tuple[Array, Array]:
-        given = replace(driven, neurons=replace(neurons, beta=beta, threshold=threshold))
-        return _run_currents(given, current, membrane)
 
-    return run_in_parts(backend, run, current, membrane, (neurons.beta, neurons.threshold), 1)
+def _plain(value: Any) -> Any:
+    """A value that a part is given anew left out, so that parts of equal layers are equal, whatever arrays they hold."""
+    return None if hasattr(value, "shape") else value
+
+
+def _run_frames_with(layer: Layer, spikes: Array, membrane: Array | None, *values: Any) -> tuple[Array, Array]:
+    return _run_frames(layer.with_values(*values), spikes, membrane)
+
+
+def _run_currents_with(driven: Driven, current: Array, membrane: Array | None, *values: Any) -> tuple[Array, Array]:
+    return _run_currents(driven.with_values(*values), current, membrane)
 
 
 def _unstacked(backend: Backend, neurons: Neurons, train: tuple[Array, Array]) -> SpikeTrain:

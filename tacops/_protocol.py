@@ -16,7 +16,7 @@ To add a library, subclass `Backend` in one file, put an instance in it and name
 **Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule` (speed);
 `stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `round_through`,
 `tangent`, `finite`, `unstack` (gradients); `checkpoint`, `remat` (memory); `compile`, `compiles_fast`; `unavailable`, `unfit`, `describe`, `read`,
-`synchronize`; `crossings`, `ambient` (the conformance checks); `undisturbed`; `devices`, `on`, `device`, `device_of`, `device_name` (where there are several devices). Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip
+`synchronize`; `crossings`, `ambient` (the conformance checks); `undisturbed`, `number` (settings and types of a library's own); `devices`, `on`, `device`, `device_of`, `device_name` (where there are several devices). Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip
 over. ``python -m tacops check NAME`` says whether an adapter is right.
 """
 
@@ -130,6 +130,10 @@ class Backend(ABC):
         Every operator runs in it. None: there is no such setting.
         """
         return None
+
+    def number(self, value: Array, dtype: Any) -> Array:
+        """An array as a parameter of a layer that computes in `dtype`: itself, and cast only where it stands for a plain number."""
+        return value
 
     def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
         """``sum_k weights[k] * x[:, k]`` in floating dtype `dtype`; of half precision, summed in float32 and rounded once.

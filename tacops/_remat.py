@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
 
 from ._protocol import Array, Backend
 
 __all__ = ["run_in_parts"]
 
+_ARRAY = "array"
 Run: TypeAlias = Callable[..., tuple[Array, Array]]
 
 
@@ -44,18 +46,21 @@ def run_in_parts(
     xp, T = backend.namespace(frames), frames.shape[0]
     chunks = -(-T // chunk)
     size = min(T, chunk * (math.isqrt(chunks - 1) + 1))  # the square root, rounded up
-    places = [n for n, value in enumerate(values) if hasattr(value, "shape")]
-
-    def part(membrane: Array | None, frames: Array, *arrays: Array) -> tuple[Array, Array]:
-        every = list(values)
-        for place, array in zip(places, arrays, strict=True):
-            every[place] = array
-        return run(frames, membrane, *every)
-
+    arrays = [value for value in values if hasattr(value, "shape")]
+    plain = tuple(_ARRAY if hasattr(value, "shape") else value for value in values)
+    part = partial(_part, run, plain)  # without the arrays, so that a compiler can tell that it has seen it before
     fired, whole = [], T - T % size
     for some, length in ((frames[:whole, ...], size), (frames[whole:, ...], T - whole)):
         if length:
             parts = xp.reshape(some, (-1, length, *frames.shape[1:]))
-            spikes, membrane = backend.remat(part, parts, membrane, [values[place] for place in places])
+            spikes, membrane = backend.remat(part, parts, membrane, arrays)
             fired.append(spikes)
     return fired[0] if len(fired) == 1 else xp.concat(fired, axis=0), membrane
+
+
+def _part(
+    run: Run, plain: tuple[Any, ...], membrane: Array | None, frames: Array, *arrays: Array
+) -> tuple[Array, Array]:
+    """``run(frames, membrane, *values)``, where the values are `plain` with the arrays in their places."""
+    given = iter(arrays)
+    return run(frames, membrane, *(next(given) if value is _ARRAY else value for value in plain))

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 from tacops import conv_lif
 from tacops.backends import _apart, _arena
-from tacops.backends._apart import apart
+from tacops.backends._apart import Apart
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux places threads")
+
+
+@contextmanager
+def apart(others: Sequence[int]) -> Iterator[None]:
+    """As a call of ours holds its threads."""
+    place = Apart(others)
+    try:
+        place.hold()
+        yield
+    finally:
+        place.release()
+        place.release()  # harmless
 
 
 @pytest.fixture
@@ -86,6 +99,25 @@ def test_a_thread_held_to_one_processor_stays_alone(allowed: set[int], other: in
             assert os.sched_getaffinity(other) == allowed
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+def test_an_affinity_of_meanwhile_is_left(allowed: set[int]) -> None:
+    """Somebody moves the process while a call is under way: that holds."""
+    with apart([]):
+        wish = allowed - os.sched_getaffinity(0)
+        os.sched_setaffinity(0, wish)
+    assert os.sched_getaffinity(0) == wish
+    os.sched_setaffinity(0, allowed)
+
+
+def test_a_hold_that_is_left_ends_with_its_frame(allowed: set[int]) -> None:
+    def leave() -> None:
+        place = Apart([])
+        place.hold()
+        assert os.sched_getaffinity(0) != allowed
+
+    leave()
+    assert os.sched_getaffinity(0) == allowed
 
 
 def test_a_layer_runs_on_processors_of_its_own(allowed: set[int], monkeypatch: pytest.MonkeyPatch) -> None:

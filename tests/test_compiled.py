@@ -143,4 +143,4 @@ def test_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
 
     real = builtins.__import__
     monkeypatch.setattr(builtins, "__import__", refuse)
-    assert _tile_neurons.compiled.__wrapped__() is None
+    assert _tile_neurons._import() is None

@@ -15,7 +15,7 @@ from tacops import surrogate
 
 RNG = np.random.default_rng(0)
 STEPS = 7  # a rest of chunks
-CHOICES = {
+CHOICES: dict[str, dict[str, Any]] = {
     "plain": {},
     "surrogate": {"surrogate": surrogate.arctan(2.0)},
     "remat": {"surrogate": surrogate.fast_sigmoid(4.0), "remat": True},
@@ -151,6 +151,5 @@ def test_array_api_strict(name: str) -> None:
     want, _ = LAYERS[name](strict.asarray)
     for a, b in zip(got, want, strict=True):
         assert a.device == device
-        np.testing.assert_array_equal(
-            *(np.asarray(strict.asarray(x, device=strict.Device("CPU_DEVICE"))) for x in (a, b))
-        )
+        there, here = (np.asarray(strict.asarray(x, device=strict.Device("CPU_DEVICE"))) for x in (a, b))
+        np.testing.assert_array_equal(there, here)

@@ -40,7 +40,7 @@ def test_infinities(backend: Backend, values: list[float], reset: Any) -> None:
     for reproducible in (True, False):
         given: dict[str, Any]
         for given in ({}, {"membrane": start}):
-            want = host(numpy, lif(current, reset=reset, reproducible=reproducible, **given))
+            want = host(numpy, lif(current, reset=reset, reproducible=reproducible, membrane=given.get("membrane")))
             options: dict[str, Any] = {name: backend.from_numpy(array) for name, array in given.items()}
             for derivative in (None, surrogate.triangular(), surrogate.fast_sigmoid()):
                 if derivative is not None and not backend.differentiable:

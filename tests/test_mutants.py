@@ -25,6 +25,22 @@ FOUND_BY = {
     "decay-unrounded": {1, 4},
     "bias-once": {1, 2},
     "last-chunk-first": {1},
+    "padding-swapped": {1, 4},
+    "dilation-capped": {1},
+    "dense-reused": {1},
+    "parts-reused": {1},
+    "float64-single": {1},
+    "half-sums": {1},
+    "frame-dropped": {1},
+    "bool-sums-reused": {1},
+    "half-casts-reused": {1},
+    "negatives-lost": {1},
+    "held-once-less": {1},
+    "rest-after-64": {1},
+    "compact-threshold": {1},
+    "slow-decay-lost": {1},
+    "cube-unmoved": {1},
+    "bound-signed": {1},
 }
 """Tiers that find each mistake on NumPy, which has no gradients: the table of the documentation."""
 
@@ -61,6 +77,18 @@ def test_mutants_leave_nothing_behind() -> None:
     for check in conformance_checks():
         if check.id in ("bitwise-exact-collapse-given-ragged", "behaviour-streaming"):
             check(get_backend("numpy"))
+
+
+def test_a_mistake_of_compiled_functions_is_found(need: Callable[[str], Backend]) -> None:
+    """Where a backend compiles, the mutants have one more."""
+    [mutant] = [mutant for mutant in mutants(need("mlx")) if mutant.name == "compact-clean"]
+    [check] = [check for check in conformance_checks() if check.id == "behaviour-off-the-grid-compiled"]
+    [outcome] = run_checks(need("mlx"), [check])
+    assert outcome.status == "passed"
+    with mutant.use() as backend:
+        [outcome] = run_checks(backend, [check])
+    assert outcome.status == "failed"
+    assert "compact=True: shares of NaN" in outcome.message
 
 
 GRADIENTS = {"conv-scaled", "kernel-transposed", "decay-twice", "reset-missing", "bias-once"}

@@ -153,7 +153,8 @@ FORBIDDEN = {"device", "to_device", "at", "numpy", "item", "tolist", "__array_na
 
 OTHERS = (
     "testing/", "_advise_gram.py", "_advise_rule.py", "_advise_stats.py",  # numbers on the host
-    "_check_cli.py", "_checks.py", "_dispatch.py", "_info.py", "_layer_mapping.py", "_layer_spec.py", "_remat.py", "layers.py",
+    "_check_cli.py", "_checks.py", "_dispatch.py", "_info.py", "_layer_mapping.py", "_layer_spec.py", "_lengths.py", "_remat.py",
+    "layers.py",
     "_protocol.py",  # dictionaries and lists, not arrays; and the name of a backend's device
 )  # fmt: skip
 """Files in which an assignment to an item is none to an array; every other file, a new one too, is looked at."""

@@ -10,7 +10,7 @@ import pytest
 
 from bench import geometries
 from bench.__main__ import main as bench
-from bench.geometry_cases import DTYPES, Case, draw, shrink
+from bench.geometry_cases import DTYPES, Case, as_program, draw, shrink
 from bench.geometry_check import Answer, arrays, mistake, plain, supported
 from tacops import tac_conv
 from tacops.backends import Backend
@@ -105,7 +105,7 @@ def test_the_search_finds_a_mistake(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert (smallest.c_in, smallest.c_out, smallest.kernel, smallest.spatial) == (2, 1, (1,), (1,))
 
     def planted(*args: Any) -> Any:
-        return ["float32"], geometries.as_program("numpy", smallest, "wrong")
+        return ["float32"], as_program("numpy", smallest, "wrong")
 
     monkeypatch.setattr(geometries, "_search", planted)
     assert bench(["geometries", "--backend", "numpy"]) == 1
@@ -130,7 +130,7 @@ def test_a_wrong_answer_is_a_mistake(monkeypatch: pytest.MonkeyPatch, need: Any)
     def fails(*args: Any, **named: Any) -> Any:
         raise RuntimeError("no kernel image")
 
-    monkeypatch.setattr(geometry_check.tacops, "conv_lif", fails)
+    monkeypatch.setattr("tacops.conv_lif", fails)
     assert mistake(backend, case) == "RuntimeError: no kernel image"
 
 

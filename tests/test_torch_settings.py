@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -242,7 +242,7 @@ def test_unfit() -> None:
     """Named with the way out; everything else fits."""
     from tacops.backends import get_backend
 
-    unfit = get_backend("torch").unfit
+    unfit = cast(Any, get_backend("torch")).unfit
     eye = torch.eye(4)
     import warnings
 

@@ -98,7 +98,8 @@ def layer_reference(layer: Layer, spikes: Array, weight: Array) -> SpikeTrain:
 
 
 def _threshold(layer: Layer) -> float:
-    return 4.0 * layer.options.get("chunk_size", 1)
+    size: int = layer.options.get("chunk_size", 1)
+    return 4.0 * size
 
 
 @cache
@@ -140,7 +141,7 @@ def _check_crossings(backend: Backend) -> str:
 
 
 def _check_half(backend: Backend) -> str:
-    """Sums of half precision are float32's: ones are counted beyond 2048, or 256 in bfloat16, where a sum in half stays."""
+    """Sums of half precision are float32's: they count beyond 2048, or 256 in bfloat16, where a sum in half precision stays."""
     probe = native(backend, np.ones(1, np.float32))
     xp = backend.namespace(probe)
     kinds = {name: most for name, most in (("float16", 3000), ("bfloat16", 768)) if hasattr(xp, name)}
@@ -152,15 +153,20 @@ def _check_half(backend: Backend) -> str:
             one = xp.astype(native(backend, np.ones((1, 1), np.float32)), dtype)
         except (TypeError, ValueError, RuntimeError):  # a name without arrays of it
             continue
-        wide, long = (native(backend, np.ones(shape, bool)) for shape in ((1, 1, count), (count, 1, 1)))
+        wide = native(backend, np.ones((1, 1, count), bool))
+        long = native(backend, np.full((16, 1, 1), 255, np.uint8))  # 4080 has eight bits, the sums on the way have more
         options: dict[str, Any] = {"beta": 1.0, "reset": "none"}
         fan_in = tacops.tac_linear(wide, weight, chunk_size=1, **options).membrane
-        sums = tacops.tac_linear(long, one, chunk_size=count, aggregation="sum", **options).membrane
-        given = xp.astype(native(backend, np.ones(count, np.float32)), dtype)
-        learned = tacops.tac_linear(long, one, chunk_size=count, aggregation=given, **options).membrane
-        for what, got in (("fan-in", fan_in), ("aggregation", sums), ("given aggregation", learned)):
+        sums = tacops.tac_linear(long, one, chunk_size=16, aggregation="sum", **options).membrane
+        given = xp.astype(native(backend, np.ones(16, np.float32)), dtype)
+        learned = tacops.tac_linear(long, one, chunk_size=16, aggregation=given, **options).membrane
+        for what, got, value in (
+            (f"fan-in of {count}", fan_in, count),
+            ("aggregation", sums, 4080),
+            ("given aggregation", learned, 4080),
+        ):
             host = backend.to_numpy(xp.astype(got, xp.float32))
-            assert_same(f"{name}, {what} of {count}", host, np.full(host.shape, count, np.float32))
+            assert_same(f"{name}, {what}", host, np.full(host.shape, value, np.float32))
         done.append(name)
     if not done:
         raise NotApplicable(f"{backend.name} has no half precision")

@@ -1,7 +1,7 @@
 """Backends with planted mistakes, to show that the checks can fail: each must be found.
 
 A mutant is derived from a backend's class and differs from it in one mistake. Mistakes of the neurons run on the plain
-schedule of `Backend`, whatever faster one the backend has; two mistakes are of the core itself, which is patched while
+schedule of `Backend`, whatever faster one the backend has; some mistakes are of the core itself, which is patched while
 the mutant is in use. Mutants are for trying one at a time, not from several threads.
 """
 
@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .. import _layer
+from .. import _grid, _layer
 from .._aggregate import Weights, chunk_weights
 from .._lif import LIFStep
 from .._protocol import Array, Backend, Window
+from ._faults import COMPILED_PATCHES, METHODS, PATCHES
 
 __all__ = ["Mutant", "mutants"]
 
@@ -55,14 +56,15 @@ def mutants(backend: Backend) -> Iterator[Mutant]:
     >>> from tacops.backends import get_backend
     >>> from tacops.testing.mutants import mutants
     >>> len({mutant.name for mutant in mutants(get_backend("numpy"))})
-    14
+    30
     """
-    for name, (mistake, changes) in _METHODS.items():
+    for name, (mistake, changes) in (_METHODS | METHODS).items():
         yield Mutant(name, mistake, _method_mutant(type(backend), changes))
     for name, (mistake, step) in _STEPS.items():
         yield Mutant(name, mistake, _method_mutant(type(backend), _with_step(step)))
-    for name, (mistake, target, function) in _PATCHES.items():
-        yield Mutant(name, mistake, _patch_mutant(backend, target, function))
+    patches = PATCHES | (COMPILED_PATCHES if backend.compiles_fast else {})
+    for name, (mistake, module, target, function) in (_PATCHES | patches).items():
+        yield Mutant(name, mistake, _patch_mutant(backend, module, target, function))
 
 
 def _method_mutant(kind: type[Backend], changes: dict[str, Any]) -> Callable[[], Any]:
@@ -73,15 +75,18 @@ def _method_mutant(kind: type[Backend], changes: dict[str, Any]) -> Callable[[],
     return use
 
 
-def _patch_mutant(backend: Backend, target: str, function: Callable[..., Any]) -> Callable[[], Any]:
+def _patch_mutant(backend: Backend, module: Any, target: str, function: Callable[..., Any]) -> Callable[[], Any]:
     @contextmanager
     def use() -> Iterator[Backend]:
-        original = getattr(_layer, target)
-        setattr(_layer, target, function)
+        modules = module if isinstance(module, tuple) else (module,)
+        originals = [getattr(module, target) for module in modules]
+        for module_ in modules:
+            setattr(module_, target, function)
         try:
             yield backend
         finally:
-            setattr(_layer, target, original)
+            for module_, original in zip(modules, originals, strict=True):
+                setattr(module_, target, original)
 
     return use
 
@@ -223,10 +228,11 @@ _STEPS: dict[str, tuple[str, type[LIFStep]]] = {
     "reset-missing": ("no reset", _NoReset),
     "decay-unrounded": ("reproducible mode without its rounding", _Unrounded),
 }
-_PATCHES: dict[str, tuple[str, str, Callable[..., Any]]] = {
-    "bias-once": ("bias added once per chunk instead of once per frame", "_total", lambda weights: weights[-1]),
+_PATCHES: dict[str, tuple[str, Any, str, Callable[..., Any]]] = {
+    "bias-once": ("bias added once per chunk instead of once per frame", _layer, "_total", lambda weights: weights[-1]),
     "last-chunk-first": (
         "a shorter last chunk takes the first of the given weights",
+        (_layer, _grid),
         "chunk_weights",
         lambda aggregation, size, beta: _first_weights(aggregation, size, beta),
     ),
