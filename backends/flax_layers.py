@@ -56,6 +56,8 @@ class _Layer(nnx.Module):  # type: ignore[misc]
     """Parameters and batch statistics of a `LayerSpec`."""
 
     def __init__(self, spec: LayerSpec, rngs: nnx.Rngs) -> None:
+        if not isinstance(rngs, nnx.Rngs):
+            raise fail(spec.layer, "rngs", "a flax.nnx.Rngs", type(rngs).__qualname__, TypeError)
         self.spec = spec
         self.use_running_average = False  # what nnx.Module.train() and eval() set
         for name, initial in spec.initial().items():

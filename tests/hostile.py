@@ -110,7 +110,7 @@ PLAIN: dict[str, Callable[[], Any]] = {
     "lambda": lambda: lambda *args, **options: None,
     "class": lambda: dict,
     "array class": lambda: np.ndarray,
-    "builtin": lambda: math.sqrt,
+    "builtin": lambda: repr,
     "generator": lambda: (n for n in [1]),
     "module": lambda: math,
     "Liar": Liar,
