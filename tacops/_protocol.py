@@ -188,7 +188,8 @@ class Backend(ABC):
         Parameters
         ----------
         step : callable
-            ``step(membrane, current) -> (membrane, spikes)``.
+            ``step(membrane, current) -> (membrane, spikes)``. A loop that repeats its arithmetic takes ``step.recipe``, and
+            leaves steps without one to this default.
         currents : array, shape (n, B, ...)
         membrane : array or None, shape (B, ...)
             None is a membrane of zeros, on which the first decay can be skipped.
