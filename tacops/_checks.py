@@ -236,7 +236,7 @@ def check_callable(function: str, surrogate: Any) -> Callable[[Array], Array] | 
     """None, or a function; a class is none, though it can be called."""
     if surrogate is not None and (not callable(surrogate) or isinstance(surrogate, type)):
         raise fail(function, "surrogate", "None or a function of the centred membrane", show(surrogate), TypeError)
-    return surrogate  # type: ignore[no-any-return]
+    return surrogate
 
 
 def check_surrogate(function: str, backend: Backend, surrogate: Any) -> Derivative | None:
