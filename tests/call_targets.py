@@ -62,7 +62,7 @@ ACCEPTED = {
     "epsilon": NUMBERS,
     "features_in": INTEGERS,
     "features_out": INTEGERS,
-    "kernel_size": INTEGERS,
+    "kernel_size": f"{INTEGERS}|np 1-d ints",
     "learn": r"\(\)|\[\]|\{\}|set\(\)|own empty|np empty",
     "momentum": NUMBERS,
     "remat": FLAGS,
