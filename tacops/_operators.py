@@ -81,7 +81,8 @@ def tac_conv(
         convolution: such a layer is right but saves nothing; another aggregation, or a scalar beta, saves.
     stride, dilation : int or sequence of int
     padding : int, sequence of int, sequence of (low, high) pairs, "same" or "valid"
-        Zeros around the input. "same" keeps the spatial shape (stride 1 only; an odd zero goes to the high side).
+        Zeros around the input, which may make it at most 64 times as large. "same" keeps the spatial shape (stride 1
+        only; an odd zero goes to the high side).
     groups : int
         Divides C_in and C_out.
     layout : {"channels_last", "channels_first"}
@@ -95,7 +96,8 @@ def tac_conv(
     trace : bool
         Return the membrane of every step too, for losses on membranes and for plots: a `TracedSpikeTrain`.
     surrogate : callable, optional
-        Derivative of the spike, one of `tacops.surrogate`; None lets no gradient through spikes.
+        Derivative of the spike, one of `tacops.surrogate`, or a function of the membrane minus the threshold that returns
+        an array of its shape and dtype, or one number; None lets no gradient through spikes.
     detach_reset : bool
         Let no gradient through the reset.
     remat : bool
@@ -343,7 +345,7 @@ def lif(
     beta, threshold, reset, trace, surrogate, detach_reset, remat, compact, reproducible
         As in `tac_conv`; arrays are broadcastable to (C,).
     repeat : int
-        Steps for which each current is held.
+        Steps for which each current is held, at most 2^20.
     membrane : array, shape (B, ..., C), optional
         Membrane before the first step, 0 unless given.
     lengths : sequence of int, or integer array, shape (B,), optional

@@ -62,7 +62,7 @@ ACCEPTED = {
     "epsilon": NUMBERS,
     "features_in": INTEGERS,
     "features_out": INTEGERS,
-    "kernel_size": INTEGERS,
+    "kernel_size": f"{INTEGERS}|np 1-d ints",
     "learn": r"\(\)|\[\]|\{\}|set\(\)|own empty|np empty",
     "momentum": NUMBERS,
     "remat": FLAGS,
@@ -109,7 +109,8 @@ class Target:
         given |= changes
         kinds = self.parameters
         several = [name for name in given if name in kinds and kinds[name].kind is inspect.Parameter.VAR_POSITIONAL]
-        positional = [given.pop(name) for name in several]
+        before = list(kinds)[: list(kinds).index(several[0])] if several else []
+        positional = [given.pop(name) for name in (*before, *several)]
         result = self.call(*positional, **given)
         return list(result) if inspect.isgenerator(result) else result
 
