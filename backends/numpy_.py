@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class NumPyBackend(Backend):
 
     def namespace(self, array: Array) -> Any:
         """NumPy itself: from version 2.1 it follows the standard."""
-        return np
+        return _WITH_BFLOAT16 if getattr(getattr(array, "dtype", None), "name", "") == "bfloat16" else np
 
     def undisturbed(self) -> AbstractContextManager[Any]:
         """Floating-point errors are neither raised nor warned of: numbers that overflow are results, as in every library."""
@@ -70,6 +71,9 @@ class NumPyBackend(Backend):
     def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
         """In place, tile by tile."""
         recipe = step.recipe
+        if currents.dtype.name == "bfloat16":  # beside which Python's floats are promoted
+            numbers = {name: np.asarray(getattr(step, name), currents.dtype) for name in ("decay", "threshold")}
+            step = replace(step, **numbers)
         if recipe is None or _is_half(currents.dtype):
             return super().scan(step, currents, membrane, repeat)
         return scan_tiles(currents, recipe, membrane, repeat)
@@ -119,6 +123,34 @@ class NumPyBackend(Backend):
         """Always at hand."""
         values: list[float] = np.ravel(array).tolist()
         return values
+
+
+class _WithBfloat16:
+    """NumPy, with what it does not know of ml_dtypes' bfloat16, whose arithmetic it has."""
+
+    __name__ = "numpy with bfloat16"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+    def isdtype(self, dtype: Any, kind: Any) -> bool:
+        """As `numpy.isdtype`."""
+        if dtype.name != "bfloat16":
+            return np.isdtype(dtype, kind)
+        return "real floating" in ((kind,) if isinstance(kind, str) else kind)
+
+    def finfo(self, dtype: Any) -> Any:
+        """As `numpy.finfo`."""
+        import ml_dtypes  # it has made the array
+
+        return ml_dtypes.finfo(dtype)
+
+    def where(self, condition: Array, x: Array, other: Any) -> Array:
+        """As `numpy.where`, which promotes a number beside bfloat16."""
+        return np.where(condition, x, np.asarray(other, dtype=x.dtype) if np.ndim(other) == 0 else other)
+
+
+_WITH_BFLOAT16 = _WithBfloat16()
 
 
 def _is_half(dtype: Any) -> bool:

@@ -185,6 +185,7 @@ def test_aggregation_weights_of_many_betas(backend: Backend) -> None:
         np.testing.assert_array_equal(eager, compiled)
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("function", ["tac_conv", "conv_lif", "lif", "aggregate"])
 @pytest.mark.parametrize("kind", ["masked", "matrix", "object", "text", "structured"])
 def test_arrays_that_mean_something_else(function: str, kind: str) -> None:
