@@ -39,6 +39,12 @@ FOUND_BY = {
     "rest-after-64": {1},
     "compact-threshold": {1},
     "slow-decay-lost": {1},
+    "channels-mixed": {1},
+    "padding-remembered": {4},
+    "weights-single": {1},
+    "trace-unmoved": {4},
+    "integers-unseen": {4},
+    "single-unweighted": {1},
     "cube-unmoved": {1},
     "bound-signed": {1},
 }

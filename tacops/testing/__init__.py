@@ -26,6 +26,7 @@ from ._gradients import gradient_checks
 from ._host import where
 from ._large import large_checks
 from ._load import load_backend
+from ._more import more_checks
 from ._pytest import BoundCheck, parametrize_with_checks
 
 __all__ = [
@@ -57,6 +58,7 @@ def conformance_checks() -> Iterator[Check]:
     """
     yield from bitwise_checks()
     yield from large_checks()
+    yield from more_checks()
     yield from float_checks()
     yield from gradient_checks()
     yield from behaviour_checks()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .. import _build, _grid, _layer
+from .. import _aggregate, _build, _grid, _layer
 from .._lif import LIFStep
 from .._protocol import Array, Backend, Window
 
@@ -99,6 +99,14 @@ def _half_sums(self: Any, honest: Any, x: Array, weight: Array, bias: Array | No
     return total
 
 
+def _padding_remembered(self: Any, honest: Any, x: Array, weight: Array, bias: Array | None, window: Window) -> Array:
+    """What is kept of a window is found again by its shapes, which don't tell the two sides of the padding."""
+    known = self.__dict__.setdefault("_windows", {})
+    space = window.output_shape(x.shape[1:-1], weight.shape[1:-1])
+    key = tuple(x.shape), tuple(weight.shape), space, window.stride, window.dilation
+    return honest(x, weight, bias, known.setdefault(key, window))
+
+
 # Mistakes of aggregation
 
 
@@ -111,6 +119,11 @@ def _sum(change: Callable[..., tuple[Array, Sequence[float | Array]]]) -> dict[s
 
 def _frame_dropped(self: Any, x: Array, weights: Sequence[float | Array]) -> tuple[Array, Sequence[float | Array]]:
     return (x, weights) if len(weights) < 16 else (x[:, 1:, ...], weights[1:])
+
+
+def _weights_single(self: Any, x: Array, weights: Sequence[float | Array]) -> tuple[Array, Sequence[float | Array]]:
+    """Numbers rounded to float32's 24 bits."""
+    return x, [w * (2.0**29 + 1) - (w * (2.0**29 + 1) - w) if isinstance(w, float) else w for w in weights]
 
 
 def _large_reused(kinds: Sequence[str]) -> Callable[..., tuple[Array, Sequence[float | Array]]]:
@@ -174,6 +187,16 @@ def _integrates(self: Any, step: LIFStep, currents: Array, membrane: Array | Non
     return Backend.scan(self, step, currents, membrane, repeat)
 
 
+def _channels_mixed(self: Any, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> Any:
+    """One threshold per channel, but that of another channel where there are many neurons to step."""
+    xp, size = self.namespace(currents), 1
+    for n in currents.shape:
+        size *= n
+    if size >= LARGE and not isinstance(step.threshold, float):
+        step = replace(step, threshold=xp.flip(step.threshold, axis=-1))
+    return Backend.scan(self, step, currents, membrane, repeat)
+
+
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "padding-swapped": ("low and high padding swapped in three dimensions", _conv(_padding_swapped)),
     "dilation-capped": ("a dilation above 2 taken for 2", _conv(_dilation_capped)),
@@ -197,6 +220,12 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
         "compact spikes: one channel's threshold for all after 8 steps",
         {**PLAIN, "scan": _compact_threshold},
     ),
+    "channels-mixed": ("many neurons: another channel's threshold", {**PLAIN, "scan": _channels_mixed}),
+    "padding-remembered": (
+        "a window reused for one that differs in the sides of its padding",
+        _conv(_padding_remembered),
+    ),
+    "weights-single": ("aggregation weights of float64 rounded to float32", _sum(_weights_single)),
     "slow-decay-lost": ("a decay above 0.995 taken for 1", {**PLAIN, "scan": _integrates}),
 }
 
@@ -226,6 +255,17 @@ def _clean_when_compact(layer: Any, spikes: Array, membrane: Array | None, *rest
     return train._replace(membrane=xp.where(abs(after) < float("inf"), after, xp.zeros_like(after)))
 
 
+def _unmoved_trace(train: Any, over_time: Callable[[Array], Array], over_space: Callable[[Array], Array]) -> Any:
+    return train._replace(spikes=over_time(train.spikes), membrane=over_space(train.membrane))
+
+
+def _blind_to_integers(function: str, backend: Backend, grid: Any, spikes: Array, like: Array) -> Array | None:
+    if backend.namespace(spikes).isdtype(spikes.dtype, "integral"):
+        return None
+    return _check_inputs(function, backend, grid, spikes, like)
+
+
+_check_inputs = _grid.check_inputs
 _run_layer, _largest_sum = _layer.run_layer, _grid._largest_sum
 
 PATCHES: dict[str, tuple[str, Any, str, Callable[..., Any]]] = {
@@ -234,6 +274,14 @@ PATCHES: dict[str, tuple[str, Any, str, Callable[..., Any]]] = {
         _build,
         "run_layer",
         _cube_unmoved,
+    ),
+    "trace-unmoved": ("a trace left as it is where spikes are laid out anew", _build, "remap", _unmoved_trace),
+    "integers-unseen": ("integers off the grid not refused", _layer, "check_inputs", _blind_to_integers),
+    "single-unweighted": (
+        "chunks of one frame not weighted",
+        (_layer, _aggregate),
+        "is_one",
+        lambda weights: len(weights) == 1,
     ),
     "bound-signed": (
         "aggregation weights of both signs cancel in the bound of the sums",

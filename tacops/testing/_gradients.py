@@ -52,8 +52,10 @@ PROBLEMS = {
     "preserve-given": Problem(**_CHUNKED, mode="preserve", aggregation="given", reset="zero"),
     "linear": Problem("tac_linear", (6, 3, 5), (4, 5), chunk_size=3, aggregation="mean"),
     "lif": Problem("lif", (6, 2, 4), ()),
+    "lif-long": Problem("lif", (36, 1, 2), ()),
 }
 _REPRODUCIBLE = ("conv-lif-subtract", "conv-lif-late", "collapse-decay", "preserve-given", "lif")
+_ALONE = ("collapse-given", "lif")
 _REMAT = ("conv-lif-zero", "collapse-given", "preserve-normalized-decay", "lif")
 
 
@@ -65,6 +67,9 @@ def gradient_checks() -> Iterator[Check]:
         yield Check(f"gradients-reproducible-{name}", 3, partial(_check_gradients, name, reproducible=True))
     for name in _REMAT:
         yield Check(f"gradients-remat-{name}", 3, partial(_check_gradients, name, remat=True))
+    for name in _ALONE:
+        yield Check(f"gradients-alone-{name}", 3, partial(_check_alone, name))
+    yield Check("gradients-surrogates", 3, _check_surrogates)
     yield Check("gradients-none-without-surrogate", 3, _check_no_gradient)
     yield Check("gradients-surrogate-refused", 3, _check_refused)
 
@@ -151,8 +156,8 @@ def reference_gradients(name: str) -> dict[str, Array]:
     return found
 
 
-def _gradients(backend: Backend, name: str, **more: Any) -> dict[str, Array]:
-    """The backend's gradients, on the host."""
+def _gradients(backend: Backend, name: str, only: str | None = None, **more: Any) -> dict[str, Array]:
+    """The backend's gradients, on the host; by one array `only`, while the others are constants."""
     if not backend.differentiable:
         raise NotApplicable(f"{backend.name} has no gradients")
     problem, (arrays, factors) = PROBLEMS[name], _problem(name)
@@ -161,21 +166,37 @@ def _gradients(backend: Backend, name: str, **more: Any) -> dict[str, Array]:
         chunk["aggregation"] = problem.aggregation
     options = {**problem.options, **chunk, "reset": problem.reset, **more}
     scale = native(backend, factors)
+    keys = [key for key in arrays if only in (None, key)]
+    constants = native(backend, {key: array for key, array in arrays.items() if key not in keys})
 
     def loss(*given: Array) -> Array:
-        named = dict(zip(arrays, given, strict=True))
+        named = {**constants, **dict(zip(keys, given, strict=True))}
         positional = [named.pop(key) for key in ("current", "spikes", "weight", "bias") if key in named]
         train = getattr(tacops, problem.function)(*positional, **named, **options)
         xp = backend.namespace(train.membrane)
         return xp.sum(train.spikes * scale["spikes"]) + xp.sum(train.membrane * scale["membrane"])
 
-    found = backend.gradient(loss, [native(backend, array) for array in arrays.values()])
-    return {key: backend.to_numpy(g) for key, g in zip(arrays, found, strict=True)}
+    found = backend.gradient(loss, [native(backend, arrays[key]) for key in keys])
+    return {key: backend.to_numpy(g) for key, g in zip(keys, found, strict=True)}
 
 
 def _check_gradients(name: str, backend: Backend, *, reproducible: bool = False, remat: bool = False) -> str:
     surrogate = tacops.surrogate.fast_sigmoid(slope=SLOPE)
-    found = _gradients(backend, name, surrogate=surrogate, reproducible=reproducible, remat=remat)
+    return _compare(
+        name, _gradients(backend, name, surrogate=surrogate, reproducible=reproducible, remat=remat), reproducible
+    )
+
+
+def _check_alone(name: str, backend: Backend) -> str:
+    """Each array by itself: a schedule that differentiates must see every one of them."""
+    surrogate = tacops.surrogate.fast_sigmoid(slope=SLOPE)
+    found: dict[str, Array] = {}
+    for key in _problem(name)[0]:
+        found |= _gradients(backend, name, key, surrogate=surrogate)
+    return _compare(name, found)
+
+
+def _compare(name: str, found: dict[str, Array], reproducible: bool = False) -> str:
     worst = 0.0
     for key, want in reference_gradients(name).items():
         got, largest = found[key].astype(np.float64), float(np.max(np.abs(want)))
@@ -191,6 +212,37 @@ def _check_gradients(name: str, backend: Backend, *, reproducible: bool = False,
                 f"within {allowed} of the largest, {largest:.3g}"
             )
     return f"largest error {worst:.1e}"
+
+
+def _check_surrogates(backend: Backend) -> None:
+    """Each surrogate's derivative, one slope after the other, and functions that differ in a value they read."""
+    if not backend.differentiable:
+        raise NotApplicable(f"{backend.name} has no gradients")
+    x = np.array([-0.75, -0.25, 0.125, 0.5, 2.0])
+    given = native(backend, (x + 1).astype(np.float32).reshape(1, 1, 5))
+    for slope in (2.0, 5.0):
+        s = 1 / (1 + np.exp(-slope * x))
+        expected: dict[str, tuple[Callable[[Array], Array], Array]] = {
+            "fast_sigmoid": (tacops.surrogate.fast_sigmoid(slope), 1 / (1 + slope * np.abs(x)) ** 2),
+            "arctan": (tacops.surrogate.arctan(slope), slope / 2 / (1 + (np.pi / 2 * slope * x) ** 2)),
+            "sigmoid": (tacops.surrogate.sigmoid(slope), slope * s * (1 - s)),
+            "triangular": (tacops.surrogate.triangular(slope), np.maximum(0, 1 - slope * np.abs(x))),
+            "straight_through": (tacops.surrogate.straight_through(slope), np.full(5, slope)),
+            "a function": (_closure(slope), slope * x),
+        }
+        for name, (surrogate, want) in expected.items():
+
+            def loss(current: Array, surrogate: Callable[[Array], Array] = surrogate) -> Array:
+                train = tacops.lif(current, surrogate=surrogate)
+                return backend.namespace(current).sum(train.spikes)
+
+            got = backend.to_numpy(backend.gradient(loss, [given])[0]).reshape(-1)
+            if not np.max(np.abs(got - want)) <= 1e-5 * slope:
+                raise AssertionError(f"{name}, slope {slope}: derivative {got.tolist()}, must be {want.tolist()}")
+
+
+def _closure(slope: float) -> Callable[[Array], Array]:
+    return lambda v: v * slope
 
 
 def _check_no_gradient(backend: Backend) -> None:

@@ -21,7 +21,7 @@ from ._golden import keeps_dtype
 from ._host import assert_same, assert_train, native, np, on_host
 from ._reference import chunks, convolve, simulate
 
-__all__ = ["LAYERS", "Layer", "crossing", "large_checks", "layer_arrays", "layer_reference"]
+__all__ = ["LAYERS", "Layer", "Numbers", "crossing", "large_checks", "layer_arrays", "layer_reference"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ LAYERS = {
     "half-frames": Layer((8, 4, 48, 48, 8), (8, 3, 3, 8), "float16", {"chunk_size": 8, "padding": 1, **_PRESERVE}),
     "unfolded": Layer((16, 4, 32, 32, 16), (4, 3, 3, 16), "bool", {"padding": 1}),
     "one-frame": Layer((1, 1, 160, 160, 48), (2, 3, 3, 48), "bool", {"padding": 1}),
+    "rows-of-two": Layer((2, 2, 80, 80, 32), (2, 3, 3, 32), "bool", {"chunk_size": 2, "padding": 1}),
+    "line": Layer((4, 1, 30000, 4), (8, 5, 4), "bool", {"chunk_size": 2, "padding": 2}),
     "long": Layer((400, 2, 6, 6, 4), (20, 3, 3, 4), "bool", {"padding": 1, "compact": True}),
     "many-in-a-chunk": Layer((66, 2, 12, 12, 4), (8, 3, 3, 4), "uint8", {"chunk_size": 33, "padding": 1}),
     "held": Layer((66, 2, 12, 12, 4), (8, 3, 3, 4), "bool", {"chunk_size": 20, "padding": 1, **_PRESERVE}),
@@ -68,19 +70,26 @@ def large_checks() -> Iterator[Check]:
     yield Check("bitwise-half-sums", 1, _check_half)
 
 
-def layer_arrays(name: str, layer: Layer) -> tuple[Array, Array]:
-    """Spikes and weights, from raw numbers that NumPy promises to keep."""
-    raw = np.random.PCG64(crc32(name.encode()))
+class Numbers:
+    """Many whole numbers at once, the same on every machine."""
 
-    def draw(shape: tuple[int, ...], below: int) -> Array:
+    def __init__(self, seed: str) -> None:
+        self.raw = np.random.PCG64(crc32(seed.encode()))
+
+    def whole(self, shape: tuple[int, ...], below: int) -> Array:
+        """From 0 to ``below - 1``, where `below` is at most 256; uint8."""
         count = int(np.prod(shape))
-        words = raw.random_raw(-(-count // 8)).astype("<u8").view(np.uint8)[:count]
+        words = self.raw.random_raw(-(-count // 8)).astype("<u8").view(np.uint8)[:count]
         return (words % below).reshape(shape)
 
+
+def layer_arrays(name: str, layer: Layer) -> tuple[Array, Array]:
+    """Spikes and weights, from raw numbers that NumPy promises to keep."""
+    numbers = Numbers(name)
     highest = 1 if layer.dtype == "bool" else 3
-    counts = draw(layer.spikes, 8)
+    counts = numbers.whole(layer.spikes, 8)
     spikes = np.where(counts <= highest, counts, 0).astype(layer.dtype)
-    return spikes, (draw(layer.weight, 13).astype(np.float32) - 5) / np.float32(16)
+    return spikes, (numbers.whole(layer.weight, 13).astype(np.float32) - 5) / np.float32(16)
 
 
 def layer_reference(layer: Layer, spikes: Array, weight: Array) -> SpikeTrain:

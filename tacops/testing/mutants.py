@@ -56,7 +56,7 @@ def mutants(backend: Backend) -> Iterator[Mutant]:
     >>> from tacops.backends import get_backend
     >>> from tacops.testing.mutants import mutants
     >>> len({mutant.name for mutant in mutants(get_backend("numpy"))})
-    30
+    36
     """
     for name, (mistake, changes) in (_METHODS | METHODS).items():
         yield Mutant(name, mistake, _method_mutant(type(backend), changes))
