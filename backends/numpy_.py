@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
+from dataclasses import replace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +26,32 @@ if TYPE_CHECKING:
 __all__ = ["BACKEND", "NumPyBackend"]
 
 
+_FOREIGN = 2
+"""What NumPy calls a type that another package has registered, of which bfloat16 is the one that is taken."""
+
+
+def _isdtype(dtype: Any, kind: str | tuple[str, ...]) -> bool:
+    if dtype.isbuiltin != _FOREIGN:
+        return bool(np.isdtype(dtype, kind))
+    return "real floating" in ((kind,) if isinstance(kind, str) else kind)
+
+
+def _finfo(dtype: Any) -> Any:
+    """ml_dtypes has been imported by whoever made the array."""
+    return (np if dtype.isbuiltin != _FOREIGN else sys.modules["ml_dtypes"]).finfo(dtype)
+
+
+def _where(condition: Array, x: Any, y: Any) -> Array:
+    if isinstance(x, float) and y.dtype.isbuiltin == _FOREIGN:
+        x = y.dtype.type(x)
+    return np.where(condition, x, y)
+
+
+_NAMESPACE = ModuleType("numpy")
+"""NumPy, which computes with bfloat16 but neither knows what kind of type that is nor keeps it beside a plain number."""
+vars(_NAMESPACE).update(vars(np), isdtype=_isdtype, finfo=_finfo, where=_where)
+
+
 class NumPyBackend(Backend):
     """NumPy arrays."""
 
@@ -38,8 +67,8 @@ class NumPyBackend(Backend):
         return None if dtype.kind in "biufc" or dtype.name == "bfloat16" else f"an array of {dtype}"
 
     def namespace(self, array: Array) -> Any:
-        """NumPy itself: from version 2.1 it follows the standard."""
-        return np
+        """NumPy's, which from version 2.1 follow the standard."""
+        return _NAMESPACE
 
     def undisturbed(self) -> AbstractContextManager[Any]:
         """Floating-point errors are neither raised nor warned of: numbers that overflow are results, as in every library."""
@@ -69,8 +98,10 @@ class NumPyBackend(Backend):
 
     def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
         """In place, tile by tile."""
-        recipe = step.recipe
-        if recipe is None or _is_half(currents.dtype):
+        recipe, dtype = step.recipe, currents.dtype
+        if dtype.isbuiltin == _FOREIGN:  # beside a plain number it would become float32
+            step = replace(step, decay=np.asarray(step.decay, dtype), threshold=np.asarray(step.threshold, dtype))
+        if recipe is None or _is_half(dtype):
             return super().scan(step, currents, membrane, repeat)
         return scan_tiles(currents, recipe, membrane, repeat)
 
