@@ -29,7 +29,17 @@ from ._lif import LIFStep
 from ._protocol import Array, Backend, Window
 from ._remat import run_in_parts
 
-__all__ = ["Driven", "Layer", "Neurons", "SpikeTrain", "TracedSpikeTrain", "remap", "run_currents", "run_layer"]
+__all__ = [
+    "Driven",
+    "Layer",
+    "Neurons",
+    "SpikeTrain",
+    "TracedSpikeTrain",
+    "decay_of",
+    "remap",
+    "run_currents",
+    "run_layer",
+]
 
 
 class SpikeTrain(NamedTuple):
@@ -277,7 +287,7 @@ def _run_segment(
         None if is_one(weights) else tuple(weights),
         exact=layer.grid is not None,
     )
-    decay = beta if layer.preserve else _decay(backend, beta, size)
+    decay = beta if layer.preserve else decay_of(backend, beta, size)
     step = _step(backend, layer.neurons, decay, numbers.threshold, numbers.units, numbers.poison)
     return backend.schedule(conv, step, spikes, membrane, size if layer.preserve else 1)
 
@@ -310,7 +320,7 @@ def _total(weights: Weights) -> float | Array:
     return sum(weights[1:], weights[0])
 
 
-def _decay(backend: Backend, beta: float | Array, size: int) -> float | Array:
+def decay_of(backend: Backend, beta: float | Array, size: int) -> float | Array:
     """``beta ** size``, of half precision rounded once."""
     power = decay_power(widen(backend, beta), size)
     return power if isinstance(beta, float) else cast(backend.namespace(beta), power, beta.dtype)

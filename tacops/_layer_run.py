@@ -17,12 +17,12 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from ._aggregate import cast, chunk_weights, decay_power, merge_chunks, segments
+from ._aggregate import cast, chunk_weights, merge_chunks, segments, widen
 from ._build import _channel_from_last, _channel_to_last
 from ._checks import check_flag, check_like, check_spikes, fail
 from ._convolve import Convolve
 from ._dispatch import backend_of, undisturbed
-from ._layer import SpikeTrain, TracedSpikeTrain, remap
+from ._layer import SpikeTrain, TracedSpikeTrain, decay_of, remap
 from ._layer_checks import PerChannel
 from ._layer_spec import STATISTICS, LayerSpec
 from ._operators import lif, tac_conv, tac_linear
@@ -194,12 +194,11 @@ def _currents(
     for start, stop, size in segments(spikes.shape[0], spec.chunk_size):
         given = numbers.aggregation(size)
         rule = given if isinstance(given, str) else tuple(given[k, ...] for k in range(size))
-        weights = chunk_weights(rule, size, numbers.beta)
+        weights = chunk_weights(widen(backend, rule), size, widen(backend, numbers.beta))
         frames = merge_chunks(backend, spikes[start:stop, ...], weights, dtype)
         lead = frames.shape[: frames.ndim - dims - 1]
         out = conv(xp.reshape(frames, (math.prod(lead), *frames.shape[len(lead) :])))
-        wide = [weight if isinstance(weight, float) else _wide(xp, weight) for weight in weights]
-        totals.append(sum(wide[1:], wide[0]))
+        totals.append(sum(weights[1:], weights[0]))
         currents.append(_wide(xp, xp.reshape(out, (*lead, *out.shape[1:]))) / totals[-1])
     return currents, totals
 
@@ -248,7 +247,7 @@ def _neurons(
     trace: bool,
 ) -> SpikeTrain:
     """Neurons driven by the currents of `_currents`; membranes and spikes in the layer's layout."""
-    first = spec.layout == "channels_first"
+    first, backend = spec.layout == "channels_first", backend_of(numbers.weight)
     batch, *space, channels = currents[0].shape[1:]
     shape = (batch, channels, *space) if first else (batch, *space, channels)
     check_like(spec.layer, "membrane", membrane, numbers.weight, shape)
@@ -259,7 +258,7 @@ def _neurons(
     for current, (_, _, size) in zip(currents, segments(T, spec.chunk_size), strict=True):
         train = lif(
             current,
-            beta=numbers.beta if preserve else decay_power(numbers.beta, size),
+            beta=numbers.beta if preserve else decay_of(backend, numbers.beta, size),
             threshold=numbers.threshold,
             reset=spec.reset,
             repeat=size if preserve else 1,

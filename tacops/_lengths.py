@@ -48,6 +48,8 @@ def run_ragged(
     full, boundary, ends = T - T % chunk, steps(whole), steps(lengths)
     parts = [run(frames[:full, ...], membrane)] if full else []
     rests = _rests(backend, lengths - whole, min(chunk - 1, T))
+    if not parts and not rests:  # no sample has a frame, and yet the result has a shape
+        rests = [1]
     if rests:
         start = membrane
         if parts:

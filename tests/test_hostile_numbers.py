@@ -229,3 +229,13 @@ def test_half_precision_of_ml_dtypes() -> None:
     fired = conv_lif(np.ones((3, 1, 4, 2), bool), np.ones((2, 3, 2), bfloat16), beta=0.5, threshold=4.0)
     assert fired.spikes.dtype == bfloat16
     assert fired.spikes.astype(np.float32).min() == 1.0
+    currents = np.array([0.75, 0.5, -0.25, 2.0, 0.5], bfloat16).reshape(5, 1, 1)
+    resets: tuple[Any, ...] = ("subtract", "zero", "none", "late")
+    for reset in resets:  # beside a plain number NumPy would make float32 or float64 of it
+        for options in ({}, {"lengths": [5], "trace": True}):
+            got = tacops.lif(currents, beta=0.5, reset=reset, **options)
+            want = tacops.lif(currents.astype(np.float32), beta=0.5, reset=reset, **options)
+            for half, single in zip(got, want, strict=True):
+                assert half.dtype == bfloat16
+                np.testing.assert_allclose(half.astype(np.float32), single, atol=0.01)
+    assert conv_lif(np.ones((3, 1, 4, 2), bfloat16), np.ones((2, 3, 2), np.float32)).membrane.dtype == np.float32

@@ -184,3 +184,16 @@ def test_moments_of_a_million_values(backend: Backend) -> None:
     values = np.concatenate([part.reshape(-1, 2) for part in parts]).astype(np.float64)
     for got, want in zip(found, (values.mean(axis=0), values.var(axis=0), values.var(axis=0, ddof=1)), strict=True):
         np.testing.assert_allclose(got, want, rtol=3e-6)
+
+
+def test_learned_decay_of_half_precision(need: Need) -> None:
+    """Training sums the powers of a learned beta in float32 as inference does: in bfloat16 the sum of 600 stays at 256."""
+    framework = made(need, "torch")
+    options = {"chunk_size": 600, "mode": "preserve", "beta": 0.9999, "learn": "beta", "batch_norm": True}
+    layer = framework.layer("TACLinear", 3, 4, reset="none", **options).bfloat16()
+    layer.bias.data.fill_(8.0)
+    spikes = framework.array(np.random.default_rng(5).random((600, 64, 3)) < 0.5)
+    first = framework.backend.to_numpy(layer(spikes, trace=True).trace[0])
+    np.testing.assert_allclose(
+        first.mean(axis=0), 8.0, rtol=0.02
+    )  # the norm's mean of a frame, weighted by shares of 1

@@ -44,6 +44,9 @@ def lengths(backend: Backend) -> None:
         given = list(_LENGTHS) if K == 3 else np.asarray(_LENGTHS, np.int32)
         train = _run(backend, padded, weight, lengths=given, **options)
         _as_alone(backend, on_host(backend, train), spikes, weight, _LENGTHS, options)
+    options = {"chunk_size": 20}  # a batch without a frame, of which no chunk is whole
+    train = _run(backend, padded, weight, lengths=[0] * len(_LENGTHS), **options)
+    _as_alone(backend, on_host(backend, train), spikes, weight, [0] * len(_LENGTHS), options)
 
 
 def _as_alone(
