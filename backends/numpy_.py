@@ -145,9 +145,10 @@ class _WithBfloat16:
 
         return ml_dtypes.finfo(dtype)
 
-    def where(self, condition: Array, x: Array, other: Any) -> Array:
-        """As `numpy.where`, which promotes a number beside bfloat16."""
-        return np.where(condition, x, np.asarray(other, dtype=x.dtype) if np.ndim(other) == 0 else other)
+    def where(self, condition: Array, x: Any, y: Any) -> Array:
+        """As `numpy.where`, which promotes bfloat16 beside a plain number."""
+        dtype = (y if isinstance(x, float) else x).dtype
+        return np.where(condition, np.asarray(x, dtype), np.asarray(y, dtype))
 
 
 _WITH_BFLOAT16 = _WithBfloat16()
