@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import replace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +26,32 @@ if TYPE_CHECKING:
 __all__ = ["BACKEND", "NumPyBackend"]
 
 
+_FOREIGN = 2
+"""What NumPy calls a type that another package has registered, of which bfloat16 is the one that is taken."""
+
+
+def _isdtype(dtype: Any, kind: str | tuple[str, ...]) -> bool:
+    if dtype.isbuiltin != _FOREIGN:
+        return bool(np.isdtype(dtype, kind))
+    return "real floating" in ((kind,) if isinstance(kind, str) else kind)
+
+
+def _finfo(dtype: Any) -> Any:
+    """ml_dtypes has been imported by whoever made the array."""
+    return (np if dtype.isbuiltin != _FOREIGN else sys.modules["ml_dtypes"]).finfo(dtype)
+
+
+def _where(condition: Array, x: Any, y: Any) -> Array:
+    if isinstance(x, float) and y.dtype.isbuiltin == _FOREIGN:
+        x = y.dtype.type(x)
+    return np.where(condition, x, y)
+
+
+_NAMESPACE = ModuleType("numpy")
+"""NumPy, which computes with bfloat16 but neither knows what kind of type that is nor keeps it beside a plain number."""
+vars(_NAMESPACE).update(vars(np), isdtype=_isdtype, finfo=_finfo, where=_where)
+
+
 class NumPyBackend(Backend):
     """NumPy arrays."""
 
@@ -39,8 +67,8 @@ class NumPyBackend(Backend):
         return None if dtype.kind in "biufc" or dtype.name == "bfloat16" else f"an array of {dtype}"
 
     def namespace(self, array: Array) -> Any:
-        """NumPy itself: from version 2.1 it follows the standard."""
-        return _WITH_BFLOAT16 if getattr(getattr(array, "dtype", None), "name", "") == "bfloat16" else np
+        """NumPy's, which from version 2.1 follow the standard."""
+        return _NAMESPACE
 
     def undisturbed(self) -> AbstractContextManager[Any]:
         """Floating-point errors are neither raised nor warned of: numbers that overflow are results, as in every library."""
@@ -123,35 +151,6 @@ class NumPyBackend(Backend):
         """Always at hand."""
         values: list[float] = np.ravel(array).tolist()
         return values
-
-
-class _WithBfloat16:
-    """NumPy, with what it does not know of ml_dtypes' bfloat16, whose arithmetic it has."""
-
-    __name__ = "numpy with bfloat16"
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(np, name)
-
-    def isdtype(self, dtype: Any, kind: Any) -> bool:
-        """As `numpy.isdtype`."""
-        if dtype.name != "bfloat16":
-            return np.isdtype(dtype, kind)
-        return "real floating" in ((kind,) if isinstance(kind, str) else kind)
-
-    def finfo(self, dtype: Any) -> Any:
-        """As `numpy.finfo`."""
-        import ml_dtypes  # it has made the array
-
-        return ml_dtypes.finfo(dtype)
-
-    def where(self, condition: Array, x: Any, y: Any) -> Array:
-        """As `numpy.where`, which promotes bfloat16 beside a plain number."""
-        dtype = (y if isinstance(x, float) else x).dtype
-        return np.where(condition, np.asarray(x, dtype), np.asarray(y, dtype))
-
-
-_WITH_BFLOAT16 = _WithBfloat16()
 
 
 def _is_half(dtype: Any) -> bool:
