@@ -42,7 +42,7 @@ def _finfo(dtype: Any) -> Any:
 
 
 def _where(condition: Array, x: Any, y: Any) -> Array:
-    if isinstance(x, float) and y.dtype.isbuiltin == _FOREIGN:
+    if isinstance(x, float) and isinstance(y, np.ndarray) and y.dtype.isbuiltin == _FOREIGN:
         x = y.dtype.type(x)
     return np.where(condition, x, y)
 

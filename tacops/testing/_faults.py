@@ -193,7 +193,7 @@ def _channels_mixed(self: Any, step: LIFStep, currents: Array, membrane: Array |
     for n in currents.shape:
         size *= n
     if size >= LARGE and not isinstance(step.threshold, float):
-        step = replace(step, threshold=xp.flip(step.threshold, axis=-1))
+        step = replace(step, threshold=xp.stack(list(self.unstack(step.threshold))[::-1], axis=0))
     return Backend.scan(self, step, currents, membrane, repeat)
 
 
