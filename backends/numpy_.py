@@ -42,8 +42,9 @@ def _finfo(dtype: Any) -> Any:
 
 
 def _where(condition: Array, x: Any, y: Any) -> Array:
-    if isinstance(x, float) and y.dtype.isbuiltin == _FOREIGN:
-        x = y.dtype.type(x)
+    kind = getattr(y, "dtype", None)
+    if isinstance(x, float) and kind is not None and kind.isbuiltin == _FOREIGN:
+        x = kind.type(x)
     return np.where(condition, x, y)
 
 
