@@ -187,6 +187,7 @@ def test_aggregation_weights_of_many_betas(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("function", ["tac_conv", "conv_lif", "lif", "aggregate"])
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("kind", ["masked", "matrix", "object", "text", "structured"])
 def test_arrays_that_mean_something_else(function: str, kind: str) -> None:
     """NumPy's relatives are refused by name; ``aggregate`` summed what a mask hides."""
