@@ -73,8 +73,9 @@ class JAXBackend(Backend):
         if jnp.issubdtype(array.dtype, jax.dtypes.extended):
             return f"an array of {array.dtype}"
         number = jnp.issubdtype(array.dtype, jnp.number)
+        # float64 begins with "float6"
         narrow = number and array.dtype.name.startswith(
-            ("float8", "float6", "float4", "int4", "int2", "uint4", "uint2")
+            ("float8_", "float6_", "float4_", "int4", "int2", "uint4", "uint2")
         )
         return f"an array of {array.dtype}" if narrow else None
 

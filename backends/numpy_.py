@@ -100,8 +100,8 @@ class NumPyBackend(Backend):
         """In place, tile by tile."""
         recipe = step.recipe
         if currents.dtype.name == "bfloat16":  # beside which Python's floats are promoted
-            numbers = {name: np.asarray(getattr(step, name), currents.dtype) for name in ("decay", "threshold")}
-            step = replace(step, **numbers)
+            dtype = currents.dtype
+            step = replace(step, decay=np.asarray(step.decay, dtype), threshold=np.asarray(step.threshold, dtype))
         if recipe is None or _is_half(currents.dtype):
             return super().scan(step, currents, membrane, repeat)
         return scan_tiles(currents, recipe, membrane, repeat)

@@ -243,7 +243,7 @@ def check_inputs(function: str, backend: Backend, grid: Grid, spikes: Array, lik
 
     def error() -> Exception:
         numbers = cast(xp, spikes, like.dtype)
-        bottom, top = backend.read(xp.min(numbers)), backend.read(xp.max(numbers))
+        bottom, top = ((backend.read(end) or [math.nan])[0] for end in (xp.min(numbers), xp.max(numbers)))
         rule = f"multiples of {step} between {low} and {high} in reproducible mode"
         got = f"values from {bottom} to {top}; reproducible=Grid(input_step=..., input_max=...)"
         return fail(function, "spikes", rule, got + " sets the grid")

@@ -372,8 +372,8 @@ def _enter(backend: Backend, units: Units | None, membrane: Array | None) -> Arr
 
 
 def _leave(units: Units | None, poison: Array | None, membrane: Array) -> Array:
-    """A membrane in units as a potential."""
-    return add_poison(poison, membrane if units is None else membrane * units.inverse)
+    """A membrane in units as a potential; 0 has one sign, whatever the libraries round or sum it from."""
+    return add_poison(poison, membrane if units is None else membrane * units.inverse + 0.0)
 
 
 def _left(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -187,6 +188,7 @@ def test_aggregation_weights_of_many_betas(backend: Backend) -> None:
 
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("function", ["tac_conv", "conv_lif", "lif", "aggregate"])
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("kind", ["masked", "matrix", "object", "text", "structured"])
 def test_arrays_that_mean_something_else(function: str, kind: str) -> None:
     """NumPy's relatives are refused by name; ``aggregate`` summed what a mask hides."""
@@ -232,10 +234,27 @@ def test_half_precision_of_ml_dtypes() -> None:
     currents = np.array([0.75, 0.5, -0.25, 2.0, 0.5], bfloat16).reshape(5, 1, 1)
     resets: tuple[Any, ...] = ("subtract", "zero", "none", "late")
     for reset in resets:  # beside a plain number NumPy would make float32 or float64 of it
-        for options in ({}, {"lengths": [5], "trace": True}):
+        ways: tuple[dict[str, Any], ...] = ({}, {"lengths": [5], "trace": True})
+        for options in ways:
             got = tacops.lif(currents, beta=0.5, reset=reset, **options)
             want = tacops.lif(currents.astype(np.float32), beta=0.5, reset=reset, **options)
             for half, single in zip(got, want, strict=True):
                 assert half.dtype == bfloat16
                 np.testing.assert_allclose(half.astype(np.float32), single, atol=0.01)
     assert conv_lif(np.ones((3, 1, 4, 2), bfloat16), np.ones((2, 3, 2), np.float32)).membrane.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", ["numpy", "array_api", "jax", "mlx", "torch"])
+def test_zero_has_one_sign(need: Callable[[str], Backend], name: str) -> None:
+    """A reproducible membrane of 0 is +0.0, whether a library rounds or sums it from negative numbers."""
+    backend = need(name)
+    current = np.array([-0.0, -1e-8, 0.5], np.float32).reshape(1, 1, 3)
+    spikes, weight, bias = np.zeros((1, 1, 5, 5, 2)), -np.ones((2, 3, 3, 1)), np.array([-0.0, -1e-9])
+    x, w, b = (backend.from_numpy(array.astype(np.float32)) for array in (spikes, weight, bias))
+    for trace in (False, True):
+        options: dict[str, Any] = {"reproducible": True, "trace": trace}
+        trains = [lif(backend.from_numpy(current), **options)]
+        trains += [conv_lif(x, w, given, groups=2, **options) for given in (None, b)]
+        for train in trains:
+            for membranes in train[1:]:
+                assert not np.signbit(backend.to_numpy(membranes)).any()
