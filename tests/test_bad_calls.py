@@ -24,7 +24,7 @@ from tests.bad_calls import LONGEST
 from tests.call_targets import FRAMEWORKS
 
 ROOT = Path(__file__).parents[1]
-SHARE = ("1", "3000") if os.environ.get("TACOPS_BAD_CALLS") == "all" else ("0.1", "300")
+SHARE = ("1", "3000") if os.environ.get("TACOPS_BAD_CALLS") == "all" else ("0.04", "100")
 
 
 def test_every_call(backend: Backend) -> None:
