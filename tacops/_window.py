@@ -49,16 +49,21 @@ def check_padded(function: str, shape: tuple[int, ...], window: Window) -> None:
     """Padding that makes frames (T, B, *S, C) many times as large is a mistake, which would end some libraries' process."""
     space = [size + low + high for size, (low, high) in zip(shape[2:-1], window.padding, strict=True)]
     padded = (*shape[:2], *space, shape[-1])
-    if math.prod(padded) > max(FEW, MOST_TIMES * math.prod(shape)):
+    if _numbers(padded) > max(FEW, MOST_TIMES * _numbers(shape)):
         rule = f"so small that padded spikes have at most {MOST_TIMES} times as many numbers"
         raise fail(function, "padding", rule, f"spikes of shape {shape} padded to {padded}")
 
 
 def check_size(function: str, argument: str, shape: tuple[int, ...]) -> None:
     """A result that no machine has the memory for would end some libraries' process."""
-    if math.prod(shape) > MOST:
+    if _numbers(shape) > MOST:
         rule = f"of a size whose result has at most {MOST} numbers"
         raise fail(function, argument, rule, f"a result of shape {shape}")
+
+
+def _numbers(shape: tuple[int, ...]) -> int:
+    """Numbers in an array; a size that a trace leaves open counts as 1."""
+    return math.prod(size for size in shape if isinstance(size, int))
 
 
 def _per_axis(function: str, argument: str, value: object, dims: int) -> tuple[int, ...]:

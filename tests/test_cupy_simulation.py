@@ -30,7 +30,7 @@ compiled = pytest.mark.skipif(MISSING is not None, reason=f"the CuPy adapter is 
 
 def _run(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", START + code], cwd=ROOT, capture_output=True, text=True, timeout=180, check=False
+        [sys.executable, "-c", START + code], cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
     )
 
 
