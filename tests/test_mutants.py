@@ -66,8 +66,8 @@ def found_by(mutant: Mutant) -> set[int]:
 
 @pytest.mark.parametrize("mutant", list(mutants(get_backend("numpy"))), ids=lambda mutant: mutant.name)
 def test_every_mutant_is_found(mutant: Mutant) -> None:
-    """By exactly the tiers of the table."""
-    assert found_by(mutant) == FOUND_BY[mutant.name]
+    """By the tiers of the table, at least."""
+    assert found_by(mutant) >= FOUND_BY[mutant.name]
 
 
 def test_the_table_is_complete() -> None:
