@@ -63,7 +63,7 @@ def check_size(function: str, argument: str, shape: tuple[int, ...]) -> None:
 
 def _numbers(shape: tuple[int, ...]) -> int:
     """Numbers in an array; a size that a trace leaves open counts as 1."""
-    return math.prod(size for size in shape if isinstance(size, int))
+    return math.prod([size for size in shape if isinstance(size, int)])  # a list, for torch.compile
 
 
 def _per_axis(function: str, argument: str, value: object, dims: int) -> tuple[int, ...]:
