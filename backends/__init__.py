@@ -1,7 +1,7 @@
 """Adapters, one file per array library, and the registry that finds them."""
 
-from tacops._dispatch import available_backends, backend_of, get_backend, missing_backends, register_backend
-from tacops._protocol import Backend, BackendUnavailable, Window
+from tacops._backend.dispatch import available_backends, backend_of, get_backend, missing_backends, register_backend
+from tacops._backend.protocol import Backend, BackendUnavailable, Window
 
 __all__ = [
     "Backend",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tacops._protocol import Array, Window
+    from tacops._backend.protocol import Array, Window
 
 __all__ = ["conv_by_unfolding", "pad", "sums_taps", "taps", "unfold"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tacops._protocol import Array, Backend, Window
+from tacops._backend.protocol import Array, Backend, Window
 
 from ._unfold import conv_by_unfolding
 

@@ -1,4 +1,4 @@
-"""CuPy: CUDA kernels for neurons, aggregation and small convolutions (``_cuda.py``), cuBLAS for the other convolutions.
+"""CuPy: CUDA kernels for neurons, aggregation and small convolutions (``_cuda``), cuBLAS for the other convolutions.
 
 CuPy has no convolution of its own (its cuDNN bindings are gone since version 14). Everything is queued on the current
 stream of the arrays' device; nothing waits for it. float32 products are full float32 unless the user sets ``CUPY_TF32=1``.
@@ -15,16 +15,16 @@ import array_api_compat.cupy as xp
 import cupy as cp
 import numpy as np
 
-from tacops._protocol import Array, Backend, Window
+from tacops._backend.protocol import Array, Backend, Window
 
-from . import _cuda
+from ._cuda import launching
 from ._unfold import conv_by_unfolding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tacops._convolve import Convolve
-    from tacops._lif import LIFStep
+    from tacops._core.neurons import LIFStep
+    from tacops._core.synapses import Convolve
 
 __all__ = ["BACKEND", "CuPyBackend", "windows"]
 
@@ -54,36 +54,36 @@ class CuPyBackend(Backend):
 
     def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
         """One pass by a kernel that reads spikes as they are stored."""
-        if np.dtype(dtype).name not in _cuda.REALS:
+        if np.dtype(dtype).name not in launching.REALS:
             return super().weighted_sum(x, weights, dtype)
         with x.device:
-            return _cuda.weighted_sum(x, weights, np.dtype(dtype))
+            return launching.weighted_sum(x, weights, np.dtype(dtype))
 
     def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
         """All of time in one kernel, the membranes in registers."""
         recipe = step.recipe
-        if recipe is None or currents.dtype.name not in _cuda.REALS:
+        if recipe is None or currents.dtype.name not in launching.REALS:
             return super().scan(step, currents, membrane, repeat)
         with currents.device:
-            spikes = _cuda.new_spikes(recipe, (len(currents) * repeat, *currents.shape[1:]), currents.dtype)
+            spikes = launching.new_spikes(recipe, (len(currents) * repeat, *currents.shape[1:]), currents.dtype)
             after = cp.empty(currents.shape[1:], dtype=currents.dtype)
-            return _cuda.lif(recipe, currents, membrane, repeat, spikes, after)
+            return launching.lif(recipe, currents, membrane, repeat, spikes, after)
 
     def schedule(
         self, conv: Convolve, step: LIFStep, frames: Array, membrane: Array | None, repeat: int
     ) -> tuple[Array, Array]:
         """One kernel for convolution and neurons where channels are few, or frames by the L2 cacheful."""
         dtype, recipe = conv.weight.dtype, step.recipe
-        if recipe is None or conv.per_channel or dtype.name not in _cuda.REALS:
+        if recipe is None or conv.per_channel or dtype.name not in launching.REALS:
             return super().schedule(conv, step, frames, membrane, repeat)
         frames = conv.aggregate(frames)
         kernel, filters = conv.weight.shape[1:-1], conv.weight.shape[0]
         space = conv.window.output_shape(frames.shape[2:-1], kernel)
         with frames.device:
-            spikes = _cuda.new_spikes(recipe, (len(frames) * repeat, frames.shape[1], *space, filters), dtype)
+            spikes = launching.new_spikes(recipe, (len(frames) * repeat, frames.shape[1], *space, filters), dtype)
             after = cp.empty(spikes.shape[1:], dtype=dtype)
-            if _cuda.fits_conv_lif(conv):
-                return _cuda.conv_lif(conv, recipe, frames, membrane, repeat, spikes, after)
+            if launching.fits_conv_lif(conv):
+                return launching.conv_lif(conv, recipe, frames, membrane, repeat, spikes, after)
             count = max(1, WORK_AREA // (after.size // filters * math.prod(conv.weight.shape[1:])))
             for t in range(0, len(frames), count):
                 part = frames[t : t + count]
@@ -91,15 +91,15 @@ class CuPyBackend(Backend):
                     part.reshape(-1, *part.shape[2:]), conv.weight, conv.bias, conv.window, exact=conv.exact
                 )
                 currents = currents.reshape(len(part), *after.shape)
-                _cuda.lif(recipe, currents, membrane, repeat, spikes[t * repeat : (t + len(part)) * repeat], after)
+                launching.lif(recipe, currents, membrane, repeat, spikes[t * repeat : (t + len(part)) * repeat], after)
                 membrane = after
             return spikes, after
 
     def crossings(self) -> Sequence[tuple[tuple[int, ...], tuple[int, ...], int]]:
         """Inputs of a neuron up to which convolution and neurons are one kernel; aggregation weights that travel by value."""
-        fan_in = _cuda.FAN_IN // 9
+        fan_in = launching.FAN_IN // 9
         convolutions = [((3, 2, 6, 5, channels), (8, 3, 3, channels), 1) for channels in (fan_in, fan_in + 1)]
-        most = _cuda.MOST_WEIGHTS
+        most = launching.MOST_WEIGHTS
         return (*convolutions, *(((2 * n, 2, 6), (4, 6), n) for n in (most, most + 1)))
 
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:

@@ -18,11 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from tacops._convolve import Convolve
-from tacops._lif import LIFStep
-from tacops._protocol import Array, Backend, Window
+from tacops._backend.protocol import Array, Backend, Window
+from tacops._core.neurons import LIFStep
+from tacops._core.synapses import Convolve
 
-from ._by_value import ByValue
+from ._jax.by_value import ByValue
 from ._unfold import sums_taps, taps
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from tacops._lif import LIFStep
-from tacops._protocol import Array, Backend, Window
+from tacops._backend.protocol import Array, Backend, Window
+from tacops._core.neurons import LIFStep
 
 from ._unfold import conv_by_unfolding
 

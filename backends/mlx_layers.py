@@ -14,9 +14,9 @@ from mlx import nn
 from mlx.utils import tree_flatten
 
 from tacops import Grid, SpikeTrain
-from tacops._layer_mapping import check_module, collect, distribute, freeze_all, freeze_layer
-from tacops._layer_run import run, spikes_of
-from tacops._layer_spec import (
+from tacops._layers.forward import run, spikes_of
+from tacops._layers.mapping import check_module, collect, distribute, freeze_all, freeze_layer
+from tacops._layers.spec import (
     STATISTICS,
     ConvLIFOptions,
     Initial,

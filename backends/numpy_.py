@@ -1,4 +1,4 @@
-"""NumPy: tiles that stay in cache, unfolded by a strided copy and multiplied by BLAS (``_tiles.py``)."""
+"""NumPy: tiles that stay in cache, unfolded by a strided copy and multiplied by BLAS (``_cpu/tiles.py``)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tacops._protocol import Array, Backend, Window
+from tacops._backend.protocol import Array, Backend, Window
 
-from ._tile_frames import Frames
-from ._tile_neurons import COMPILE, compiled
-from ._tiles import TILE, TRANSPOSE, all_on_grid, convolve_tiles, run_tiles, scan_tiles, sum_blocks
+from ._cpu.frames import Frames
+from ._cpu.neurons import COMPILE, compiled
+from ._cpu.tiles import TILE, TRANSPOSE, all_on_grid, convolve_tiles, run_tiles, scan_tiles, sum_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from tacops._convolve import Convolve
-    from tacops._lif import LIFStep
+    from tacops._core.neurons import LIFStep
+    from tacops._core.synapses import Convolve
 
 __all__ = ["BACKEND", "NumPyBackend"]
 
@@ -109,7 +109,7 @@ class NumPyBackend(Backend):
     def schedule(
         self, conv: Convolve, step: LIFStep, frames: Array, membrane: Array | None, repeat: int
     ) -> tuple[Array, Array]:
-        """Tile by tile through all of time; see ``_tiles.py``."""
+        """Tile by tile through all of time; see ``_cpu/tiles.py``."""
         recipe = step.recipe
         if recipe is None or conv.per_channel or _is_half(conv.weight.dtype):
             return super().schedule(conv, step, frames, membrane, repeat)

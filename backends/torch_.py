@@ -1,4 +1,4 @@
-"""PyTorch: its own convolutions, in channels-last memory, in full float32 (`_torch_conv.py`)."""
+"""PyTorch: its own convolutions, in channels-last memory, in full float32 (`_torch/convolution.py`)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch._subclasses import FakeTensor
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
-from tacops._lif import Reset
-from tacops._protocol import Array, Backend, Window
+from tacops._backend.protocol import Array, Backend, Window
+from tacops._core.neurons import Reset
 
-from ._torch_conv import HALF, autocasts, conv, products_are_plain
-from ._torch_pytree import name_trains
+from ._torch.convolution import HALF, autocasts, conv, products_are_plain
+from ._torch.pytree import name_trains
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from tacops._lif import LIFStep, Recipe
+    from tacops._core.neurons import LIFStep, Recipe
 
 __all__ = ["BACKEND", "TorchBackend"]
 

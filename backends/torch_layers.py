@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from tacops import Grid, SpikeTrain
-from tacops._checks import fail
-from tacops._dispatch import backend_of
-from tacops._layer_mapping import check_module, collect, distribute, freeze_all, freeze_layer
-from tacops._layer_run import run, spikes_of
-from tacops._layer_spec import (
+from tacops._backend.dispatch import backend_of
+from tacops._core.checks import fail
+from tacops._layers.forward import run, spikes_of
+from tacops._layers.mapping import check_module, collect, distribute, freeze_all, freeze_layer
+from tacops._layers.spec import (
     STATISTICS,
     ConvLIFOptions,
     Initial,
@@ -30,7 +30,7 @@ from tacops._layer_spec import (
 )
 from tacops.layers import FrozenLayer
 
-from ._torch_pytree import name_trains
+from ._torch.pytree import name_trains
 
 __all__ = ["ConvLIF", "TACConv", "TACLinear", "freeze", "load_mapping", "to_mapping"]
 

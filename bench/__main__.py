@@ -13,33 +13,39 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
 
-DEMO = "bench.demo"
+DEMO = "bench.demo.command"
 
 # name -> (module, one line for --help)
 COMMANDS = {
     "speed": (
-        "bench.speed",
+        "bench.speed.command",
         "time tacops, SNN libraries and plain code on the same layers, and the machine's ceilings",
     ),
-    "speed-table": ("bench.speed_table", "put the tables of a stored speed result into a page"),
-    "flips": ("bench.flips", "count the spikes on which array libraries disagree, layer by layer, and draw the figure"),
-    "advise": ("bench.advise", "false alarms and power of tacops.advise, with the figure of docs/advise.md"),
+    "speed-table": ("bench.speed.table", "put the tables of a stored speed result into a page"),
+    "flips": (
+        "bench.spikes.flips",
+        "count the spikes on which array libraries disagree, layer by layer, and draw the figure",
+    ),
+    "advise": ("bench.spikes.advise", "false alarms and power of tacops.advise, with the figure of docs/advise.md"),
     "accuracy": (
-        "bench.accuracy",
+        "bench.accuracy.command",
         "train networks in every mode on real data, several seeds, and compare with the paper",
     ),
-    "accuracy-table": ("bench.accuracy_table", "put the table of a stored accuracy result into a page"),
-    "sparsity": ("bench.sparsity", "time five sparse strategies against dense convolution and temporal aggregation"),
-    "sparsity-table": ("bench.sparsity_table", "put the tables of a stored sparsity result into a page"),
+    "accuracy-table": ("bench.accuracy.table", "put the table of a stored accuracy result into a page"),
+    "sparsity": (
+        "bench.sparsity.command",
+        "time five sparse strategies against dense convolution and temporal aggregation",
+    ),
+    "sparsity-table": ("bench.sparsity.table", "put the tables of a stored sparsity result into a page"),
     "geometries": (
-        "bench.geometries",
+        "bench.spikes.geometries",
         "try random convolutions of every dtype, forwards and backwards, on every array library",
     ),
-    "digests": ("bench.digest", "compare the spikes of reproducible mode with the digests that are stored"),
-    "run": ("bench.run", "run the standard set and write one self-describing result file"),
-    "compare": ("bench.compare", "compare result files of several machines: a table and an HTML report"),
-    "train": ("bench.train", "train the networks of the demonstration again (JAX and Optax, tens of minutes)"),
-    "subset": ("bench.subset", "cut the shipped test images out of Fashion-MNIST again"),
+    "digests": ("bench.spikes.digests", "compare the spikes of reproducible mode with the digests that are stored"),
+    "run": ("bench.machine.command", "run the standard set and write one self-describing result file"),
+    "compare": ("bench.compare.command", "compare result files of several machines: a table and an HTML report"),
+    "train": ("bench.demo.train", "train the networks of the demonstration again (JAX and Optax, tens of minutes)"),
+    "subset": ("bench.shared.subset", "cut the shipped test images out of Fashion-MNIST again"),
 }
 
 # OpenBLAS reads these when NumPy is loaded; set for another purpose or another processor they slow NumPy down.
@@ -115,8 +121,8 @@ def main(argv: Sequence[str]) -> int:
 def run(argv: Sequence[str]) -> int:
     """As `main`, but a library that is missing is an `ImportError`."""
     unset = unset_slowing_variables()
-    from bench.datasets import DatasetError
-    from bench.files import OutputError
+    from bench.shared.datasets import DatasetError
+    from bench.shared.files import OutputError
 
     chosen, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else (None, argv)
     if chosen is None:

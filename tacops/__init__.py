@@ -11,13 +11,13 @@ if not (_Path(__file__).parent / "backends").is_dir():  # a checkout on a system
     __path__.append(str(_Path(__file__).resolve().parents[1]))
 
 from . import surrogate
-from ._advice import Advice
-from ._advise import advise
-from ._aggregate import aggregate
-from ._grid import Grid
-from ._layer import SpikeTrain, TracedSpikeTrain
+from ._advise.advice import Advice
+from ._advise.advise import advise
+from ._core.aggregation import aggregate
+from ._core.grid import Grid
+from ._core.run import SpikeTrain, TracedSpikeTrain
+from ._core.theory import membrane_error_bound
 from ._operators import conv_lif, lif, tac_conv, tac_linear
-from ._theory import membrane_error_bound
 
 __all__ = [
     "Advice",

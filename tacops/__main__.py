@@ -10,9 +10,9 @@ from importlib import import_module
 from . import __version__
 
 COMMANDS = {
-    "info": ("tacops._info", "version, backends and their precision settings, and what is missing and why"),
-    "check": ("tacops._check_cli", "run the conformance checks on some or all backends"),
-    "advise": ("tacops._advise_cli", "collapse or preserve? Ask a file of spikes"),
+    "info": ("tacops._cli.info", "version, backends and their precision settings, and what is missing and why"),
+    "check": ("tacops._cli.check", "run the conformance checks on some or all backends"),
+    "advise": ("tacops._cli.advise", "collapse or preserve? Ask a file of spikes"),
 }
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
-from ._build import run_conv, run_lif, run_linear
-from ._dispatch import undisturbed
-from ._grid import Grid
-from ._layer import SpikeTrain
-from ._protocol import Array
+from ._backend.dispatch import undisturbed
+from ._backend.protocol import Array
+from ._core.arguments import run_conv, run_lif, run_linear
+from ._core.grid import Grid
+from ._core.run import SpikeTrain
 
 __all__ = ["conv_lif", "lif", "tac_conv", "tac_linear"]
 

@@ -14,14 +14,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ._checks import fail
-from ._damage import DAMAGE, reason
-from ._dispatch import backend_of
-from ._grid import Grid
-from ._layer import SpikeTrain
-from ._layer_frozen import ARRAYS, check_frozen, check_values, frozen_options
-from ._layer_run import Numbers, simulate, spikes_of
-from ._protocol import Array
+from ._backend.dispatch import backend_of
+from ._backend.protocol import Array
+from ._core.checks import fail
+from ._core.grid import Grid
+from ._core.run import SpikeTrain
+from ._files.damage import DAMAGE, reason
+from ._layers.forward import Numbers, simulate, spikes_of
+from ._layers.frozen import ARRAYS, check_frozen, check_values, frozen_options
 
 __all__ = ["FrozenLayer", "load_frozen", "save_frozen"]
 
@@ -105,7 +105,7 @@ class FrozenLayer:
         ----------
         like : array
         """
-        from .backends._npz import place
+        from .backends._io.npz import place
 
         host = backend_of(self.arrays["weight"]).to_numpy
         return FrozenLayer({name: place(host(array), like) for name, array in self.arrays.items()}, self.options)
@@ -127,7 +127,7 @@ def save_frozen(path: str | PathLike[str], layers: Mapping[str, FrozenLayer]) ->
     OSError
         If the file can't be written there: one sentence. A link is followed; what is no regular file is never replaced.
     """
-    from .backends._npz import write_arrays
+    from .backends._io.npz import write_arrays
 
     file = _file("save_frozen", path)
     if not isinstance(layers, Mapping):
@@ -178,7 +178,7 @@ def load_frozen(path: str | PathLike[str]) -> dict[str, FrozenLayer]:
     ...     print(load_frozen(f"{folder}/net.npz")["readout"].options)
     {'chunk_size': 2, 'reproducible': False}
     """
-    from .backends._npz import read_arrays
+    from .backends._io.npz import read_arrays
 
     file = _file("load_frozen", path)
     try:

@@ -101,7 +101,7 @@ def need(pytestconfig: pytest.Config) -> Callable[[str], Backend]:
 @pytest.fixture(scope="module")
 def images() -> Any:
     """Rates of real images, see ``advise_inputs.py``."""
-    from tests.advise_inputs import images
+    from tests.support.advise_inputs import images
 
     return images()
 
@@ -109,6 +109,6 @@ def images() -> Any:
 @pytest.fixture
 def two(tmp_path: Path) -> list[Path]:
     """Two machines' results, see ``compare_results.py``."""
-    from tests.compare_results import two
+    from tests.support.compare_results import two
 
     return two(tmp_path)

@@ -9,8 +9,8 @@ from typing import Any
 
 import tacops
 
-from .._layer import SpikeTrain
-from .._protocol import Array, Backend
+from .._backend.protocol import Array, Backend
+from .._core.run import SpikeTrain
 from ._check import Check, NotApplicable
 from ._contract import CONTRACT
 from ._golden import arguments_of, call, keeps_dtype

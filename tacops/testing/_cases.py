@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
-from .._grid import Grid
+from .._core.grid import Grid
 
 __all__ = ["CASES", "Case", "Inputs", "bell", "inputs_of", "stream_of"]
 

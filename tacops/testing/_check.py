@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from .._protocol import Backend
-from .._values import fail, show
+from .._backend.protocol import Backend
+from .._core.values import fail, show
 from ._host import dispatched_to
 
 __all__ = ["TIERS", "Check", "NotApplicable", "Outcome", "run_checks"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .._dispatch import backend_of
-from .._protocol import Array, Backend, Window
+from .._backend.dispatch import backend_of
+from .._backend.protocol import Array, Backend, Window
 from ._host import assert_same, native, np
 from ._reference import convolve, draw
 

@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .. import _aggregate, _build, _grid, _layer
-from .._lif import LIFStep
-from .._protocol import Array, Backend, Window
+from .._backend.protocol import Array, Backend, Window
+from .._core import aggregation as _aggregate
+from .._core import arguments as _build
+from .._core import grid as _grid
+from .._core import run as _layer
+from .._core.neurons import LIFStep
 
 __all__ = ["COMPILED_PATCHES", "METHODS", "PATCHES"]
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import tacops
 
-from .._layer import SpikeTrain
-from .._protocol import Array, Backend
+from .._backend.protocol import Array, Backend
+from .._core.run import SpikeTrain
 from ._cases import CASES, Case, inputs_of
 from ._check import Check, NotApplicable
 from ._host import assert_train, native, np, on_host

@@ -12,7 +12,7 @@ from typing import Any
 
 import tacops
 
-from .._protocol import Array, Backend, Window
+from .._backend.protocol import Array, Backend, Window
 from ._check import Check, NotApplicable
 from ._host import native, np
 from ._reference import chunks, convolve, draw, simulate

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from .. import _dispatch
-from .._layer import SpikeTrain
-from .._protocol import Array, Backend
+from .._backend import dispatch as _dispatch
+from .._backend.protocol import Array, Backend
+from .._core.run import SpikeTrain
 
 __all__ = ["assert_same", "assert_train", "dispatched_to", "native", "np", "on_host", "where"]
 

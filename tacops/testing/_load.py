@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from .._dispatch import find_backend, load_object
-from .._protocol import Backend
-from .._values import fail, show
+from .._backend.dispatch import find_backend, load_object
+from .._backend.protocol import Backend
+from .._core.values import fail, show
 
 __all__ = ["load_backend"]
 

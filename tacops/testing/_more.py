@@ -9,8 +9,8 @@ from typing import Any
 
 import tacops
 
-from .._layer import SpikeTrain
-from .._protocol import Array, Backend, Window
+from .._backend.protocol import Array, Backend, Window
+from .._core.run import SpikeTrain
 from ._check import Check, NotApplicable
 from ._golden import keeps_dtype
 from ._host import assert_same, assert_train, native, np, on_host

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from .._protocol import Backend
+from .._backend.protocol import Backend
 from ._check import Check, run_checks
 from ._load import load_backend
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
-from .._protocol import Array, Window
+from .._backend.protocol import Array, Window
 from ._cases import bell, stream_of
 from ._host import np
 

@@ -8,9 +8,9 @@ from typing import Any
 import tacops
 
 from .. import surrogate
-from .._layer import SpikeTrain
+from .._backend.protocol import Array, Backend
+from .._core.run import SpikeTrain
 from .._operators import Reset
-from .._protocol import Array, Backend
 from ._check import NotApplicable
 from ._host import assert_same, assert_train, native, np, on_host
 from ._reference import draw

@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .. import _grid, _layer
-from .._aggregate import Weights, chunk_weights
-from .._lif import LIFStep
-from .._protocol import Array, Backend, Window
+from .._backend.protocol import Array, Backend, Window
+from .._core import grid as _grid
+from .._core import run as _layer
+from .._core.aggregation import Weights, chunk_weights
+from .._core.neurons import LIFStep
 from ._faults import COMPILED_PATCHES, METHODS, PATCHES
 
 __all__ = ["Mutant", "mutants"]

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from tacops._convolve import Convolve
-from tacops._lif import LIFStep
-from tacops._protocol import Backend, Window
+from tacops._backend.protocol import Backend, Window
+from tacops._core.neurons import LIFStep
+from tacops._core.synapses import Convolve
 from tacops.backends import get_backend
-from tests import fake_cupy
 from tests.cuda.mutants import MUTANTS, planted
+from tests.support import fake_cupy
 
 Array = np.ndarray[Any, Any]
 CORE = get_backend("array_api")
@@ -136,7 +136,7 @@ def check_conv(module: Any, seed: int) -> None:
     spatial, kernel, window = layer(rng, 2 if fused else int(rng.choice((0, 1, 2, 3))), groups)
     channels, filters = int(rng.integers(1, 5)) * groups, int(rng.integers(1, 20)) * groups
     if not fused:  # too many for shared memory
-        filters += groups * (module._cuda.ROOM_BYTES // (np.dtype(real).itemsize * channels * math.prod(kernel)))
+        filters += groups * (module.launching.ROOM_BYTES // (np.dtype(real).itemsize * channels * math.prod(kernel)))
     weight = (rng.integers(-3, 5, (filters, *kernel, channels // groups)) / 8).astype(real)
     bias = (rng.integers(-2, 3, (filters,)) / 8).astype(real) if rng.integers(2) else None
     T, batch, repeat = int(rng.integers(1, 5)), int(rng.integers(1, 4)), int(rng.integers(1, 4))
@@ -153,7 +153,7 @@ def check_conv(module: Any, seed: int) -> None:
     conv = Convolve(CORE, window, weight, bias, aggregation)
     want = Backend.schedule(CORE, conv, LIFStep(CORE, **options), np.ascontiguousarray(x), start, repeat)
     conv = Convolve(module.BACKEND, window, on_device(weight), on_device(bias), aggregation)
-    assert fused == module._cuda.fits_conv_lif(conv)
+    assert fused == module.launching.fits_conv_lif(conv)
     step = LIFStep(module.BACKEND, **{name: on_device(value) for name, value in options.items()})
     got = module.BACKEND.schedule(conv, step, on_device(x), on_device(start), repeat)
     equal(got[0], want[0])

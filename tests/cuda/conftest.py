@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests import fake_cupy
 from tests.cuda.host import MISSING
+from tests.support import fake_cupy
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,7 @@ MUTANTS = {
 @contextmanager
 def planted(module: Any, mutant: Mutant | None) -> Iterator[None]:
     """The adapter's `module` with one mistake in its kernels."""
-    cuda, text = module._cuda, module._cuda.source()
+    cuda, text = module.launching, module.launching.source()
     if mutant is None:
         yield
         return

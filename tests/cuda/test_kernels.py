@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tacops._lif import LIFStep
-from tests import fake_cupy
+from tacops._core.neurons import LIFStep
 from tests.cuda.cases import CHECKS, CORE
 from tests.cuda.host import COMPILER, MISSING, HostModule, launching
 from tests.cuda.mutants import MUTANTS, planted
+from tests.support import ROOT, fake_cupy
 
-ROOT = Path(__file__).parents[2]
 MODES = ("as they come", "backwards", "few blocks")
 
 
@@ -28,9 +27,9 @@ def running(module: Any, mode: str) -> Iterator[None]:
     """Threads in reverse order; or so few blocks, and tiles so small, that every loop goes round."""
     with pytest.MonkeyPatch.context() as patch, launching(backwards=mode == "backwards"):
         if mode == "few blocks":
-            patch.setattr(module._cuda, "MOST_BLOCKS", 1)
-            patch.setattr(module._cuda, "MOST_ROWS", 1)
-            patch.setattr(module._cuda, "BLOCK", 32)
+            patch.setattr(module.launching, "MOST_BLOCKS", 1)
+            patch.setattr(module.launching, "MOST_ROWS", 1)
+            patch.setattr(module.launching, "BLOCK", 32)
             patch.setattr(module, "WORK_AREA", 200)
         yield
 
@@ -108,7 +107,7 @@ def _lazily(shape: tuple[int, ...], dtype: Any) -> Any:
 @pytest.mark.parametrize("mutant", [None, "counts in 31 bits"])
 def test_more_than_two_billion_currents(module: Any, mutant: str | None) -> None:
     """The last block of a launch that is too large to run whole."""
-    neurons, block, cuda = 2**30 + 77, 128, module._cuda
+    neurons, block, cuda = 2**30 + 77, 128, module.launching
     drive = _lazily((3, neurons), np.float32)
     drive[2, -5:] = 2.0
     spikes, membrane = _lazily((3, neurons), bool), _lazily((neurons,), np.float32)
@@ -128,7 +127,7 @@ def test_more_than_two_billion_frames_to_sum_or_convolve(module: Any) -> None:
     x[0, :, -1] = 1, 2, 3
     weights = np.zeros((1,), dtype=[("at", np.float32, (32,))])
     weights["at"][0, :3] = 0.25, 0.5, 1.0
-    cuda = module._cuda
+    cuda = module.launching
     kernels = HostModule(code=cuda.source(), options=cuda.options("float32"))
     with launching(blocks=slice(-1, None)):
         counts = np.int64(1), np.int32(3), np.int64(width), np.int32(1)
@@ -150,7 +149,7 @@ def test_more_than_two_billion_frames_to_sum_or_convolve(module: Any) -> None:
 
 def _numbers(module: Any) -> Any:
     """Neurons with decay 1/2 and threshold 1."""
-    return module._cuda._neurons(LIFStep(CORE, 0.5, 1.0, "subtract").recipe, 1, 1, np.dtype("float32"))[0]
+    return module.launching._neurons(LIFStep(CORE, 0.5, 1.0, "subtract").recipe, 1, 1, np.dtype("float32"))[0]
 
 
 def test_nothing_to_do(module: Any) -> None:
@@ -165,7 +164,7 @@ def test_nothing_to_do(module: Any) -> None:
 
 def test_wrong_arguments_are_refused(module: Any) -> None:
     """What CUDA would take for anything, the stand-in for it refuses."""
-    kernel = HostModule(code=module._cuda.source(), options=module._cuda.options("float32")).get_function(
+    kernel = HostModule(code=module.launching.source(), options=module.launching.options("float32")).get_function(
         "weighted_sum"
     )
     x, sums = np.zeros((1, 2, 3), np.uint8), np.zeros((1, 3), np.float32)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cuda.mutants import MUTANTS
+from tests.support import ROOT
 
-SOURCE = (Path(__file__).parents[2] / "backends" / "kernels.cu").read_text()
+SOURCE = (ROOT / "backends" / "_cuda" / "kernels.cu").read_text()
 CUPY = ("-ftz=true", "--std=c++17", "--device-as-default-execution-space")
 """What CuPy adds to every compilation."""
 ROUNDED = ("lif", "weighted_sum")

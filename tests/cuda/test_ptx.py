@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tacops._lif import LIFStep
-from tests import fake_cupy
+from tacops._core.neurons import LIFStep
 from tests.cuda.cases import CHECKS
 from tests.cuda.host import MISSING
 from tests.cuda.mutants import MUTANTS, planted
 from tests.cuda.ptx import PTXModule, translate
 from tests.cuda.test_nvrtc import build, load_nvrtc
+from tests.support import fake_cupy
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=f"compiled PTX is not run: {MISSING}")
 
@@ -48,10 +48,10 @@ def nvrtc() -> None:
 def compiled(request: pytest.FixtureRequest, module: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The adapter on PTX, of the oldest and of a new architecture (whose PTX is another dialect)."""
     build(request.param, ("float", "float", "bool"), ptx=True)  # skips where it can't
-    monkeypatch.setattr(module._cuda.cp, "RawModule", _compiled_for(request.param))
-    module._cuda._kernel.cache_clear()
+    monkeypatch.setattr(module.launching.cp, "RawModule", _compiled_for(request.param))
+    module.launching._kernel.cache_clear()
     yield module
-    module._cuda._kernel.cache_clear()
+    module.launching._kernel.cache_clear()
 
 
 @pytest.mark.parametrize("kernel", CHECKS)

@@ -69,7 +69,7 @@ def test_tiles_of_the_output_are_written_in_place() -> None:
 def test_a_one_by_one_kernel_copies_nothing() -> None:
     """Its windows are the input, contiguous as cuBLAS wants them."""
     cupy = pytest.importorskip("cupy", reason=REASON)
-    from tacops._protocol import Window
+    from tacops._backend.protocol import Window
     from tacops.backends.cupy_ import windows
 
     x = _on_real_class(cupy, np.zeros((2, 4, 5, 3), np.float32))

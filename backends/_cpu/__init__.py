@@ -1,0 +1,1 @@
+"""The engine of layers on CPUs: tiles, threads, compiled loops."""

@@ -1,0 +1,1 @@
+"""The engine of layers on NVIDIA GPUs: kernels and their launching."""

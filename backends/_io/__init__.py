@@ -1,0 +1,1 @@
+"""Spikes and arrays in files."""

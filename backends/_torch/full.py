@@ -1,0 +1,103 @@
+"""cuDNN's convolution in full float32, forwards and backwards.
+
+cuDNN rounds float32 to 11 bits (TF32) unless it is told otherwise, by a setting that all threads share. One operation of
+PyTorch's takes the choice as an argument, but its own derivative reads the setting again; hence the one here, which is
+made of that operation, and of matrix products for the weight's gradient.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import array_api_compat.torch as xp
+import torch
+
+from .._unfold import pad, taps
+
+if TYPE_CHECKING:
+    from tacops._backend.protocol import Array, Window
+
+__all__ = ["full_conv"]
+
+
+def full_conv(x: Array, weight: Array, window: Window, extra: tuple[int, ...] | None = None) -> Array:
+    """Convolve, channels first, padding alike on both sides; with `extra` transposed, which is the gradient by the input.
+
+    Parameters
+    ----------
+    x, weight : tensor
+    window : Window
+    extra : tuple of int or None
+        Rows and columns of the input that no kernel reached, which the shape of the output does not tell.
+    """
+    return _FullConv.apply(x, weight, window, extra)
+
+
+class _FullConv(torch.autograd.Function):  # type: ignore[misc]
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Array, weight: Array, window: Window, extra: tuple[int, ...] | None) -> Array:
+        # what F.conv passes on, but for the last argument: TF32
+        deterministic = torch.backends.cudnn.deterministic or torch.are_deterministic_algorithms_enabled()
+        return torch._convolution(
+            x,
+            weight,
+            None,
+            window.stride,
+            tuple([low for low, _ in window.padding]),
+            window.dilation,
+            extra is not None,
+            extra or (0,) * len(window.stride),
+            window.groups,
+            torch.backends.cudnn.benchmark,
+            deterministic,
+            torch.backends.cudnn.enabled,
+            False,
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Array) -> None:
+        x, weight, ctx.window, ctx.extra = inputs
+        ctx.save_for_backward(x, weight)
+        ctx.save_for_forward(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Array) -> tuple[Array | None, Array | None, None, None]:
+        (x, weight), window = ctx.saved_tensors, ctx.window
+        plain = ctx.extra is None
+        by_x = by_weight = None
+        if ctx.needs_input_grad[0]:
+            by_x = full_conv(grad, weight, window, _unreached(x, weight, window) if plain else None)
+        if ctx.needs_input_grad[1]:
+            by_weight = _weight_gradient(*((x, grad) if plain else (grad, x)), weight, window)
+        return by_x, by_weight, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Array | None, dweight: Array | None, *_: None) -> Array:
+        x, weight = ctx.saved_tensors
+        terms = []
+        if dx is not None:
+            terms.append(full_conv(dx, weight, ctx.window, ctx.extra))
+        if dweight is not None:
+            terms.append(full_conv(x, dweight, ctx.window, ctx.extra))
+        return sum(terms[1:], terms[0])
+
+
+def _unreached(x: Array, weight: Array, window: Window) -> tuple[int, ...]:
+    """What a stride leaves over at the end of each axis."""
+    axes = zip(x.shape[2:], weight.shape[2:], window.stride, window.padding, window.dilation, strict=True)
+    return tuple([(size + 2 * low - d * (k - 1) - 1) % s for size, k, s, (low, _), d in axes])
+
+
+def _weight_gradient(x: Array, grad: Array, weight: Array, window: Window) -> Array:
+    """A matrix product for each place of the kernel: its inputs by the gradients of all outputs."""
+    kernel, groups = tuple(weight.shape[2:]), window.groups
+    padded = pad(xp, x.movedim(1, -1), window)
+    rows = grad.movedim(1, -1).reshape(-1, groups, weight.shape[0] // groups).permute(1, 0, 2)
+    places = [
+        tap.reshape(-1, groups, weight.shape[1]).permute(1, 2, 0) @ rows
+        for tap in taps(padded, kernel, tuple(grad.shape[2:]), window)
+    ]
+    stacked = torch.stack(places).permute(1, 3, 2, 0)  # (groups, C_out // groups, C_in // groups, taps)
+    return stacked.reshape(weight.shape)

@@ -1,0 +1,132 @@
+"""Plots of ``python -m bench accuracy``: accuracy against speed, and learning curves; shapes and dashes tell modes apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter, NullLocator
+
+from bench.accuracy.modes import VARIANTS, Variant
+from bench.accuracy.result import Result
+from bench.shared.files import save_figure
+
+STYLE = {"svg.hashsalt": "tacops", "svg.fonttype": "none", "font.size": 9}
+COLUMNS = 4
+# marker, line, grey
+KINDS = {
+    "exact": ("*", "-", "black"),
+    "collapse": ("o", "--", "0.35"),
+    "preserve": ("s", "-.", "0.35"),
+    "learned": ("^", ":", "0.35"),
+    "collapse, both layers": ("D", ":", "0.35"),
+    "control": ("x", "-", "0.6"),
+}
+CURVES = ("exact", "collapse4", "collapse16", "preserve4", "learned4", "shuffled")
+
+
+def kind_of(variant: Variant) -> str:
+    """Which of ``KINDS`` a mode is drawn as."""
+    if variant.shuffled or variant.plain:
+        return "control"
+    if variant.deep:
+        return "collapse, both layers"
+    return "learned" if variant.learned else variant.mode.kind
+
+
+def save_plots(result: Result, stem: Path) -> list[Path]:
+    """Write ``stem.svg`` and ``.png`` (accuracy against speed) and ``stem-curves.svg`` and ``.png``."""
+    with mpl.rc_context(STYLE):
+        speed, curves = draw_speed(result), draw_curves(result)
+        return [*save_figure(speed, stem, 120), *save_figure(curves, stem, 120, "-curves")]
+
+
+def draw_speed(result: Result) -> Figure:
+    """A panel per task: accuracy against the speed-up of training, K beside each point."""
+    figure, panels = _panels(result)
+    for axes, task in zip(panels, result.tasks, strict=True):
+        for row in result.rows(task):
+            variant = VARIANTS[row.mode]
+            marker, _, grey = KINDS[kind_of(variant)]
+            axes.errorbar(
+                row.train,
+                100 * row.accuracy.mean,
+                100 * row.accuracy.deviation,
+                fmt=marker,
+                color=grey,
+                fillstyle="none",
+                markersize=7,
+                capsize=2,
+                linewidth=0.9,
+            )
+            text = "shuffled" if variant.shuffled else "sum" if variant.plain else str(variant.mode.chunk_size)
+            below = kind_of(variant) in ("preserve", "control")
+            offset = (5, -10) if below else (5, 4)
+            axes.annotate(text, (row.train, 100 * row.accuracy.mean), offset, textcoords="offset points", fontsize=7)
+        axes.set(xscale="log", xlabel="training: times as fast as exact", ylabel="accuracy, %")
+        axes.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.margins(x=0.12, y=0.18)
+    handles = [
+        Line2D([], [], marker=marker, color=grey, fillstyle="none", linestyle="", label=name)
+        for name, (marker, _, grey) in KINDS.items()
+        if any(kind_of(VARIANTS[mode]) == name for about in result.tasks.values() for mode in about["trained"])
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    figure.suptitle("Accuracy against speed; the number is K, bars are standard deviations over seeds or folds")
+    return figure
+
+
+def draw_curves(result: Result) -> Figure:
+    """A panel per task: test accuracy after each epoch, the mean over runs with its range.
+
+    Where the test set is larger than the part of it that is asked after each epoch, the last point, which is of all,
+    stands by itself.
+    """
+    figure, panels = _panels(result)
+    shown: dict[str, Any] = {}
+    for axes, task in zip(panels, result.tasks, strict=True):
+        trained = result.tasks[task]["trained"]
+        for mode in [name for name in CURVES if name in trained]:
+            curves = 100 * np.array([record["curve"] for record in trained[mode]])
+            epochs = np.arange(1, curves.shape[1] + 1)
+            marker, line, grey = KINDS[kind_of(VARIANTS[mode])]
+            fill = "full" if mode == "collapse16" else "none"
+            style = {"marker": marker, "color": grey, "fillstyle": fill, "markersize": 5, "linewidth": 1}
+            alone = trained[mode][0]["tested"] > result.settings["curve"]
+            same = slice(0, len(epochs) - alone)
+            (drawn,) = axes.plot(epochs[same], curves.mean(axis=0)[same], line, **style)
+            low, high = curves.min(axis=0), curves.max(axis=0)
+            axes.fill_between(epochs[same], low[same], high[same], color=grey, alpha=0.12, linewidth=0)
+            if alone:
+                axes.plot(epochs[-1:], curves.mean(axis=0)[-1:], **style)
+            shown[result.label(mode)] = drawn
+        axes.set(xlabel="epoch", ylabel="test accuracy, %")
+        longest = max(len(record["curve"]) for records in trained.values() for record in records)
+        axes.set_xticks(np.arange(1, longest + 1, max(1, longest // 5)))
+    figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=len(shown), frameon=False)
+    figure.suptitle(
+        f"Learning curves: mean and range over seeds or folds, {result.settings['curve']:,} test samples at most; "
+        "last points by themselves: all test samples"
+    )
+    return figure
+
+
+def _panels(result: Result) -> tuple[Figure, Sequence[Any]]:
+    count = len(result.tasks)
+    columns = min(count, COLUMNS)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(max(3.2 * columns, 9), 3.0 * rows + 0.8), layout="constrained")
+    panels = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    for axes, about in zip(panels[:count], result.tasks.values(), strict=True):
+        axes.set_title(about["title"], fontsize=9)
+        axes.grid(True, color="0.92", linewidth=0.6)
+    return figure, panels[:count]

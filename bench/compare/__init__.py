@@ -1,0 +1,1 @@
+"""``python -m bench compare``: several machines side by side."""

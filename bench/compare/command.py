@@ -1,0 +1,110 @@
+"""``python -m bench compare``: results of several machines side by side, in the terminal and as one HTML file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bench.compare.data import PAPER, Groups, Machine, accuracies, ceilings, common_layers, load, speedups, spikes
+from bench.machine.result import done
+from bench.shared.files import OutputError, check_output, write_whole
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("files", nargs="+", type=Path, metavar="RESULT.json", help="written by python -m bench run")
+    parser.add_argument(
+        "-o", "--html", type=Path, metavar="FILE", help="the report (default: comparison.html beside the first file)"
+    )
+    parser.add_argument("--no-html", action="store_true", help="print the table alone")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Compare; 0 if all is well, 1 if a file could not be compared or spikes differ, 2 if nothing could be compared."""
+    target = args.html or args.files[0].parent / "comparison.html"
+    machines, problems = load(args.files)
+    for problem in problems:
+        print(f"python -m bench compare: {problem}", file=sys.stderr)
+    if not machines:
+        return 2
+    if not args.no_html:
+        try:
+            check_output(target)
+        except OutputError as error:
+            print(f"python -m bench compare: {error}", file=sys.stderr)
+            return 2
+    fired = spikes(machines)
+    console = Console()
+    console = console if console.is_terminal else Console(width=160)
+    print_tables(console, machines)
+    console.print(f"Spikes of reproducible mode: {fired.sentence}", markup=False, highlight=False)
+    if not args.no_html:
+        from bench.compare.html import page
+
+        write_whole(target, page(machines, fired, problems).encode())
+        console.print(f"wrote {target}", markup=False, highlight=False, soft_wrap=True)
+    return 1 if problems or (fired.said and not fired.identical) else 0
+
+
+def print_tables(console: Console, machines: Sequence[Machine]) -> None:
+    """One row per machine and backend; layers are summed up by geometric means."""
+    console.print(summary(machines))
+    paper = ", ".join(f"{value:g} x on {name}" for name, value in PAPER.items())
+    over = ", ".join(common_layers(machines)) or "none"
+    means = f"geometric means over the layers that all have measured ({over})"
+    lines = [
+        f"Speed-ups are over exact on the same backend, fractions are of the same machine's ceiling: {means}.",
+        f"The paper reports for collapse {paper}, for its own networks and code.",
+    ]
+    lines += [f"{machine.label}: {machine.busy}" for machine in machines if machine.busy]
+    lines += [
+        f"{m.label}: {' '.join(found['conclusion'])}" for m in machines for _, found in done(m.content, "sparsity")
+    ]
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
+
+
+def summary(machines: Sequence[Machine]) -> Table:
+    """The table."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    table.add_column("machine", overflow="fold")
+    for name in ("backend", "device", "precision"):
+        table.add_column(name, overflow="fold")
+    for name in (
+        "collapse\nK=16",
+        "preserve\nK=4",
+        "exact, of\nceiling",
+        "accuracy\nexact",
+        "accuracy\ncollapse 16",
+        "checks",
+    ):
+        table.add_column(name, justify="right")
+    faster, fraction, right = speedups(machines), ceilings(machines), accuracies(machines)
+    for machine in machines:
+        checks = {backend: result["counts"] for backend, result in done(machine.content, "conformance")}
+        for n, (backend, said) in enumerate(machine.backends().items()):
+            counts = checks.get(backend)
+
+            def cell(groups: Groups, heading: str, form: str, of: str = backend, on: str = machine.label) -> str:
+                value = groups.get(heading, {}).get(of, {}).get(on)
+                return "" if value is None else form.format(value)
+
+            table.add_row(
+                escape(machine.label) if n == 0 else "",
+                *(escape(text) for text in (backend, said["device"], said["precision"])),
+                cell(faster, "collapse K=16", "{:.1f} x"),
+                cell(faster, "preserve K=4", "{:.1f} x"),
+                cell(fraction, "exact", "{:.0f} %"),
+                cell(right, "exact", "{:.1f} %"),
+                cell(right, "collapse K=16", "{:.1f} %"),
+                "" if counts is None else f"{counts['failed']} of {counts['passed'] + counts['failed']} failed",
+                end_section=n == len(machine.backends()) - 1,
+            )
+    return table

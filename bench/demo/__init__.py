@@ -1,0 +1,1 @@
+"""The demonstration: real images, small spiking networks, every backend."""

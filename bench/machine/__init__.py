@@ -1,0 +1,1 @@
+"""``python -m bench run``: the standard set of one machine."""

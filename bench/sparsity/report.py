@@ -1,0 +1,119 @@
+"""Results of ``python -m bench sparsity`` for people: tables, the conclusion, and how it was measured."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bench.sparsity.cases import CONTENDERS, TAC
+from bench.sparsity.conclusion import STRUCTURES, conclusion
+from bench.sparsity.result import Result, crossover, percent
+from bench.speed.report import milliseconds
+
+BASE_HEAD = ("backend", "dense", *(contender.label for contender in TAC.values()))
+AT = (0.01, 0.1)
+"""Densities whose times are shown, or the nearest measured."""
+
+
+def print_result(console: Console, result: Result) -> None:
+    """Print all tables, what was left out, how it was measured, and the conclusion."""
+    for case in result.cases:
+        console.print(_rich(f"{case}: {result.cases[case]['text']}; milliseconds", BASE_HEAD, base_rows(result, case)))
+    for case, structure in result.panels():
+        title = f"{case}, {STRUCTURES[structure]}: below which density a strategy beats"
+        console.print(_rich(title, head(result, case, structure), strategy_rows(result, case, structure)))
+    for line in conditions(result):
+        console.print(escape(line), highlight=False)
+    for title, entries in (("Not measured", result.missing), ("FAILED", result.failed)):
+        if entries:
+            console.print(f"\n{title}:")
+            for name, reason in entries.items():
+                console.print(f"  [bold]{escape(name)}[/]: {escape(reason)}", highlight=False)
+    first, *rest = conclusion(result)
+    console.print(f"\n[bold]{escape(first)}[/] {escape(' '.join(rest))}", highlight=False)
+
+
+def base_rows(result: Result, case: str) -> list[tuple[str, ...]]:
+    """Milliseconds of what doesn't depend on the spikes: medians over all kinds of them."""
+    rows = []
+    for backend in result.backends():
+        cells = []
+        for name in ("dense", *TAC):
+            key = (case, backend, name)
+            found = [row.seconds for row in result.rows if (row.case, row.backend, row.contender) == key]
+            cells.append(milliseconds(statistics.median(found)) if found else "")
+        if any(cells):
+            rows.append((backend, *cells))
+    return rows
+
+
+def shown(result: Result, case: str, structure: str) -> list[float]:
+    """The measured densities that are nearest to `AT`."""
+    densities = sorted({row.density for row in result.rows if (row.case, row.structure) == (case, structure)})
+    return sorted({min(densities, key=lambda density: abs(math.log(density / at))) for at in AT}) if densities else []
+
+
+def head(result: Result, case: str, structure: str) -> tuple[str, ...]:
+    """Of the table of strategies."""
+    densities = [percent(density) for density in shown(result, case, structure)]
+    times = [f"ms at {density}" for density in densities]
+    ratios = [f"{over} at {density}" for over in ("dense /", "K=8 /") for density in densities]
+    return ("strategy", "backend", "own dense", "fastest dense", "own collapse K=8", *times, *ratios)
+
+
+def strategy_rows(result: Result, case: str, structure: str) -> list[tuple[str, ...]]:
+    """A row per strategy and backend: crossovers, times, and how many times faster it is than its backend's dense and TAC."""
+    rows, places = [], shown(result, case, structure)
+    for strategy, backend in result.strategies(case, structure):
+        curve = result.curve(case, structure, backend, strategy)
+        dense = result.curve(case, structure, backend, "dense")
+        aggregated = result.curve(case, structure, backend, "collapse8")
+        baselines = (dense, result.curve(case, structure, None, "dense"), aggregated)
+        crossings = [crossover(curve, baseline).text(sorted(baseline)) if baseline else "" for baseline in baselines]
+        times = [milliseconds(curve[at]) if at in curve else "given up" if at in dense else "" for at in places]
+        ratios = [
+            f"{baseline[at] / curve[at]:.2g} x" if at in curve and at in baseline else ""
+            for baseline in (dense, aggregated)
+            for at in places
+        ]
+        rows.append((CONTENDERS[strategy].label, backend, *crossings, *times, *ratios))
+    return rows
+
+
+def conditions(result: Result) -> list[str]:
+    """Say how the numbers were measured."""
+    m, s = result.machine, result.settings
+    rounds = sorted({len(row.rounds) for row in result.rows}) or [0]
+    variables = ", ".join(f"{name}={value}" for name, value in s["environment"].items())
+    versions = "; ".join(about["version"] for about in result.subjects.values())
+    where = f"{m['processor']}, {m['cores']} cores, {m['memory']}, {m['libc']}, Python {m['python']}"
+    what = "The convolution of all T frames alone, without neurons, from bool spikes in memory to float32 currents"
+    how = "one process per library, one working at a time; compiled and warmed up"
+    timed = "what depends on the weights alone is prepared beforehand, all else is timed"
+    return [
+        f"{where}; load before: {m['load_before']:.1f}. {versions}.",
+        f"{what}. Medians of all calls in {rounds[0]} to {rounds[-1]} interleaved rounds, {how}; {timed}.",
+        "Every strategy's result was compared with NumPy's dense one, bit for bit, on these very spikes.",
+        "TAC's times include the aggregation; it convolves T / K frames, and preserve holds each current for K steps.",
+        f"A strategy {s['hopeless']:g} times slower than its dense path is given up at higher densities.",
+        f"For all: {variables}; transparent huge pages: {m['huge_pages']}. {result.seconds:.0f} s in all.",
+    ]
+
+
+def _rich(title: str, names: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table whose first column is not repeated."""
+    table = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", show_edge=False)
+    for name in names:
+        left = name in ("strategy", "backend")
+        table.add_column(name, justify="left" if left else "right", overflow="fold", no_wrap=left)
+    before = None
+    for row in rows:
+        table.add_row("" if row[0] == before else escape(row[0]), *map(escape, row[1:]))
+        before = row[0]
+    return table

@@ -1,0 +1,224 @@
+"""Results of ``python -m bench speed``: what is stored, read again, and derived from the stored numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.demo.report import cores, load
+from bench.shared.files import DAMAGE, reason
+from bench.shared.files import read_json as read_content
+from bench.speed.ceilings import COPY_BYTES, SGEMM_FLOPS, least_seconds
+from bench.timing.cases import MODES, Case, Mode
+
+SCHEMA = 2
+
+
+class ResultError(ValueError):
+    """A file is no result of this benchmark; the message says why."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One subject's times for one layer in one mode."""
+
+    case: str
+    subject: str
+    kind: str
+    mode: str
+    variant: str
+    rounds: list[list[float]] = field(repr=False)
+    """Seconds of every timed call, visit by visit."""
+    agree: float | None = None
+    """Share of spike decisions, neurons times frames, that are those of tacops on NumPy."""
+    shared: float | None = None
+    """Share of the spikes fired by either that are fired by both."""
+
+    @property
+    def seconds(self) -> float:
+        """Median of all calls."""
+        return statistics.median(self._all())
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """A quarter of the calls were faster, a quarter slower."""
+        low, high = np.percentile(self._all(), [25, 75])
+        return float(low), float(high)
+
+    def _all(self) -> list[float]:
+        return [seconds for visit in self.rounds for seconds in visit]
+
+
+@dataclass(frozen=True)
+class Slope:
+    """How the time grows with one size: the exponent of a power law fitted to the medians."""
+
+    subject: str
+    mode: str
+    axis: str
+    values: list[int]
+    seconds: list[float]
+    slope: float
+    """Least-squares slope of log time over log size."""
+
+
+@dataclass
+class Result:
+    """All that one run found."""
+
+    settings: dict[str, Any]
+    machine: dict[str, Any]
+    subjects: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By name: kind, version, device and note."""
+    cases: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    ceilings: list[Row] = field(default_factory=list)
+    sweep: list[Slope] = field(default_factory=list)
+    overhead: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By backend, seconds of one call of a tiny layer, ``tacops`` and ``plain``; on NumPy, those in which ``threads`` are
+    woken and waited for, too."""
+    beside_blas: dict[str, float] = field(default_factory=dict)
+    """Seconds of an exact layer on NumPy ``alone``, right ``after`` a product by BLAS's threads, and after one with
+    ``timeout``, that is where they wait for the next product for a shorter time."""
+    memory: dict[str, int] = field(default_factory=dict)
+    """Bytes: ``input``, ``unfolded``, and ``work`` beside the result for this input, for T and for B twice as large."""
+    missing: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def layer(self, case: str) -> Case:
+        """A case as it was measured."""
+        sizes = {name: self.cases[case][name] for name in Case.__dataclass_fields__}
+        return Case(**{**sizes, "space": tuple(sizes["space"])})
+
+    def find(self, case: str, subject: str, mode: str) -> Row | None:
+        """The row, if it was measured."""
+        return self._index().get((case, subject, mode))
+
+    def _index(self) -> dict[tuple[str, str, str], Row]:
+        return {(row.case, row.subject, row.mode): row for row in (*self.rows, *self.ceilings)}
+
+    def names(self, kind: str) -> list[str]:
+        """Subjects of a kind that were measured."""
+        return [name for name, about in self.subjects.items() if about["kind"] == kind]
+
+    def ratio(self, case: str, slower: tuple[str, str], faster: tuple[str, str]) -> float | None:
+        """How many times as long the first (subject, mode) takes as the second; None unless both were measured."""
+        first, second = self.find(case, *slower), self.find(case, *faster)
+        return None if first is None or second is None else first.seconds / second.seconds
+
+    def fastest(self, case: str, kind: str, mode: str = "exact") -> Row | None:
+        """The fastest subject of a kind."""
+        rows = [row for row in self.rows if (row.case, row.kind, row.mode) == (case, kind, mode)]
+        return min(rows, key=lambda row: row.seconds, default=None)
+
+    def rate(self, row: Row) -> float:
+        """Effective GFLOP/s: the exact layer's operations, however few the mode really does."""
+        return self.layer(row.case).flops / row.seconds / 1e9
+
+    def bandwidth(self, case: str) -> float:
+        """Bytes per second of a copy, infinite if it wasn't measured."""
+        copy = self.find(case, "ceilings", "copy")
+        return COPY_BYTES / copy.seconds if copy else float("inf")
+
+    def sgemm(self, case: str) -> float | None:
+        """GFLOP/s of a large matrix product."""
+        row = self.find(case, "ceilings", "sgemm")
+        return SGEMM_FLOPS / row.seconds / 1e9 if row else None
+
+    def gemm(self, case: str, mode: Mode) -> float | None:
+        """Seconds of the matrix products alone that a mode needs, at their own shape."""
+        same = "collapse4" if mode.name == "preserve4" else "exact" if mode.reproducible else mode.name
+        row = self.find(case, "ceilings", same)
+        return row.seconds if row else None
+
+    def ceiling(self, row: Row) -> float | None:
+        """Fraction of what the machine can do: the larger of products alone and traffic alone, over the time taken.
+
+        None on accelerators: the ceilings that are measured are the processor's.
+        """
+        if not self.subjects[row.subject].get("device", "cpu").startswith("cpu"):
+            return None
+        case, mode = self.layer(row.case), MODES[row.mode]
+        least = least_seconds(case, mode, self.gemm(row.case, mode), self.bandwidth(row.case))
+        return least / row.seconds if least else None
+
+
+def describe_case(case: Case) -> dict[str, Any]:
+    """A layer for the file."""
+    return {**asdict(case), "text": case.text, "gflop": case.flops / 1e9}
+
+
+def machine() -> dict[str, Any]:
+    """Describe where this runs."""
+    return {
+        "platform": platform.platform(),
+        "processor": _first("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
+        "cores": cores(),
+        "memory": _first("/proc/meminfo", "MemTotal") or "unknown",
+        "huge_pages": _text("/sys/kernel/mm/transparent_hugepage/enabled") or "unknown",
+        "libc": " ".join(platform.libc_ver()),
+        "python": platform.python_version(),
+        "load_before": load(),
+    }
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _first(path: str, key: str) -> str:
+    """The value of a ``key : value`` line."""
+    lines = (line.split(":", 1) for line in _text(path).splitlines() if line.startswith(key))
+    return next((value.strip() for _, value in lines), "")
+
+
+def as_json(result: Result, targets: Iterable[Mapping[str, Any]]) -> str:
+    """Write everything, with the derived numbers for readers without this code."""
+    derived = [
+        {
+            "case": row.case,
+            "subject": row.subject,
+            "mode": row.mode,
+            "median_seconds": row.seconds,
+            "quartiles_seconds": row.quartiles,
+            "effective_gflops": result.rate(row),
+            "fraction_of_ceiling": result.ceiling(row),
+        }
+        for row in result.rows
+    ]
+    content = {"benchmark": "tacops speed", "schema": SCHEMA, **asdict(result), "derived": derived}
+    return json.dumps({**content, "targets": list(targets)}, indent=1) + os.linesep
+
+
+def read_json(path: Path) -> Result:
+    """Read a result; `ResultError` if it isn't one."""
+    try:
+        content = read_content(path)
+    except DAMAGE as error:
+        raise ResultError(f"{path} cannot be read: {reason(error)}") from error
+    if not isinstance(content, dict) or content.get("benchmark") != "tacops speed":
+        raise ResultError(f"{path} is no result of python -m bench speed")
+    if content.get("schema") != SCHEMA:
+        raise ResultError(f"{path} has schema {content.get('schema')!r}; this version reads {SCHEMA}")
+    names = [name for name in Result.__dataclass_fields__ if name not in ("rows", "ceilings", "sweep")]
+    try:
+        return Result(
+            **{name: content[name] for name in names},
+            rows=[Row(**row) for row in content["rows"]],
+            ceilings=[Row(**row) for row in content["ceilings"]],
+            sweep=[Slope(**slope) for slope in content["sweep"]],
+        )
+    except DAMAGE as error:
+        raise ResultError(f"{path} is incomplete: {reason(error)}") from error

@@ -1,0 +1,103 @@
+"""The roofline plot: work per byte against speed, with the measured ceilings; shapes tell libraries apart, not colours."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
+
+from bench.shared.files import save_figure
+from bench.speed.result import Result, Row
+from bench.timing.cases import MODES, Case, Mode
+
+PANELS = ("exact", "collapse16", "preserve4")
+SHAPES = "osD^vP*X<>"
+GREYS = ("0.1", "0.35", "0.55")
+STYLE = {"svg.hashsalt": "tacops", "svg.fonttype": "none", "font.size": 9}
+
+
+def save_plots(result: Result, stem: Path) -> list[Path]:
+    """Write ``stem.svg`` and ``stem.png``."""
+    with mpl.rc_context(STYLE):
+        return save_figure(draw(result), stem, 150)
+
+
+def draw(result: Result) -> Figure:
+    """Draw a panel per mode."""
+    figure = Figure(figsize=(12, 5.2), layout="constrained")
+    panels = figure.subplots(1, len(PANELS), sharex=True, sharey=True)
+    subjects = result.names("tacops")
+    shapes = dict(zip(subjects, SHAPES, strict=False))
+    for axes, name in zip(panels, PANELS, strict=True):
+        mode = MODES[name]
+        _roof(axes, result)
+        layers = [result.layer(case) for case in result.cases]
+        layers.sort(key=lambda case: case.performed(mode) / case.traffic(mode))
+        for n, case in enumerate(layers):
+            _case(axes, result, case, mode, shapes, drop=9 if n % 2 else 20)
+        axes.margins(y=0.12)
+        axes.set(title=mode.label, xlabel="operations per byte of minimal traffic", xscale="log", yscale="log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
+        axes.grid(True, which="major", color="0.9", linewidth=0.6)
+    panels[0].set_ylabel("GFLOP/s of the convolutions that are done")
+    figure.legend(handles=_legend(shapes), loc="outside lower center", ncols=5, frameon=False)
+    processor = f"{result.machine['processor']}, {result.machine['cores']} cores"
+    figure.suptitle(f"tacops against what the machine can do ({processor})")
+    return figure
+
+
+def _roof(axes: Any, result: Result) -> None:
+    """The larger matrix product and the copy, medians over the layers."""
+    peaks = [peak for case in result.cases if (peak := result.sgemm(case))]
+    copies = [result.bandwidth(case) / 1e9 for case in result.cases if result.find(case, "ceilings", "copy")]
+    if peaks and copies:
+        peak, copy = statistics.median(peaks), statistics.median(copies)
+        intensity = np.geomspace(0.2, 500, 200)
+        axes.plot(intensity, np.minimum(peak, copy * intensity), color="black", linewidth=1.2)
+        axes.annotate(f"sgemm {peak:.0f} GFLOP/s", (500, peak), ha="right", va="bottom", fontsize=8)
+        axes.annotate(f"copy {copy:.0f} GB/s", (0.22, copy * 0.22), ha="left", va="bottom", fontsize=8)
+
+
+def _case(axes: Any, result: Result, case: Case, mode: Mode, shapes: dict[str, str], drop: int) -> None:
+    """Points of one layer; its name is written `drop` points below the lowest."""
+    name = case.name
+    intensity = case.performed(mode) / case.traffic(mode)
+
+    def height(row: Row) -> float:
+        return case.performed(mode) / row.seconds / 1e9
+
+    rows = [row for subject in shapes if (row := result.find(name, subject, mode.name))]
+    for n, row in enumerate(rows):
+        axes.plot(intensity, height(row), shapes[row.subject], markersize=6, color=GREYS[n % 3], fillstyle="none")
+    peer = result.fastest(name, "peer", mode.name)
+    if peer:
+        axes.plot(intensity, height(peer), "x", color="black", markersize=6)
+    gemm = result.gemm(name, mode)
+    if gemm:
+        speed = case.performed(mode) / gemm / 1e9
+        axes.plot([intensity / 1.25, intensity * 1.25], [speed, speed], color="black", linewidth=2)
+    heights = [height(row) for row in rows]
+    if heights:
+        below = {"xytext": (0, -drop), "textcoords": "offset points", "ha": "center", "va": "top", "fontsize": 8}
+        axes.annotate(name, (intensity, min(heights)), **below, annotation_clip=False)
+
+
+def _legend(shapes: dict[str, str]) -> list[Line2D]:
+    points = [
+        Line2D([], [], marker=shape, color=GREYS[n % 3], fillstyle="none", linestyle="", label=subject)
+        for n, (subject, shape) in enumerate(shapes.items())
+    ]
+    return [
+        *points,
+        Line2D([], [], marker="x", color="black", linestyle="", label="fastest SNN library"),
+        Line2D([], [], color="black", linewidth=2, label="matrix products alone, same shape"),
+        Line2D([], [], color="black", linewidth=1.2, label="sgemm and copy"),
+    ]

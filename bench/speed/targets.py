@@ -1,0 +1,186 @@
+"""What tacops promises about speed and memory, held against a result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, TypeAlias
+
+from bench.speed.result import Result, Row
+from bench.timing.cases import COMPUTE_BOUND, MODES, SIZES
+
+REFERENCE = "tacops array_api"
+"""The generic backend is a reference, not promised to be fast."""
+COLLAPSE = ("tacops numpy", "tacops jax", "tacops torch")
+REPRODUCIBLE = ("tacops numpy", "tacops jax")
+Value: TypeAlias = tuple[str, float | None, float | None]
+"""Name, value and limit."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A promise, what was measured, and whether that keeps it."""
+
+    text: str
+    goal: str
+    values: dict[str, float]
+    """By size or backend; empty if it wasn't measured."""
+    failing: list[str]
+    """Those that miss the goal."""
+    unit: str = "x"
+    limits: dict[str, float] = field(default_factory=dict)
+    """What a value could be at best, by the run's own measurements."""
+    limit: str = "at the ceiling"
+    """What that is."""
+
+    @property
+    def met(self) -> bool | None:
+        """None if nothing was measured."""
+        return not self.failing if self.values else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the file."""
+        return {**asdict(self), "met": self.met}
+
+
+def targets(result: Result) -> list[Target]:
+    """All promises."""
+    return [
+        at_least(
+            "exact on NumPy over the fastest SNN library",
+            1.3,
+            (_over_peers(result, size, size, "tacops numpy", "exact") for size in SIZES),
+        ),
+        at_least("exact on NumPy, share of the matrix products alone", 0.75, _gemm_shares(result)),
+        at_least("exact on the fastest backend over the fastest SNN library", 1.7, _fastest(result)),
+        at_least("collapse K = T = 16 over exact, same backend", 13.8, _collapse_over_own(result)),
+        at_least("collapse K = T = 16 over the fastest SNN library's exact", 16.0, _collapse_over_peers(result)),
+        at_least("preserve K = 4 over exact, same backend", 1.5, _preserve(result)),
+        with_call("time over plain code in the same library, its worst mode", 1.1, _over_plain(result)),
+        at_most("reproducible over default", 1.25, _reproducible(result)),
+        at_most("overhead of a call on NumPy", 50.0, _overhead(result), "us"),
+        at_most("peak memory beside the result over the input, on NumPy", 1.0, _memory(result)),
+        at_most("growth of that memory when T or B doubles", 1.1, _memory_growth(result)),
+    ]
+
+
+def at_least(text: str, goal: float, values: Iterable[Value]) -> Target:
+    """Every value must reach the goal."""
+    known = list(values)
+    found = {name: value for name, value, _ in known if value is not None}
+    limits = {name: limit for name, _, limit in known if limit is not None}
+    return Target(text, f">= {goal:g}", found, [name for name, value in found.items() if value < goal], limits=limits)
+
+
+def at_most(text: str, goal: float, values: Iterable[tuple[str, float | None]], unit: str = "x") -> Target:
+    """No value may exceed the goal."""
+    found = {name: value for name, value in values if value is not None}
+    return Target(text, f"<= {goal:g}", found, [name for name, value in found.items() if value > goal], unit)
+
+
+def with_call(text: str, goal: float, values: Iterable[Value]) -> Target:
+    """No value may exceed the goal; limits are what plain code would take if it had our overhead of a call."""
+    known = list(values)
+    limits = {name: limit for name, _, limit in known if limit is not None}
+    target = at_most(text, goal, ((name, value) for name, value, _ in known))
+    return replace(target, limits=limits, limit="by the call alone")
+
+
+def _over(result: Result, name: str, slower: Row | None, faster: Row | None) -> Value:
+    """How many times as long one takes as the other, and as the other would at its ceiling."""
+    if slower is None or faster is None:
+        return name, None, None
+    value, fraction = slower.seconds / faster.seconds, result.ceiling(faster)
+    return name, value, value / fraction if fraction else None
+
+
+def _over_peers(result: Result, name: str, case: str, subject: str, mode: str) -> Value:
+    return _over(result, name, result.fastest(case, "peer"), result.find(case, subject, mode))
+
+
+def _over_exact(result: Result, case: str, subject: str, mode: str) -> Value:
+    rows = (result.find(case, subject, name) for name in ("exact", mode))
+    return _over(result, f"{_short(subject)} {case}", *rows)
+
+
+def _gemm_shares(result: Result) -> Iterable[Value]:
+    for size in COMPUTE_BOUND:
+        gemm, row = result.gemm(size, MODES["exact"]), result.find(size, "tacops numpy", "exact")
+        yield size, gemm / row.seconds if gemm and row else None, None
+
+
+def _fastest(result: Result) -> Iterable[Value]:
+    for size in SIZES:
+        best = result.fastest(size, "tacops")
+        if best:
+            yield _over(result, f"{size} {_short(best.subject)}", result.fastest(size, "peer"), best)
+
+
+def _collapse_over_own(result: Result) -> Iterable[Value]:
+    for subject in COLLAPSE:
+        for size in COMPUTE_BOUND:
+            yield _over_exact(result, size, subject, "collapse16")
+
+
+def _collapse_over_peers(result: Result) -> Iterable[Value]:
+    for subject in COLLAPSE:
+        for size in COMPUTE_BOUND:
+            yield _over_peers(result, f"{_short(subject)} {size}", size, subject, "collapse16")
+
+
+def _preserve(result: Result) -> Iterable[Value]:
+    for subject in _backends(result):
+        for size in SIZES:
+            yield _over_exact(result, size, subject, "preserve4")
+
+
+def _over_plain(result: Result) -> Iterable[Value]:
+    """The worst mode of each backend and case."""
+    for subject in _backends(result):
+        backend = _short(subject).split(",")[0]
+        call = _call_seconds(result, backend)
+        for case in result.cases:
+            plain = {mode: result.find(case, f"plain {backend}", mode) for mode in MODES}
+            ours = {mode: result.find(case, subject, mode) for mode in MODES}
+            ratios = {mode: (o.seconds / p.seconds, p) for mode, o in ours.items() if o and (p := plain[mode])}
+            if ratios:
+                mode = max(ratios, key=lambda mode: ratios[mode][0])
+                ratio, row = ratios[mode]
+                yield f"{_short(subject)} {case} {mode}", ratio, 1 + call / row.seconds if call else None
+
+
+def _call_seconds(result: Result, backend: str) -> float:
+    """What every call costs beside plain code: overhead, and the threads that NumPy's plain code doesn't wake."""
+    times = result.overhead.get(backend)
+    return times["tacops"] - times["plain"] + times.get("threads", 0.0) if times else 0.0
+
+
+def _reproducible(result: Result) -> Iterable[tuple[str, float | None]]:
+    for subject in REPRODUCIBLE:
+        for size in SIZES:
+            yield f"{_short(subject)} {size}", result.ratio(size, (subject, "reproducible"), (subject, "exact"))
+
+
+def _overhead(result: Result) -> Iterable[tuple[str, float | None]]:
+    times = result.overhead.get("numpy")
+    yield "numpy", (times["tacops"] - times["plain"]) * 1e6 if times else None
+
+
+def _memory(result: Result) -> Iterable[tuple[str, float | None]]:
+    memory = result.memory
+    yield "numpy", memory["work"] / memory["input"] if memory else None
+
+
+def _memory_growth(result: Result) -> Iterable[tuple[str, float | None]]:
+    """The work area is bounded."""
+    memory = result.memory
+    for axis in ("T", "B"):
+        yield axis, memory[f"work_2{axis}"] / memory["work"] if memory else None
+
+
+def _backends(result: Result) -> list[str]:
+    return [name for name in result.names("tacops") if name != REFERENCE]
+
+
+def _short(subject: str) -> str:
+    return subject.split(" ", 1)[1]

@@ -1,0 +1,1 @@
+"""Benchmarks of spikes: digests, disagreements, geometries, `advise`."""

@@ -1,0 +1,241 @@
+"""How often `advise` is wrong where the rate is constant, and how small a change it sees: simulated, with plots."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.shared.files import check_figure, check_output, write_figure, write_whole
+from tacops._advise.advise import advise
+
+Spikes = NDArray[Any]
+Generator = np.random.Generator
+LEVELS = (0.01, 0.05)
+
+# T, batch, height = width, greatest rate of a pixel
+SIZES = (
+    (3, 8, 12, 0.5),
+    (4, 1, 28, 0.5),
+    (4, 8, 12, 0.5),
+    (5, 4, 8, 0.2),
+    (8, 1, 28, 0.3),
+    (8, 4, 8, 0.02),
+    (16, 1, 8, 0.1),
+    (16, 1, 28, 0.9),
+    (16, 8, 12, 0.02),
+    (16, 8, 28, 0.3),
+    (33, 4, 12, 0.1),
+    (64, 1, 8, 0.5),
+)
+
+
+def rates(rng: Generator, shape: Sequence[int], highest: float) -> NDArray[np.float64]:
+    """Of every pixel one, uniform in [0, highest]."""
+    return rng.random(shape) * highest
+
+
+def bernoulli(rng: Generator, T: int, rate: NDArray[np.float64]) -> Spikes:
+    """Independent 0/1 spikes."""
+    return (rng.random((T, *rate.shape)) < rate).astype(np.float32)
+
+
+def poisson(rng: Generator, T: int, rate: NDArray[np.float64]) -> Spikes:
+    """Independent counts of equal mean and variance."""
+    return rng.poisson(rate, (T, *rate.shape)).astype(np.float32)
+
+
+def bursts(rng: Generator, T: int, rate: NDArray[np.float64]) -> Spikes:
+    """Independent counts whose variance is far above their mean."""
+    return 5 * bernoulli(rng, T, rate / 5)
+
+
+def shared_gain(rng: Generator, T: int, rate: NDArray[np.float64]) -> Spikes:
+    """Counts whose rates all go up and down together, at random from frame to frame: pixels are not independent."""
+    return rng.poisson(rate * rng.gamma(4, 0.25, (T, rate.shape[0], 1, 1, 1))).astype(np.float32)
+
+
+def hot_pixel(rng: Generator, T: int, rate: NDArray[np.float64]) -> Spikes:
+    """Poisson counts with one pixel that fires a hundred times per frame."""
+    rate = rate.copy()
+    rate[:, 0, 0] = 100
+    return poisson(rng, T, rate)
+
+
+CODES: dict[str, Callable[[Generator, int, NDArray[np.float64]], Spikes]] = {
+    "Bernoulli": bernoulli,
+    "Poisson": poisson,
+    "bursts of 5": bursts,
+    "shared gain": shared_gain,
+    "hot pixel": hot_pixel,
+}
+
+
+@dataclass(frozen=True)
+class FalseAlarms:
+    """Of one stationary code: how often a change was found where there is none."""
+
+    code: str
+    T: int
+    batch: int
+    side: int
+    rate: float
+    draws: int
+    alarms: dict[float, int]
+    """p-values at most this level."""
+    preserve: int
+    """Answers "preserve" at significance 0.01."""
+
+    def within_error(self, level: float, deviations: float = 3.0) -> bool:
+        """Whether the count is at most what the level allows, and binomial error."""
+        mean = self.draws * level
+        return self.alarms[level] <= mean + deviations * math.sqrt(mean * (1 - level))
+
+
+@dataclass(frozen=True)
+class Power:
+    """Of one size and one change: how often it was found."""
+
+    T: int
+    batch: int
+    side: int
+    rate: float
+    change: float
+    """Share of the signal's energy that changes."""
+    draws: int
+    found: int
+
+
+def false_alarms(code: str, size: tuple[int, int, int, float], draws: int, seed: int) -> FalseAlarms:
+    """Draw a stationary code `draws` times, each with new rates and a new seed of the permutations."""
+    T, batch, side, highest = size
+    rng = np.random.default_rng([seed, T, batch, side, int(1000 * highest), list(CODES).index(code)])
+    p_values, preserve = [], 0
+    for n in range(draws):
+        advice = advise(CODES[code](rng, T, rates(rng, (batch, side, side, 1), highest)), seed=n)
+        p_values.append(advice.p_value)
+        preserve += advice.mode == "preserve"
+    alarms = {level: sum(p <= level for p in p_values) for level in LEVELS}
+    return FalseAlarms(code, T, batch, side, highest, draws, alarms, preserve)
+
+
+def drifting(rng: Generator, T: int, rate: NDArray[np.float64], change: float) -> Spikes:
+    """Bernoulli spikes whose rates rise or fall linearly, by 4 x 4 neighbourhoods at random.
+
+    A drift from ``r (1 - m)`` to ``r (1 + m)`` has the share ``a / (1 + a)`` of its energy in the change, with
+    ``a = m^2 (T + 1) / (3 (T - 1))``.
+    """
+    m = math.sqrt(3 * change / (1 - change) * (T - 1) / (T + 1))
+    batch, side = rate.shape[:2]
+    sign = np.kron(rng.choice([-1.0, 1.0], (batch, -(-side // 4), -(-side // 4))), np.ones((4, 4)))
+    slope = np.linspace(-m, m, T)[:, None, None, None] * sign[:, :side, :side]
+    return (rng.random((T, *rate.shape)) < rate * (1 + slope[..., None])).astype(np.float32)
+
+
+def power(T: int, batch: int, side: int, rate: float, change: float, draws: int, seed: int) -> Power:
+    """Count how often a change of this size is found at significance 0.01."""
+    rng = np.random.default_rng([seed, T, batch, side, int(1e6 * change)])
+    found = 0
+    for n in range(draws):
+        spikes = drifting(rng, T, rates(rng, (batch, side, side, 1), rate), change)
+        found += advise(spikes, seed=n).p_value <= 0.01
+    return Power(T, batch, side, rate, change, draws, found)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--draws", type=int, default=1000, help="draws of every stationary code (default 1000)")
+    parser.add_argument("--power-draws", type=int, default=100, help="draws of every changing code (default 100)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write all counts into this file")
+    parser.add_argument("--plot", type=Path, metavar="OUT", help="draw both into this .svg or .png file")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Simulate, print both tables; 1 if there are more false alarms than binomial error allows."""
+    check_output(args.json)
+    check_figure(args.plot)
+    started = time.perf_counter()
+    alarms = simulate_false_alarms(args.draws, args.seed) if args.draws else []
+    powers = simulate_power(args.power_draws, args.seed) if args.power_draws else []
+    print(f"{time.perf_counter() - started:.0f} s, seed {args.seed}")
+    if args.json:
+        found = {"false_alarms": [asdict(a) for a in alarms], "power": [asdict(p) for p in powers]}
+        write_whole(args.json, (json.dumps(found, indent=1) + "\n").encode())
+    if args.plot:
+        write_figure(args.plot, draw(alarms, powers))
+    for level in LEVELS if alarms else ():
+        total, draws = sum(a.alarms[level] for a in alarms), sum(a.draws for a in alarms)
+        print(f"p <= {level:g}: {total:,} of {draws:,} draws ({total / draws:.4f})")
+    excessive = [a for a in alarms for level in LEVELS if not a.within_error(level, 4.0)]
+    for a in excessive:
+        print(f"too many false alarms: {a}", file=sys.stderr)
+    return 1 if excessive else 0
+
+
+def simulate_false_alarms(draws: int, seed: int) -> list[FalseAlarms]:
+    """Bernoulli and Poisson codes of all sizes, the others of a few."""
+    print("code          T  batch  size   rate   p<=0.01  p<=0.05  preserve")
+    found = []
+    for code in CODES:
+        for size in SIZES if code in ("Bernoulli", "Poisson") else SIZES[2::5]:
+            a = false_alarms(code, size, draws, seed)
+            found.append(a)
+            shares = "".join(f"{a.alarms[level] / draws:9.4f}" for level in LEVELS)
+            print(f"{code:11}{a.T:4}{a.batch:7}{a.side:6}{a.rate:7.2f}{shares}{a.preserve / draws:10.4f}", flush=True)
+    return found
+
+
+CHANGES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+
+
+def simulate_power(draws: int, seed: int) -> list[Power]:
+    """Growing changes for growing inputs, T = 16, rates up to 0.3; and the same for shorter windows."""
+    print("detected share of drifts by the share of the signal's energy that changes")
+    print("  T  batch  size" + "".join(f"{change:>8g}" for change in CHANGES))
+    found = []
+    for T, batch, side in ((16, 1, 8), (16, 1, 16), (16, 1, 28), (16, 8, 28), (16, 32, 28), (8, 8, 28), (4, 8, 28)):
+        row = [power(T, batch, side, 0.3, change, draws, seed) for change in CHANGES]
+        found += row
+        print(f"{T:3}{batch:7}{side:6}" + "".join(f"{p.found / draws:8.2f}" for p in row), flush=True)
+    return found
+
+
+def draw(alarms: Sequence[FalseAlarms], powers: Sequence[Power]) -> Any:
+    """Draw false alarms with their binomial error, and the power curves."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.rcParams.update({"svg.hashsalt": "tacops", "svg.fonttype": "none"})
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for level, color in zip(LEVELS, ("C0", "C1"), strict=True):
+        shares = [a.alarms[level] / a.draws for a in alarms]
+        left.plot(range(len(shares)), shares, "o", color=color, markersize=4, label=f"p <= {level:g}")
+        left.axhline(level, color=color, linewidth=0.8)
+        draws = alarms[0].draws if alarms else 1
+        left.axhspan(
+            *(level + s * 3 * math.sqrt(level * (1 - level) / draws) for s in (-1, 1)), color=color, alpha=0.12
+        )
+    left.set(xlabel="stationary code, number", ylabel="share of draws", title="False alarms (band: 3 binomial errors)")
+    left.set_ylim(bottom=0)
+    left.legend()
+    for T, batch, side in dict.fromkeys((p.T, p.batch, p.side) for p in powers):
+        row = [p for p in powers if (p.T, p.batch, p.side) == (T, batch, side)]
+        style = "o-" if T == 16 else "s--"
+        right.plot([100 * p.change for p in row], [p.found / p.draws for p in row], style, markersize=4)
+        right.lines[-1].set_label(f"T = {T}, {batch} x {side} x {side}")
+    right.set(
+        xscale="log", xlabel="share of the signal that changes, %", ylabel="share detected", title="Power (p <= 0.01)"
+    )
+    right.legend(fontsize="small")
+    return figure

@@ -1,0 +1,1 @@
+"""What is timed, and the processes in which it is."""

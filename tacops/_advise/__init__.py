@@ -1,0 +1,1 @@
+"""Which mode suits the data."""

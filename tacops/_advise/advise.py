@@ -1,0 +1,188 @@
+"""Collapse or preserve? `advise` looks at the data."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from .._backend.dispatch import backend_of, undisturbed
+from .._backend.protocol import Array
+from .._core.values import as_int, check_choice, check_count, check_number, fail, shape_of, show
+from .advice import Advice
+from .gram import LONGEST, SIDE, Plan, grams
+from .rule import Question, decide, gather_evidence
+from .statistics import block_lengths
+
+__all__ = ["advise"]
+
+WINDOW = 32
+"""Frames that are compared one by one; of longer inputs, windows of so many frames and so many groups of frames."""
+
+
+@undisturbed
+def advise(
+    spikes: Array,
+    *,
+    layout: str = "channels_last",
+    max_loss: float = 0.05,
+    keep: float = 0.5,
+    significance: float = 0.01,
+    max_samples: int = 32,
+    seed: int = 0,
+) -> Advice:
+    r"""Advise from the data whether to collapse or preserve time, and how many frames may share a convolution.
+
+    Two questions are asked of the spikes. *Does the rate change inside the window?* If frames are independent draws of one
+    rate, any order of them is as likely as any other, so the variance of sums over K consecutive frames is compared with its
+    distribution over permutations of whole frames:
+
+    .. math:: D_K = \frac{T (T - 1)}{K (T - K) (T - K + 1)} \cdot
+              \frac{\sum_{s=0}^{T-K} |\sum_{t=s}^{s+K-1} (x_t - \bar x)|^2}{\sum_t |x_t - \bar x|^2}
+
+    for K = 2, 3, 4, 6, 8, 12, ... below T, for single pixels, for neighbourhoods of 4 x 4 pixels and for the whole frame; the p-value
+    is that of the greatest departure of them all. It holds for any law of the counts, rates that differ between pixels and
+    correlated pixels. *How much would a chunk of K frames lose?* With R(tau) the mean product of different pixels of one
+    neighbourhood, tau frames apart,
+
+    .. math:: \mathrm{loss}(K) = 1 - \frac{K R(0) + 2 \sum_{\tau=1}^{K-1} (K - \tau) R(\tau)}{K^2 R(0)}
+
+    is the share of the signal's energy that is gone when K frames are replaced by their mean, noise excluded (if pixels
+    spike independently given their rates). Where single pixels change significantly, the same is asked of them alone, with
+    R(0) extrapolated from other lags, and the greater loss counts.
+
+    The answer is ``"collapse"`` with K = T if at most `max_loss` would be lost, or if no change is significant though one
+    of `max_loss` would have shown; ``"preserve"`` if the change is significant and greater, with the greatest K that loses
+    at most ``1 - keep`` of the change, or `max_loss`; and None if the input can't tell.
+
+    Parameters
+    ----------
+    spikes : array, shape (T, B, *S, C)
+        Up to three spatial dimensions S; bool, counts or real floating point. (T, B, F) is taken as F positions of one
+        channel. With ``layout="channels_first"``, (T, B, C, *S).
+    layout : {"channels_last", "channels_first"}
+    max_loss : float, in (0, 1)
+        Share of the signal's energy that may be lost unseen.
+    keep : float, in (0, 1)
+        Share of the change over time that chunks of the preserve mode must keep.
+    significance : float, in [0.0005, 0.5]
+        Probability of the answer "preserve" where the rate is constant, at most.
+    max_samples : int
+        Of larger batches so many samples are looked at, of samples of more than 2**23 numbers only some rows.
+    seed : int
+        Of the choice of samples and of the permutations: the same input gets the same answer.
+
+    Returns
+    -------
+    Advice
+        Frozen; ``print`` shows it, ``plot()`` draws it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments outside the rules above.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> rate = rng.random((8, 20, 20, 1))
+    >>> noise = (rng.random((16, 8, 20, 20, 1)) < rate).astype(np.float32)
+    >>> advice = advise(noise)
+    >>> advice.mode, advice.chunk_size, advice.saving
+    ('collapse', 16, 16.0)
+    >>> picture = np.kron(rng.random((8, 5, 5)) < 0.3, np.ones((4, 4)))[..., None]
+    >>> moving = np.stack([np.roll(picture, t, axis=2) for t in range(16)])
+    >>> advise(moving).mode
+    'preserve'
+    """
+    backend = backend_of(spikes, function="advise", names=("spikes",))
+    xp = backend.namespace(spikes)
+    check_choice("advise", "layout", layout, ("channels_last", "channels_first"))
+    _check_spikes(xp, spikes)
+    ask = _question(max_loss, keep, significance, max_samples, seed)
+    if spikes.ndim == 3:
+        spikes = xp.reshape(spikes, (*spikes.shape, 1))
+    elif layout == "channels_first":
+        spikes = xp.permute_dims(spikes, (0, 1, *range(3, spikes.ndim), 2))
+    T = spikes.shape[0]
+    plans = _plans(shape_of(spikes), ask)
+    found = [grams(backend, spikes, plan) for plan in plans]
+    if any(not math.isfinite(float(gram.sum() + noise.sum())) for gram, noise in found):
+        raise fail("advise", "spikes", "finite", "an array that holds NaN, infinity or numbers beyond float32's range")
+    return _answer(T, plans, found, ask)
+
+
+def _check_spikes(xp: Any, spikes: Array) -> None:
+    if not xp.isdtype(spikes.dtype, ("bool", "integral", "real floating")):
+        raise fail("advise", "spikes", "of a bool, integer or real floating dtype", str(spikes.dtype), TypeError)
+    if not 3 <= spikes.ndim <= 6 or 0 in spikes.shape:
+        rule = "a nonempty array (T, B, *S, C) with up to three spatial dimensions"
+        raise fail("advise", "spikes", rule, f"shape {shape_of(spikes)}")
+
+
+def _question(max_loss: object, keep: object, significance: object, max_samples: object, seed: object) -> Question:
+    """The options, checked, as Python's numbers."""
+
+    def share(name: str, value: object, low: float, high: float, rule: str) -> float:
+        number = check_number("advise", name, value)
+        if not low < number < high:
+            raise fail("advise", name, rule, show(value))
+        return number
+
+    number = as_int(seed)
+    if number is None:
+        raise fail("advise", "seed", "an int", show(seed), TypeError)
+    if number < 0:
+        raise fail("advise", "seed", "at least 0", number)
+    return Question(
+        share("max_loss", max_loss, 0.0, 1.0, "in (0, 1)"),
+        share("keep", keep, 0.0, 1.0, "in (0, 1)"),
+        share("significance", significance, 0.00049, 0.5001, "in [0.0005, 0.5]"),
+        check_count("advise", "max_samples", max_samples),
+        number,
+    )
+
+
+def _plans(shape: tuple[int, ...], ask: Question) -> list[Plan]:
+    """One look at all frames; if they are many, one at windows of them and one at groups of them."""
+    T, B, *rest = shape
+    draw = random.Random(ask.seed)
+    samples = sorted(draw.sample(range(B), min(B, ask.max_samples)))
+    side = SIDE[len(rest) - 1]
+    bands = max(1, LONGEST // (T * side * math.prod(rest[1:])))
+    rows = None
+    if bands * side < rest[0]:
+        rows = [side * band for band in sorted(draw.sample(range(rest[0] // side), bands))]
+    window = max(WINDOW, math.isqrt(T - 1) + 1)
+    everything = Plan(samples, [0] * len(samples), T, -(-T // window), rows)
+    if window >= T:
+        return [everything]
+    starts = [draw.randrange(T - window + 1) for _ in samples]
+    return [replace(everything, starts=starts, frames=window, group=1), everything]
+
+
+def _answer(T: int, plans: Sequence[Plan], found: Sequence[tuple[Any, Any]], ask: Question) -> Advice:
+    """From the Gram matrices to the advice."""
+    energy, change = (sum(part) for part in zip(*(_energies(gram) for gram, _ in found), strict=True))
+    active = energy + change > 0
+    n = int(active.sum())
+    if n == 0:
+        reason = "there are no spikes in the input, so any mode would give the same result."
+        return ask.advice(T, len(active), reason=reason)
+    if T > 1 and (change <= 1e-9 * energy).all():
+        nothing = {"p_value": 1.0, "effect_size": 0.0, "losses": dict.fromkeys([*block_lengths(T, T), T], 0.0)}
+        reason = "all frames are equal (direct coding), so nothing is lost."
+        return ask.advice(T, n, reason=reason, mode="collapse", chunk_size=T, **nothing)
+    if T < 3:
+        why = "one frame is" if T == 1 else "two frames are"
+        return ask.advice(T, n, reason=f"{why} too few to tell a change from chance: at least 3 are needed.")
+    return decide(T, gather_evidence(plans, [(gram[:, active], noise[active]) for gram, noise in found], ask), ask)
+
+
+def _energies(gram: Any) -> tuple[Any, Any]:
+    """Of every sample: energy of the mean, times the number of frames, and energy of what varies."""
+    diagonal = gram[0].diagonal(axis1=1, axis2=2)
+    return diagonal[:, -1] * (gram.shape[2] - 1), diagonal[:, :-1].sum(axis=1)

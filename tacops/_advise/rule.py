@@ -1,0 +1,178 @@
+"""From the measurements to the advice: the rule that the docstring of `advise` states."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .advice import Advice
+from .gram import POOLS, Plan
+from .statistics import Outcome, block_lengths, chunk_losses, permutation_test
+
+__all__ = ["Evidence", "Question", "decide", "gather_evidence"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """The options of `advise`."""
+
+    max_loss: float
+    keep: float
+    significance: float
+    max_samples: int
+    seed: int
+
+    def advice(self, T: int, samples: int, *, reason: str, **found: Any) -> Advice:
+        """An answer; without `found`, that the input can't tell."""
+        defaults = {"mode": None, "chunk_size": None, "p_value": math.nan, "effect_size": math.nan}
+        options = {"max_loss": self.max_loss, "keep": self.keep, "significance": self.significance, "seed": self.seed}
+        return Advice(reason=reason, frames=T, samples=samples, **{**defaults, **options, **found})
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that the decision rests on."""
+
+    samples: int
+    p_value: float
+    losses: Mapping[int, float]
+    error: float
+    """Standard error of the greatest loss, for pixels that spike independently at one rate."""
+    changing: int
+    steady: int
+    """Samples without a significant change that lose little."""
+    detectable: float
+    alternates: bool
+    """The strongest departure is a dispersion that is too small."""
+    orders: float
+    """Logarithm of the number of orders that differ."""
+    dispersion: Mapping[str, Mapping[int, float]]
+    band: Mapping[str, Mapping[int, tuple[float, float]]]
+
+
+def gather_evidence(plans: Sequence[Plan], found: Sequence[tuple[Any, Any]], ask: Question) -> Evidence:
+    level = ask.significance / len(plans)
+    draws = max(199, math.ceil(1 / level) - 1)
+    T, outcomes = plans[-1].frames, []
+    for plan, (gram, _) in zip(plans, found, strict=True):
+        L = gram.shape[2] - 1
+        lengths = block_lengths(L, _longest(plan, plans, L))
+        outcomes.append(permutation_test(gram[:, :, :L, :L], lengths, draws, level, ask.seed))
+    losses, each, error = {1: 0.0}, [math.nan], math.nan
+    for plan, (gram, noise), outcome in zip(plans, found, outcomes, strict=True):
+        L = gram.shape[2] - 1
+        longest = _longest(plan, plans, L)
+        wanted = {*block_lengths(L, longest), *([L] if plan is plans[-1] else [plans[-1].group])}
+        part = chunk_losses(gram, noise, sorted(wanted), pixels=outcome.pixels)
+        inner = losses.get(plan.group, 0.0)  # what a group of frames has lost already
+        inner = 0.0 if math.isnan(inner) else inner  # windows without spikes
+        for K, loss in part.by_length.items():
+            whole = plan is plans[-1] and K == L  # a rest of frames that fill no group is left out
+            losses[T if whole else plan.group * K] = inner + (1 - inner) * loss
+        each, error = part.by_sample, part.error
+    p_each = [min(1.0, len(plans) * min(values)) for values in zip(*(o.p_values for o in outcomes), strict=True)]
+    deciding = min(outcomes, key=lambda o: o.p_value)
+    row, column = deciding.strongest
+    coarse, gram = outcomes[-1], found[-1][0]
+    return Evidence(
+        samples=gram.shape[1],
+        p_value=min(1.0, len(plans) * deciding.p_value),
+        losses={K: loss for K, loss in sorted(losses.items()) if K > 1},
+        error=error,
+        changing=sum(p <= ask.significance and loss > ask.max_loss for p, loss in zip(p_each, each, strict=True)),
+        steady=sum(p > ask.significance and loss <= ask.max_loss for p, loss in zip(p_each, each, strict=True)),
+        detectable=_detectable(coarse, gram),
+        alternates=deciding.dispersion[row][column] < 1,
+        orders=gram.shape[1] * (math.lgamma(gram.shape[2]) - math.log(2)),  # an order and its reverse are alike
+        dispersion=_table(plans, outcomes, "dispersion"),
+        band=_table(plans, outcomes, "band"),
+    )
+
+
+def _longest(plan: Plan, plans: Sequence[Plan], L: int) -> int:
+    """Longest block: where groups of frames are looked at, too, windows of single frames need only bridge the gap."""
+    return L if plan is plans[-1] else 2 * plans[-1].group - 1
+
+
+def _table(plans: Sequence[Plan], outcomes: Sequence[Outcome], name: str) -> dict[str, dict[int, Any]]:
+    """A statistic by pooling scale and block length in frames."""
+    return {
+        pool: {
+            plan.group * K: getattr(outcome, name)[row][column]
+            for plan, outcome in zip(plans, outcomes, strict=True)
+            for row, K in enumerate(outcome.lengths)
+        }
+        for column, pool in enumerate(POOLS)
+    }
+
+
+def _detectable(outcome: Outcome, gram: Any) -> float:
+    """Share of the signal's energy in neighbourhoods that must drift to be significant on average."""
+    L = gram.shape[2] - 1
+    middle = float(gram[1, :, L, L].sum())
+    noise = float(gram[1].diagonal(axis1=1, axis2=2)[:, :L].sum()) / (L * (L - 1))
+    signal = middle - noise  # products of different frames hold no noise
+    return outcome.drift[1] / signal if signal > 0 else math.inf
+
+
+def decide(T: int, seen: Evidence, ask: Question) -> Advice:
+    """The rule that the docstring of `advise` states."""
+    change = seen.losses[T]
+    found: dict[str, Any] = {
+        "p_value": seen.p_value, "effect_size": change, "changing": seen.changing, "detectable": seen.detectable,
+        "losses": seen.losses, "dispersion": seen.dispersion, "band": seen.band,
+    }  # fmt: skip
+    if seen.p_value <= ask.significance:
+        if change <= ask.max_loss:
+            found |= {"mode": "collapse", "chunk_size": T}
+            why = f"the rate does change, but only {_percent(change)} of the signal would be lost"
+        else:
+            K = _chunk(seen.losses, change, ask)
+            found |= {"mode": "preserve", "chunk_size": K}
+            why = _why_preserve(T, K, seen, change)
+    elif seen.orders < -math.log(ask.significance):
+        why = f"{T} frames of {seen.samples} sample{'s' * (seen.samples != 1)} are too few to tell a change from chance"
+    elif change - 4 * seen.error > ask.max_loss:
+        why = f"the frames differ by more than independent spikes do ({_percent(change)} of the signal), but in no clear order: preserve is safer"
+    elif seen.detectable > ask.max_loss:
+        limit = f"only a drift of {_percent(seen.detectable)}" if seen.detectable < 1 else "none"
+        why = f"no change shows, but spikes or frames are too few: {limit} would"
+    else:
+        found |= {"mode": "collapse", "chunk_size": T}
+        why = (
+            f"the frames look like draws of one rate (a drift of {_percent(seen.detectable)} of the signal would show)"
+        )
+    if seen.p_value <= ask.significance and seen.changing >= 2 and seen.steady >= max(2, seen.samples / 5):
+        why += f"; the samples disagree: {seen.changing} of {seen.samples} change, {seen.steady} are steady"
+    return ask.advice(T, seen.samples, reason=f"{why}.", **found)
+
+
+def _chunk(losses: Mapping[int, float], change: float, ask: Question) -> int:
+    """The greatest K up to which all lose little enough; 1 if that can't be measured."""
+    best = 1
+    if math.isnan(change):
+        return best
+    for K, loss in sorted(losses.items()):
+        if loss > max(ask.max_loss, (1 - ask.keep) * change):
+            break
+        best = K
+    return best
+
+
+def _why_preserve(T: int, K: int, seen: Evidence, change: float) -> str:
+    if math.isnan(change):
+        return "the rate changes within the window, but the spikes are too few to say how fast: use conv_lif"
+    start = f"the rate changes within the window ({_percent(change)} of the signal)"
+    if K > 1:
+        return f"{start}; chunks of {K} frames keep {_percent(min(1.0, 1 - seen.losses[K] / change))} of that change"
+    kept = 1 - seen.losses[min(seen.losses)] / change
+    if seen.alternates and kept < 0.25:
+        return f"{start}, alternating faster than any chunk could follow; if that carries nothing, collapse instead"
+    return f"{start}, so fast that even chunks of 2 frames keep only {_percent(kept)} of that change: use conv_lif"
+
+
+def _percent(share: float) -> str:
+    value = max(100 * share, 0.0)
+    return f"{value:.0f} %" if value >= 9.5 else f"{value:.2g} %"

@@ -1,0 +1,219 @@
+"""The statistics behind `advise`: a permutation test on Gram matrices of the frames, and what a chunk loses.
+
+**Test.** If the frames are draws of one rate, any order of them is as likely as any other, whatever the law of a single
+frame. The statistic is the variance of sums over K consecutive frames; its distribution under that hypothesis is the one
+over permutations of whole frames, which keeps all correlation between pixels.
+
+**Loss.** Products of *different* pixels of one neighbourhood hold no noise if pixels spike independently given their
+rates, not even within one frame. Their mean over frames that are tau apart, R(tau), says what share of the signal's
+energy survives when K frames are replaced by their mean: ``[K R(0) + 2 sum_tau (K - tau) R(tau)] / (K^2 R(0))``. Where
+single pixels change significantly, their own R(tau) is used besides, with R(0) extrapolated from other lags.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+from .gram import namespace_of
+
+__all__ = ["Losses", "Outcome", "block_lengths", "chunk_losses", "permutation_test"]
+
+
+def block_lengths(T: int, longest: int) -> list[int]:
+    """2, 3, 4, 6, 8, 12, ... up to `longest`, and at least 2 where three frames allow it."""
+    lengths = sorted({k << n for n in range(T.bit_length()) for k in (2, 3)})
+    return [k for k in lengths if k <= max(longest, 2) and k < T]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one permutation test; rows are block lengths, columns pooling scales."""
+
+    lengths: list[int]
+    dispersion: list[list[float]]
+    """Variance of sums over K frames, divided by its mean over all orders; NaN where nothing varies."""
+    band: list[list[tuple[float, float]]]
+    """Dispersion outside of this band is significant."""
+    drift: list[float]
+    """Variance per frame, in the Gram matrices' units, of a linear drift that would just be significant on average."""
+    strongest: tuple[int, int]
+    """Row and column of the greatest departure."""
+    pixels: bool
+    """Whether single pixels alone leave the band."""
+    p_value: float
+    p_values: list[float]
+    """For every sample by itself."""
+
+
+def permutation_test(gram: Any, lengths: Sequence[int], draws: int, significance: float, seed: int) -> Outcome:
+    r"""Test whether the variance of sums over K consecutive frames is what any order of the frames would give.
+
+    .. math:: D_K = \frac{T (T - 1)}{K (T - K) (T - K + 1)} \cdot
+              \frac{\sum_{s=0}^{T-K} |\sum_{t=s}^{s+K-1} c_t|^2}{\sum_t |c_t|^2}
+
+    with both sums over all samples; its mean over all orders is exactly 1. The cube root of the numerator is close to
+    normal (Wilson and Hilferty), so its departure in standard deviations can be compared between lengths and scales; the
+    test statistic is the greatest one. It is compared with its own distribution over `draws` random orders, drawn for
+    every sample by itself, so that looking at many lengths and scales costs nothing in false alarms.
+
+    Parameters
+    ----------
+    gram : numpy.ndarray, shape (S, n, L, L)
+        Of centred frames.
+    lengths : sequence of int
+        Block lengths K.
+    draws : int
+        Orders that are drawn; p-values are multiples of ``1 / (draws + 1)``. For one sample of at most six frames all
+        orders are looked at instead.
+    significance : float
+    seed : int
+    """
+    np = namespace_of(gram)
+    n, T = gram.shape[1:3]
+    order = _orders(np, T, draws, seed)
+    table = _variances(np, gram, lengths, order)  # (lengths, orders, S, n); order 0 is the one observed
+    total = table[..., 0] if n == 1 else _mix(np, table, draws, len(order) == math.factorial(T), seed)
+    roots, each = np.cbrt(total), np.cbrt(table)
+    score, center, spread = _scores(np, roots)
+    worst = score.max(axis=(0, 2))
+    allowed = np.sort(worst)[math.ceil((1 - significance) * len(worst)) - 1]
+    K = np.array(lengths)[:, None]
+    mean = K * (T - K) * (T - K + 1) * np.einsum("snii->s", gram) / (T * (T - 1))
+    safe = np.where(mean > 0, mean, np.nan)
+    low, high = (np.maximum(center + sign * allowed * spread, 0) ** 3 for sign in (-1, 1))
+    drift = _least_drift(np, high - mean, total.std(axis=1), lengths, order, n)
+    strongest = np.unravel_index(int(np.argmax(score[:, 0])), score[:, 0].shape)
+    individual = _scores(np, each)[0].max(axis=(0, 2))
+    return Outcome(
+        list(lengths),
+        (total[:, 0] / safe).tolist(),
+        np.stack([low / safe, high / safe], axis=-1).tolist(),
+        drift.min(axis=0).tolist(),
+        (int(strongest[0]), int(strongest[1])),
+        bool((score[:, 0, 0] > allowed).any()),
+        float((worst >= worst[0] - TIE).mean()),
+        (individual >= individual[0] - TIE).mean(axis=0).tolist(),
+    )
+
+
+TIE = 1e-3
+"""Scores closer than this are equal: orders that give the same blocks do so up to rounding."""
+
+
+def _orders(np: Any, T: int, draws: int, seed: int) -> Any:
+    """All orders of at most six frames, else the one observed and `draws` random ones: (orders, T)."""
+    if T <= 6:
+        return np.array(list(permutations(range(T))))
+    order = np.random.default_rng([seed, T]).permuted(np.tile(np.arange(T), (draws + 1, 1)), axis=1)
+    order[0] = np.arange(T)
+    return order
+
+
+def _variances(np: Any, gram: Any, lengths: Sequence[int], order: Any) -> Any:
+    """Sums of squares for every order: one matrix product."""
+    scales, n, T, _ = gram.shape
+    first, second = np.triu_indices(T)
+    pairs = (order[:, first] * T + order[:, second]).reshape(-1)
+    shared = np.stack([_windows(np, T, K) for K in lengths])[:, pairs]
+    flat = (gram[:, :, first, second] * np.where(first == second, 1.0, 2.0)).reshape(scales * n, -1).astype(np.float32)
+    table = shared.reshape(len(lengths) * len(order), len(first)) @ flat.T
+    return np.maximum(table.reshape(len(lengths), len(order), scales, n), 0).astype(np.float64)
+
+
+def _windows(np: Any, T: int, K: int) -> Any:
+    """In how many windows of K consecutive frames two frames lie: float32 (T * T,)."""
+    start = np.arange(T - K + 1)[:, None]
+    frame = np.arange(T)
+    inside = ((start <= frame) & (frame < start + K)).astype(np.float32)
+    return (inside.T @ inside).reshape(-1)
+
+
+def _mix(np: Any, table: Any, draws: int, complete: bool, seed: int) -> Any:
+    """Sum over samples, each with an order of its own: the observed ones, then `draws` random choices.
+
+    If the table is complete, orders are drawn from it with replacement, which makes the test exact. Else every sample gets
+    the table's random orders in a sequence of its own: they serve all samples, as if they had been drawn for each.
+    """
+    rng, n = np.random.default_rng([seed, draws, table.shape[3]]), table.shape[3]
+    pick = np.zeros((draws + 1, n), np.int64)
+    if complete:
+        pick[1:] = rng.integers(0, table.shape[1], (draws, n))
+    else:
+        pick[1:] = 1 + rng.permuted(np.tile(np.arange(draws)[:, None], (1, n)), axis=0)
+    return np.take_along_axis(table, pick[None, :, None, :], axis=1).sum(axis=3)
+
+
+def _least_drift(np: Any, excess: Any, spread: Any, lengths: Sequence[int], order: Any, n: int) -> Any:
+    """Variance of the linear drift whose sums of squares exceed their mean over orders by `excess`: (lengths, S).
+
+    A drift also widens the distribution over orders. With g the excess and q the spread over orders of a drift of
+    variance 1, and E and s those of the noise: ``a g = E sqrt(1 + a^2 q^2 / (n s^2))``, solved for a.
+    """
+    T = order.shape[1]
+    ramp = np.linspace(-1, 1, T) * math.sqrt(3 * (T - 1) / (T + 1))
+    values = _variances(np, (ramp[:, None] * ramp)[None, None], lengths, order)[..., 0]  # (lengths, orders, 1)
+    gain, own = values[:, 0] - values.mean(axis=1), values.std(axis=1)
+    safe = np.where(spread > 0, spread, np.inf)
+    square = gain**2 - excess**2 * own**2 / (n * safe**2)
+    return np.where(square > 0, excess / np.sqrt(np.where(square > 0, square, 1)), np.inf)
+
+
+def _scores(np: Any, roots: Any) -> tuple[Any, Any, Any]:
+    """Departure from the mean over draws in standard deviations, and the two; zero where nothing varies."""
+    center, spread = roots.mean(axis=1), roots.std(axis=1)
+    safe = np.where(spread > 1e-6 * np.abs(center), spread, np.inf)
+    return np.abs(roots - center[:, None]) / safe[:, None], center, spread
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Share of the signal's energy that is lost when K frames are replaced by their mean."""
+
+    by_length: dict[int, float]
+    """NaN where the input has no signal that could be measured."""
+    error: float
+    """Standard error of the one for a single chunk, for pixels that spike independently at one rate."""
+    by_sample: list[float]
+    """Each sample's own for one chunk of all frames; NaN where it can't be measured."""
+
+
+def chunk_losses(gram: Any, noise: Any, lengths: Sequence[int], *, pixels: bool) -> Losses:
+    """Measure what a chunk of K frames loses.
+
+    Parameters
+    ----------
+    gram, noise : numpy.ndarray, shapes (3, n, L + 1, L + 1) and (n,)
+        As `grams` returns them, at least one sample with spikes.
+    lengths : sequence of int
+        The numbers K.
+    pixels : bool
+        Whether single pixels change significantly: then what they lose counts, too, if it is more. Their product within
+        a frame holds noise, so R(0) is extrapolated from other lags.
+    """
+    np = namespace_of(gram)
+    T = gram.shape[2] - 1
+    raw = gram[:, :, :T, :T] + gram[:, :, :T, T:] + gram[:, :, T:, :T] + gram[:, :, T:, T:]
+    pairs = raw[1] - raw[0]  # products of different pixels of one neighbourhood
+    lags, single = _lag_means(np, pairs.sum(axis=0)), _lag_means(np, raw[0].sum(axis=0))
+    together = lags[0] > 1e-3 * single[0]  # else there are no neighbours that spike
+    single[0] = max(*single[1 : T // 2 + 1], 2 * single[1] - single[2])
+    wanted = [part for part, use in ((lags, together), (single, pixels or not together)) if use and part[0] > 0]
+    if not wanted:
+        return Losses(dict.fromkeys(lengths, math.nan), math.nan, [math.nan] * gram.shape[1])
+    energy = np.einsum("nii->n", pairs) if together else np.zeros(gram.shape[1])
+    each = 1 - pairs.sum(axis=(1, 2)) / (T * np.where(energy > 0, energy, np.nan))
+    error = math.sqrt(max(float(noise.sum()), 0.0)) / (T * lags[0]) if together else math.nan
+    return Losses({K: max(_loss(part, K) for part in wanted) for K in lengths}, error, each.tolist())
+
+
+def _loss(lags: Sequence[float], K: int) -> float:
+    """From the mean products of frames that are 0, 1, 2, ... apart."""
+    return 1 - (lags[0] + 2 * sum((1 - t / K) * lags[t] for t in range(1, K))) / (K * lags[0])
+
+
+def _lag_means(np: Any, gram: Any) -> list[float]:
+    return [float(np.diagonal(gram, lag).mean()) for lag in range(gram.shape[0])]

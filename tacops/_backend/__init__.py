@@ -1,0 +1,1 @@
+"""What a backend is, and which one an array belongs to."""

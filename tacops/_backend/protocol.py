@@ -1,0 +1,388 @@
+"""What a backend must be.
+
+A backend adapts one array library. It knows arrays and convolutions, never neurons: the core hands it two pure
+functions, `conv(frames) -> currents` (with `conv.aggregate`) and `step(membrane, current) -> (membrane, spikes)`, and it
+may choose in which order to apply them, nothing else.
+
+To add a library, subclass `Backend` in one file, put an instance in it and name that instance in the entry-point group
+``tacops.backends`` (or call `tacops.backends.register_backend`). **Required:**
+
+* `name`, and `owns(array)`: true for every array of the library, tracers included;
+* `namespace(array)`: the Array API namespace of those arrays. The core uses it for a short list of functions
+  (``tests/project/test_public_api.py`` holds the list) and for nothing else;
+* `conv`: a zero- to three-dimensional convolution, channels last, in full precision;
+* `from_numpy`, `to_numpy`: copies through host memory, for tests and benchmarks.
+
+**Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule` (speed);
+`stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `round_through`,
+`tangent`, `finite`, `unstack` (gradients); `checkpoint`, `remat` (memory); `compile`, `compiles_fast`; `unavailable`,
+`unfit`, `describe`, `read`, `synchronize`; `crossings`, `ambient` (the conformance checks); `undisturbed`, `number`
+(settings and types of a library's own); `devices`, `on`, `device`, `device_of`, `device_name` (where there are several
+devices). Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip over. ``python -m tacops check NAME`` says whether an adapter is right.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from copy import copy
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+if TYPE_CHECKING:
+    from .._core.neurons import LIFStep
+    from .._core.synapses import Convolve
+
+__all__ = ["Array", "Backend", "BackendUnavailable", "Window"]
+
+Array: TypeAlias = Any
+"""An array of any library; all arrays of one call belong to the same one."""
+
+
+class BackendUnavailable(RuntimeError):  # noqa: N818 (it is a state of the machine, not a mistake in a call)
+    """The library behind a backend is missing or cannot run here; the message says what would mend it."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a kernel moves over its input, one entry per spatial dimension."""
+
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+    def output_shape(self, spatial: Sequence[int], kernel: Sequence[int]) -> tuple[int, ...]:
+        """Spatial shape of the convolution's output.
+
+        Parameters
+        ----------
+        spatial, kernel : sequence of int
+            Spatial shapes of the input and of the kernel.
+        """
+        axes = zip(spatial, kernel, self.stride, self.padding, self.dilation, strict=True)
+        return tuple([(size + low + high - d * (k - 1) - 1) // s + 1 for size, k, s, (low, high), d in axes])
+
+
+class Backend(ABC):
+    """Base class of all adapters; this module's docstring is the contract."""
+
+    name: ClassVar[str]
+    differentiable: ClassVar[bool] = False
+    """Whether surrogate gradients flow, that is whether the library differentiates and `stop_gradient` is overridden."""
+    compiles_fast: ClassVar[bool] = False
+    """Whether users of the library wrap hot functions in `compile` as a matter of course."""
+    device: str | None = None
+    """Where `on` has put this copy of a backend."""
+
+    @abstractmethod
+    def owns(self, array: object) -> bool:
+        """Whether `array` is one of this library's arrays."""
+
+    @abstractmethod
+    def namespace(self, array: Array) -> Any:
+        """The Array API namespace of `array`."""
+
+    @abstractmethod
+    def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
+        """Convolve, channels last (cross-correlation, as everywhere in deep learning).
+
+        Parameters
+        ----------
+        x : array, shape (N, *S, C_in)
+            Zero to three spatial dimensions; `weight`'s dtype.
+        weight : array, shape (C_out, *kernel, C_in // groups)
+            With no spatial dimension this is the matrix product ``x @ weight.T``.
+        bias : array or None, shape (C_out,)
+        window : Window
+        exact : bool
+            All numbers are integers below 2^24 in every partial sum: use plain sums of products in any order, but
+            neither Winograd nor Fourier transforms, whose intermediate results are not integers.
+
+        Returns
+        -------
+        array, shape (N, *window.output_shape(S, kernel), C_out)
+        """
+
+    @abstractmethod
+    def from_numpy(self, array: Any, device: str | None = None) -> Array:
+        """Copy a NumPy array to `device`, or to this library's default device.
+
+        A device is asked for only where `devices` names some, so an adapter without `devices` may take `array` alone.
+        """
+
+    @abstractmethod
+    def to_numpy(self, array: Array) -> Any:
+        """Copy an array to host memory; bfloat16 becomes float32."""
+
+    def unfit(self, array: Array) -> str | None:
+        """What keeps one of this library's arrays from being used, as a phrase ("a masked array"); None if nothing does."""
+        return None
+
+    def unavailable(self) -> str | None:
+        """One sentence why the library, though it can be imported, cannot run here; None if it can."""
+        return None
+
+    def undisturbed(self) -> AbstractContextManager[Any] | None:
+        """A context in which no setting of the library, of this thread, changes what a call returns or makes it raise.
+
+        Every operator runs in it. None: there is no such setting.
+        """
+        return None
+
+    def number(self, value: Array, dtype: Any) -> Array:
+        """An array as a parameter of a layer that computes in `dtype`: itself, and cast only where it stands for a plain number."""
+        return value
+
+    def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
+        """``sum_k weights[k] * x[:, k]`` in floating dtype `dtype`; of half precision, summed in float32 and rounded once.
+
+        Parameters
+        ----------
+        x : array, shape (n, K, ...)
+            bool, integer or floating.
+        weights : sequence of K floats, or of K arrays that broadcast against ``x[:, k]``
+            Arrays have the dtype of the sums: float32 for half precision.
+        dtype : dtype
+            Of the result.
+
+        Returns
+        -------
+        array, shape (n, ...)
+        """
+        xp = self.namespace(x)
+        wide = sum_dtype(xp, dtype)
+        total = _times(xp.astype(x[:, 0, ...], wide), weights[0])
+        for k in range(1, len(weights)):
+            total = total + _times(xp.astype(x[:, k, ...], wide), weights[k])
+        return total if wide == dtype else xp.astype(total, dtype)
+
+    def on_grid(self, x: Array, low: float, high: float, step: float) -> Array:
+        """Whether every value is a multiple of `step`, a power of two, between `low` and `high`.
+
+        Parameters
+        ----------
+        x : array
+            bool, integer or floating; not empty.
+        low, high, step : float
+
+        Returns
+        -------
+        array, bool, shape ()
+        """
+        xp = self.namespace(x)
+        axes = tuple(range(x.ndim))  # named, because ONNX knows no other extremes
+        if xp.isdtype(x.dtype, "integral") and step <= 1.0:  # whole numbers are multiples
+            x, axes = xp.stack([xp.min(x, axis=axes), xp.max(x, axis=axes)], axis=0), (0,)
+        if not xp.isdtype(x.dtype, "real floating"):
+            x = xp.astype(x, xp.float32)
+        steps = x if step == 1.0 else x * (1.0 / step)
+        inside = xp.logical_and(xp.max(x, axis=axes) <= high, xp.min(x, axis=axes) >= low)
+        return xp.logical_and(inside, xp.all(xp.round(steps) == steps))
+
+    def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
+        """Apply `step` `repeat` times to each current in turn.
+
+        Parameters
+        ----------
+        step : callable
+            ``step(membrane, current) -> (membrane, spikes)``. A loop that repeats its arithmetic takes ``step.recipe``, and
+            leaves steps without one to this default.
+        currents : array, shape (n, B, ...)
+        membrane : array or None, shape (B, ...)
+            None is a membrane of zeros, on which the first decay can be skipped.
+        repeat : int
+
+        Returns
+        -------
+        spikes : array, shape (n * repeat, B, ...)
+        membrane : array, shape (B, ...)
+        """
+        spikes = []
+        for current in self.unstack(currents):
+            for _ in range(repeat):
+                membrane, fired = step(membrane, current)
+                spikes.append(fired)
+        return self.namespace(currents).stack(spikes, axis=0), membrane
+
+    def schedule(
+        self, conv: Convolve, step: LIFStep, frames: Array, membrane: Array | None, repeat: int
+    ) -> tuple[Array, Array]:
+        """Aggregate chunks, convolve them and step the neurons, in whichever order is fastest.
+
+        The default aggregates all chunks, folds them into the batch, convolves once and scans.
+
+        Parameters
+        ----------
+        conv : callable
+            ``conv.aggregate(frames)``, (n * K, B, *S, C) to (n, B, ...), sums every chunk of ``K = conv.chunk_size``
+            frames, and ``conv(aggregated) -> currents`` takes any number of those at once, (N, ...) to
+            (N, *S_out, C_out).
+        step, membrane, repeat
+            As in `scan`.
+        frames : array, shape (n * K, B, *S, C)
+            bool, integer or floating.
+
+        Returns
+        -------
+        spikes, membrane
+            As in `scan`.
+        """
+        xp, frames = self.namespace(frames), conv.aggregate(frames)
+        n, batch = frames.shape[:2]
+        currents = conv(xp.reshape(frames, (n * batch, *frames.shape[2:])))
+        return self.scan(step, xp.reshape(currents, (n, batch, *currents.shape[1:])), membrane, repeat)
+
+    def stop_gradient(self, x: Array) -> Array:
+        """`x` as a constant: the identity with derivative zero."""
+        return x
+
+    def finite(self, x: Array) -> Array:
+        """`x`, and 0 without a derivative where it is infinite or NaN."""
+        return self.namespace(x).where(abs(x) < float("inf"), x, 0.0)
+
+    def tangent(self, x: Array) -> Array:
+        """Zeros, with the derivative of `x` where `x` is finite.
+
+        Added to a constant, it gives that constant the derivative of `x` (straight-through). No compiler can make ``x - x``
+        anything but 0; it would be NaN for an infinite `x`.
+        """
+        x = self.finite(x)
+        return x - self.stop_gradient(x)
+
+    def round_through(self, x: Array) -> Array:
+        """`x` rounded to integers, ties to even, with the derivative of the identity (straight-through)."""
+        rounded = self.namespace(x).round(x)
+        if not self.differentiable:
+            return rounded
+        return self.stop_gradient(rounded) + self.tangent(x)
+
+    def unstack(self, x: Array) -> Sequence[Array]:
+        """Cut along the first axis. Override it where the gradient of an index is a whole array of zeros but for a place."""
+        return [x[n, ...] for n in range(x.shape[0])]
+
+    def checkpoint(self, function: Callable[..., tuple[Array, Array]], arrays: Sequence[Array]) -> tuple[Array, Array]:
+        """``function(*arrays)``, of which a backward pass keeps `arrays` alone and computes the rest again.
+
+        Override it in a library that differentiates; the default keeps everything.
+        """
+        return function(*arrays)
+
+    def remat(
+        self, run: Callable[..., tuple[Array, Array]], parts: Array, membrane: Array | None, arrays: Sequence[Array]
+    ) -> tuple[Array, Array]:
+        """Run part after part, each as a `checkpoint`.
+
+        Parameters
+        ----------
+        run : callable
+            ``run(membrane, frames, *arrays) -> (spikes, membrane)``.
+        parts : array, shape (parts, n, ...)
+            The frames of each part.
+        membrane : array or None
+        arrays : sequence of array
+            What `run` may be differentiated by beside frames and membrane.
+
+        Returns
+        -------
+        spikes, membrane
+            Those of all parts, time first, and the last one's.
+        """
+        fired = []
+        for frames in self.unstack(parts):
+            if membrane is None:
+                spikes, membrane = self.checkpoint(partial(run, None), [frames, *arrays])
+            else:
+                spikes, membrane = self.checkpoint(run, [membrane, frames, *arrays])
+            fired.append(spikes)
+        return fired[0] if len(fired) == 1 else self.namespace(parts).concat(fired, axis=0), membrane
+
+    def gradient(self, function: Callable[..., Array], arrays: Sequence[Array]) -> list[Array]:
+        """Gradients of a scalar function with respect to each of its arrays, in the library's own way.
+
+        The operators need none of this; the conformance checks do, on backends that are `differentiable`.
+        """
+        raise NotImplementedError
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The library's just-in-time compiled version of `function`, or `function` itself."""
+        return function
+
+    def synchronize(self, *arrays: Array) -> None:  # noqa: B027 (right for libraries that compute at once)
+        """Wait until `arrays` are computed."""
+
+    def describe(self) -> Mapping[str, str]:
+        """What a reader of a benchmark wants to know: at least ``version``, ``device`` and ``precision``."""
+        return {"version": "unknown", "device": "unknown", "precision": "unknown"}
+
+    def devices(self) -> Sequence[str]:
+        """Devices that `from_numpy` can copy to here, the one that commands use first; none where there is no choice."""
+        return ()
+
+    def on(self, device: str | None) -> Backend:
+        """A copy of this backend whose `from_numpy` copies to `device`.
+
+        Parameters
+        ----------
+        device : str or None
+            One of `devices`, or what is before its colon ("cuda" is the first of "cuda:0" and "cuda:1"); None is the
+            first of all.
+
+        Raises
+        ------
+        ValueError
+            If there is no such device here.
+        """
+        known = tuple(self.devices())
+        found = [name for name in known if device in (None, name, name.partition(":")[0])]
+        if found:
+            placed = copy(self)
+            placed.device = found[0]
+            vars(placed)["from_numpy"] = partial(type(self).from_numpy, placed, device=found[0])
+            return placed
+        if device is None:
+            return self
+        several = "one of " if len(known) > 1 else ""
+        here = f"{several}{', '.join(known)}" if known else "left out, because this backend names no devices"
+        msg = f"backend {self.name!r}: device must be {here}; got {device!r}"
+        raise ValueError(msg)
+
+    def crossings(self) -> Sequence[tuple[tuple[int, ...], tuple[int, ...], int]]:
+        """Layers just below and above each size at which this adapter changes its way, for the conformance checks.
+
+        Returns
+        -------
+        sequence of (spikes, weight, chunk_size)
+            Shapes, channels last; stride 1, and one zero around the spatial axes.
+        """
+        return ()
+
+    def ambient(self) -> Mapping[str, Callable[[], AbstractContextManager[Any]]]:
+        """Settings of the library, by name, that a user may have changed, for the conformance checks.
+
+        Under none of them may a result of reproducible mode differ.
+        """
+        return {}
+
+    def device_of(self, array: Array) -> str | None:
+        """The device an array is bound to, or None where the library places and moves arrays by itself."""
+        return None
+
+    def device_name(self, array: Array) -> str:
+        """What a report calls the device that `array` is on; a CPU's name begins with ``cpu``."""
+        return self.device_of(array) or self.describe()["device"]
+
+    def read(self, array: Array) -> list[float] | None:
+        """The values of a small array, or None where reading would disturb a trace or wait for a device."""
+        return None
+
+
+def _times(x: Array, weight: float | Array) -> Array:
+    return x if isinstance(weight, float) and weight == 1.0 else x * weight
+
+
+def sum_dtype(xp: Any, dtype: Any) -> Any:
+    """The dtype in which numbers of a floating dtype are summed: float32 for half precision."""
+    return dtype if dtype in (xp.float32, xp.float64) else xp.float32

@@ -1,0 +1,1 @@
+"""What the operators are made of: aggregation, synapses, neurons, the grid, and how a layer runs."""

@@ -1,0 +1,66 @@
+"""Rematerialisation: time is cut into parts, of which the backward pass keeps no more than what went in.
+
+A layer of n chunks runs in about sqrt(n) parts, each a function of its frames, the membrane it starts from and the layer's
+arrays. What happened inside a part is computed again when the backward pass reaches it (Chen et al., "Training Deep Nets
+with Sublinear Memory Cost", arXiv:1604.06174), so memory holds the membranes between parts and the insides of one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+from .._backend.protocol import Array, Backend
+
+__all__ = ["run_in_parts"]
+
+_ARRAY = "array"
+Run: TypeAlias = Callable[..., tuple[Array, Array]]
+
+
+def run_in_parts(
+    backend: Backend,
+    run: Run,
+    frames: Array,
+    membrane: Array | None,
+    values: Sequence[Array | float | None],
+    chunk: int,
+) -> tuple[Array, Array]:
+    """``run(frames, membrane, *values)``, part by part.
+
+    Parameters
+    ----------
+    backend : Backend
+    run : callable
+        Answers spikes, time first, and the membrane with which the next frames can be run.
+    frames : array, shape (T, ...)
+    membrane : array or None
+    values : sequence of array, float or None
+        Whatever else the result may be differentiated by. `run` must not reach such an array in another way: not every
+        library would find its gradient.
+    chunk : int
+        Frames that stay together.
+    """
+    xp, T = backend.namespace(frames), frames.shape[0]
+    chunks = -(-T // chunk)
+    size = min(T, chunk * (math.isqrt(chunks - 1) + 1))  # the square root, rounded up
+    arrays = [value for value in values if hasattr(value, "shape")]
+    plain = tuple(_ARRAY if hasattr(value, "shape") else value for value in values)
+    part = partial(_part, run, plain)  # without the arrays, so that a compiler can tell that it has seen it before
+    fired, whole = [], T - T % size
+    for some, length in ((frames[:whole, ...], size), (frames[whole:, ...], T - whole)):
+        if length:
+            parts = xp.reshape(some, (-1, length, *frames.shape[1:]))
+            spikes, membrane = backend.remat(part, parts, membrane, arrays)
+            fired.append(spikes)
+    return fired[0] if len(fired) == 1 else xp.concat(fired, axis=0), membrane
+
+
+def _part(
+    run: Run, plain: tuple[Any, ...], membrane: Array | None, frames: Array, *arrays: Array
+) -> tuple[Array, Array]:
+    """``run(frames, membrane, *values)``, where the values are `plain` with the arrays in their places."""
+    given = iter(arrays)
+    return run(frames, membrane, *(next(given) if value is _ARRAY else value for value in plain))

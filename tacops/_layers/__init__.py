@@ -1,0 +1,1 @@
+"""Trainable layers, apart from the frameworks they live in."""

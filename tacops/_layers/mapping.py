@@ -1,0 +1,130 @@
+"""The arrays of trainable layers: out of a framework, into another, and frozen into the operators' numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from .._backend.dispatch import backend_of, get_backend
+from .._backend.protocol import Array
+from .._core.checks import fail, shape_of, show
+from .._core.grid import Grid
+from ..layers import FrozenLayer
+from .forward import Numbers, effective, fold, operator_options
+from .spec import STATISTICS, LayerSpec
+
+__all__ = ["TrainableLayer", "check_module", "collect", "distribute", "freeze_all", "freeze_layer"]
+
+
+class TrainableLayer(Protocol):
+    """What a framework's layer offers."""
+
+    spec: LayerSpec
+
+    def array(self, name: str) -> Array:
+        """A parameter or running statistic, as the framework's array."""
+
+    def assign(self, name: str, value: Any) -> None:
+        """Replace it by a NumPy array of its shape, keeping dtype and device."""
+
+
+Layers = Mapping[str, TrainableLayer]
+"""The tacops layers of a module by their dotted path, "" for the module itself."""
+
+
+def check_module(function: str, module: object, kind: type) -> None:
+    """A module of the framework."""
+    if not isinstance(module, kind):
+        rule = f"a module of {kind.__module__.partition('.')[0]}"
+        raise fail(function, "module", rule, type(module).__name__, TypeError)
+
+
+def collect(layers: Layers, names: Iterable[str]) -> dict[str, Any]:
+    """NumPy copies of all arrays of `layers`, which must be all that the module has: `names`."""
+    found = _arrays("to_mapping", layers)
+    if foreign := sorted(set(names) - set(found)):
+        rule = "a module whose parameters are all in TACConv, TACLinear and ConvLIF"
+        raise fail("to_mapping", "module", rule, f"one with {foreign[0]!r}")
+    return {key: _host(layer.array(name)) for key, (layer, name) in found.items()}
+
+
+def distribute(layers: Layers, mapping: Mapping[str, Any]) -> None:
+    """Assign all arrays of `mapping`, or none; the one number of all channels may be a scalar, as it once was."""
+    function = "load_mapping"
+    found = _arrays(function, layers)
+    if not isinstance(mapping, Mapping):
+        raise fail(function, "mapping", "a mapping of names to NumPy arrays", type(mapping).__name__, TypeError)
+    if missing := sorted(set(found) - set(mapping)):
+        raise fail(function, "mapping", f"one with the key {missing[0]!r}", "none")
+    if extra := sorted(set(mapping) - set(found), key=str):
+        raise fail(function, "mapping", "one without other keys than the layers' own", show(extra[0]))
+    for key, (layer, name) in found.items():
+        value, shape = mapping[key], layer.spec.initial()[name].shape
+        if getattr(getattr(value, "dtype", None), "kind", None) != "f":
+            raise fail(function, f"mapping[{key!r}]", "a floating NumPy array", type(value).__name__, TypeError)
+        if shape_of(value) != shape and (shape_of(value), shape) != ((), (1,)):
+            raise fail(function, f"mapping[{key!r}]", f"of shape {shape}", f"shape {shape_of(value)}")
+    for key, (layer, name) in found.items():
+        value = mapping[key].reshape(layer.spec.initial()[name].shape)
+        layer.assign(name, value.astype(f"f{min(value.dtype.itemsize, 8)}"))  # in this machine's byte order
+
+
+def freeze_all(layers: Layers, reproducible: bool | Grid | None) -> dict[str, FrozenLayer]:
+    """Each of `layers`, frozen."""
+    _arrays("freeze", layers)
+    return {path: freeze_layer(layer, reproducible) for path, layer in layers.items()}
+
+
+def freeze_layer(layer: TrainableLayer, reproducible: bool | Grid | None) -> FrozenLayer:
+    """The layer's numbers in float64, rounded once to float32; `reproducible` None is as the layer has it."""
+    spec = layer.spec
+    if reproducible is not None and not isinstance(reproducible, bool | Grid):
+        raise fail("freeze", "reproducible", "None, True, False or a tacops.Grid", show(reproducible), TypeError)
+    arrays = {name: _host(layer.array(name)) for name in spec.initial()}
+    xp = get_backend("numpy").namespace(arrays["weight"])
+    wide = {name: xp.astype(array, xp.float64) for name, array in arrays.items()}
+    numbers = effective(spec, wide)
+    if spec.batch_norm:
+        numbers = fold(spec, numbers, wide["norm_scale"], *(wide[name] for name in STATISTICS))
+    options = operator_options(spec)
+    frozen = {"weight": numbers.weight, "bias": numbers.bias}
+    for name in ("beta", "threshold"):
+        if name not in spec.learn:
+            options[name] = getattr(spec, name)
+            continue
+        value = xp.astype(xp.reshape(getattr(numbers, name), (-1,)), xp.float32)
+        if isinstance(getattr(spec, name), float):
+            options[name] = float(value[0, ...])
+        else:
+            frozen[name] = value
+    if "aggregation" in spec.learn:
+        frozen["aggregation"] = _table(xp, spec, numbers)
+    else:
+        options["aggregation"] = numbers.aggregation(spec.chunk_size)
+    if reproducible is not None:
+        options["reproducible"] = reproducible
+    return FrozenLayer({key: xp.astype(a, xp.float32) for key, a in frozen.items() if a is not None}, options)
+
+
+def _table(xp: Any, spec: LayerSpec, numbers: Numbers) -> Array:
+    """Learned aggregation weights as `FrozenLayer` holds them."""
+    K = spec.chunk_size
+    if not spec.normalised:
+        return numbers.aggregation(K)
+    rows: list[Any] = [numbers.aggregation(n) for n in range(1, K + 1)]
+    return xp.stack([xp.concat([xp.zeros(K - len(row), dtype=row.dtype), row], axis=0) for row in rows], axis=0)
+
+
+def _arrays(function: str, layers: Layers) -> dict[str, tuple[TrainableLayer, str]]:
+    """Layer and name of every array by its key."""
+    if not layers:
+        raise fail(function, "module", "a TACConv, TACLinear or ConvLIF, or contain one", "none")
+    return {
+        f"{path}.{name}" if path else name: (layer, name)
+        for path, layer in layers.items()
+        for name in layer.spec.initial()
+    }
+
+
+def _host(array: Array) -> Any:
+    return backend_of(array).to_numpy(array)

@@ -1,0 +1,127 @@
+"""advise: the statistics are what the docstrings say; false alarms and power."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.spikes import advise as simulation
+from tacops._advise.advise import advise
+from tacops._advise.gram import Plan, grams
+from tacops._advise.statistics import block_lengths, chunk_losses, permutation_test
+from tacops.backends import get_backend
+from tests.support.advise_inputs import Spikes, T, bernoulli, moving, rng
+
+
+def gram_of(spikes: Spikes) -> tuple[Any, Any]:
+    n = spikes.shape[1]
+    return grams(get_backend("numpy"), spikes, Plan(list(range(n)), [0] * n, len(spikes), 1, None))
+
+
+def test_dispersion_is_what_the_docstring_says() -> None:
+    """Against the formula written out, for the whole frame of pixels that all have the same weight."""
+    spikes = rng().permuted(np.tile(np.arange(7.0), (1, 3, 5, 1)), axis=3).transpose(3, 0, 1, 2)[..., None]
+    gram = gram_of(spikes)[0][:, :, :-1, :-1]
+    outcome = permutation_test(gram, [2, 3], 199, 0.01, 0)
+    x = spikes.sum(axis=(2, 3))[:, 0, 0]
+    x = x - x.mean()
+    for row, K in enumerate([2, 3]):
+        sums = sum(x[s : s + K].sum() ** 2 for s in range(7 - K + 1))
+        want = 7 * 6 / (K * (7 - K) * (7 - K + 1)) * sums / (x**2).sum()
+        assert outcome.dispersion[row][2] == pytest.approx(want, rel=1e-5)
+
+
+def test_mean_dispersion_over_all_orders_is_one() -> None:
+    spikes = rng().poisson(1.0, (5, 2, 4, 6, 2)).astype(np.float64)
+    values = []
+    for order in itertools.permutations(range(5)):
+        gram = gram_of(spikes[list(order)])[0][:, :, :-1, :-1]
+        values.append(permutation_test(gram, [2, 3], 1, 0.5, 0).dispersion)
+    assert np.mean(values, axis=0) == pytest.approx(np.ones((2, 3)), rel=1e-5)
+
+
+@pytest.mark.parametrize(("steps", "tolerance"), [(5, 0.0), (7, 0.03)])
+def test_p_value_of_one_sample_is_the_exact_one(steps: int, tolerance: float) -> None:
+    """Over all orders; where there are too many to look at, the drawn ones come close."""
+    spikes = rng(5).poisson(1.0, (steps, 1, 4, 4, 1)).astype(np.float64)
+    gram = gram_of(spikes)[0][:, :, :-1, :-1]
+    got = permutation_test(gram, [2, 3], 4000, 0.01, 0).p_value
+    windows = []
+    for K in (2, 3):
+        rows = np.stack([(np.arange(steps) >= s) & (np.arange(steps) < s + K) for s in range(steps - K + 1)]).astype(
+            float
+        )
+        windows.append(rows.T @ rows)
+    orders = np.array(list(itertools.permutations(range(steps))))
+    permuted = gram[:, 0][:, orders[:, :, None], orders[:, None, :]]
+    roots = np.cbrt(np.einsum("pouv,kuv->pok", permuted, np.stack(windows)))
+    score = (np.abs(roots - roots.mean(axis=1, keepdims=True)) / roots.std(axis=1, keepdims=True)).max(axis=(0, 2))
+    assert got == pytest.approx(float((score >= score[0] - 1e-3).mean()), abs=tolerance + 1e-9)
+
+
+@pytest.mark.parametrize("code", ["Bernoulli", "Poisson"])
+def test_losses_are_those_of_the_rates(code: str) -> None:
+    """Measured from the spikes without the rates, they are what the rates say."""
+    picture = np.kron(rng(1).random((40, 8, 8)), np.ones((4, 4)))[..., None]
+    rate = moving(picture, 1.0) * np.linspace(0.2, 0.5, T)[:, None, None, None, None]
+    spikes = (rng().random(rate.shape) < rate) if code == "Bernoulli" else rng().poisson(rate)
+    lengths = [2, 3, 4, 8, 16]
+    losses = chunk_losses(*gram_of(spikes.astype(np.float32)), lengths, pixels=False)
+    smooth = rate.reshape(T, 40, 8, 4, 8, 4)
+    together = smooth.sum(axis=(3, 5)).reshape(T, -1)
+    alone = rate.reshape(T, -1)
+    products = together @ together.T - alone @ alone.T
+    lags = [np.diagonal(products, lag).mean() for lag in range(T)]
+    for K in lengths:
+        want = 1 - (lags[0] * K + 2 * sum((K - t) * lags[t] for t in range(1, K))) / (K * K * lags[0])
+        assert losses.by_length[K] == pytest.approx(want, abs=0.015)
+
+
+def test_error_of_the_loss_is_its_spread() -> None:
+    """Over draws of one rate the loss of a single chunk scatters as the stated error says."""
+    rate = rng().random((1, 16, 16, 1)) * 0.4
+    found = [chunk_losses(*gram_of(bernoulli(rate, 8, seed)), [8], pixels=False) for seed in range(300)]
+    spread = np.std([f.by_length[8] for f in found])
+    assert np.mean([f.error for f in found]) == pytest.approx(spread, rel=0.15)
+    assert abs(np.mean([f.by_length[8] for f in found])) < 4 * spread / math.sqrt(300)
+
+
+def test_block_lengths() -> None:
+    assert block_lengths(3, 1) == [2]
+    assert block_lengths(16, 8) == [2, 3, 4, 6, 8]
+    assert block_lengths(100, 100) == [2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96]
+
+
+@pytest.mark.parametrize("code", list(simulation.CODES))
+@pytest.mark.parametrize("size", [(4, 8, 8, 0.5), (16, 1, 12, 0.1), (16, 4, 8, 0.02), (40, 1, 8, 0.3)], ids=str)
+def test_false_alarms(code: str, size: tuple[int, int, int, float]) -> None:
+    """At most the level, within binomial error; ``python -m bench advise`` does this with 1,000 draws of larger inputs."""
+    alarms = simulation.false_alarms(code, size, int(os.environ.get("TACOPS_DRAWS", "100")), 1)
+    assert alarms.within_error(0.01, 4.0), alarms
+    assert alarms.within_error(0.05, 4.0), alarms
+
+
+def test_power_grows_with_the_input() -> None:
+    """A change of 5 % of the signal: hardly seen in 64 pixels, always in 8 images."""
+    small, large = (simulation.power(16, batch, side, 0.3, 0.05, 30, 0) for batch, side in ((1, 8), (8, 28)))
+    assert small.found < 15
+    assert large.found == 30
+
+
+@pytest.mark.parametrize(("batch", "side"), [(1, 28), (8, 16)])
+def test_detectable_drift_is_found_half_of_the_time(batch: int, side: int) -> None:
+    """What the advice says about its own power, against draws."""
+    rate = 0.3 * rng().random((batch, side, side, 1))
+    limit = float(np.mean([advise(bernoulli(rate, seed=n)).detectable for n in range(10)]))
+    below, above = (simulation.power(T, batch, side, 0.3, limit * f, 60, 3).found / 60 for f in (0.4, 2.5))
+    assert below < 0.5 < above
+
+
+def test_simulated_drift_has_the_stated_size() -> None:
+    spikes = simulation.drifting(rng(), 16, np.full((64, 32, 32, 1), 0.3), 0.1)
+    assert advise(spikes, max_samples=64).effect_size == pytest.approx(0.1, abs=0.01)

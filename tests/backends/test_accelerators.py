@@ -1,0 +1,238 @@
+"""What can be said without a GPU or a TPU about the libraries that run on them: what they are asked for, not what they answer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tacops
+from tests.support import ROOT
+
+RNG = np.random.default_rng(0)
+SPIKES = RNG.random((8, 4, 7, 7, 2)) < 0.4
+WEIGHT = RNG.normal(0, 0.5, (4, 3, 3, 2)).astype(np.float32)
+SHARDED = """
+import jax, jax.numpy as jnp, numpy as np, tacops
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from tests.backends.test_accelerators import SPIKES, WEIGHT
+assert len(jax.devices()) == 4
+mesh = Mesh(np.array(jax.devices()), ("batch",))
+spread = NamedSharding(mesh, P(None, "batch"))
+spikes, weight = jnp.asarray(SPIKES), jnp.asarray(WEIGHT)
+for options in ({"chunk_size": 1}, {"chunk_size": 4}, {"chunk_size": 4, "mode": "preserve"}):
+    layer = jax.jit(lambda x, w: tacops.tac_conv(x, w, padding=1, reproducible=True, **options))
+    alone = layer(spikes, weight)
+    shared = layer(jax.device_put(spikes, spread), jax.device_put(weight, NamedSharding(mesh, P())))
+    assert shared.spikes.sharding.is_equivalent_to(spread, 5), shared.spikes.sharding
+    assert len(shared.membrane.sharding.device_set) == 4
+    assert np.array_equal(alone.spikes, shared.spikes) and np.array_equal(alone.membrane, shared.membrane)
+print("same")
+"""
+
+
+def _layer(x: Any, w: Any) -> Any:
+    return tuple(tacops.tac_conv(x, w, chunk_size=4, padding=1))
+
+
+def _linear(x: Any, w: Any) -> Any:
+    return tuple(tacops.tac_linear(x, w, chunk_size=4))
+
+
+def _products(jaxpr: Any) -> Iterator[Any]:
+    """Matrix products and convolutions, inner programs' too."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+            yield equation
+        for value in equation.params.values():
+            if hasattr(value, "jaxpr"):
+                yield from _products(value.jaxpr)
+
+
+@pytest.fixture
+def pretend(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
+    """``pretend(platform)`` is JAX, said to run on another machine; nothing traced so stays behind."""
+    jax = pytest.importorskip("jax", reason="what JAX is asked for is not checked: JAX is not installed")
+
+    def run_on(platform: str) -> Any:
+        monkeypatch.setattr(jax, "default_backend", lambda: platform)
+        jax.clear_caches()
+        return jax
+
+    yield run_on
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+def test_jax_is_asked_for_full_float32(platform: str, pretend: Callable[[str], Any]) -> None:
+    """Every product and convolution, in the program that the adapter writes for each kind of machine."""
+    jax = pretend(platform)
+    names = set()
+    for function, weight in ((_layer, WEIGHT), (_linear, WEIGHT[:, 0, 0, :])):
+        program = jax.make_jaxpr(function)(jax.numpy.asarray(SPIKES), jax.numpy.asarray(weight))
+        products = list(_products(program.jaxpr))
+        assert products
+        for product in products:
+            precision = product.params["precision"]
+            asked = precision if isinstance(precision, tuple) else (precision,)
+            assert set(asked) == {jax.lax.Precision.HIGHEST}, product
+        names |= {product.primitive.name for product in products}
+    assert ("conv_general_dilated" in names) == (platform != "cpu")
+
+
+@pytest.mark.parametrize(("platform", "runs_on"), [("cuda", "gpu"), ("tpu", "tpu")])
+def test_jax_lowers_for_machines_that_are_not_here(platform: str, runs_on: str, pretend: Callable[[str], Any]) -> None:
+    """A portable program in full precision, for NVIDIA GPUs and for TPUs."""
+    jax = pretend(runs_on)
+    exported = jax.export.export(jax.jit(_layer), platforms=[platform])(
+        jax.ShapeDtypeStruct(SPIKES.shape, bool), jax.ShapeDtypeStruct(WEIGHT.shape, np.float32)
+    )
+    assert exported.platforms == (platform,)
+    program = exported.mlir_module()
+    assert "stablehlo.convolution" in program
+    assert program.count("precision HIGHEST") == 2  # of both operands
+    assert "precision DEFAULT" not in program
+
+
+def test_jax_batches_on_several_devices() -> None:
+    """Four devices, each with a quarter of the batch, fire what one fires; the result stays spread."""
+    pytest.importorskip("jax", reason="sharded batches are not checked: JAX is not installed")
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "JAX_PLATFORMS": "cpu",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SHARDED], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout == "same\n"
+
+
+def test_jax_reuses_a_donated_membrane() -> None:
+    """A streaming step may hand its membrane over."""
+    jax = pytest.importorskip("jax", reason="donated membranes are not checked: JAX is not installed")
+
+    def stream(u: Any, x: Any, w: Any) -> Any:
+        return tuple(tacops.conv_lif(x, w, padding=1, membrane=u))
+
+    membrane = jax.numpy.zeros((4, 7, 7, 4))
+    x, w = jax.numpy.asarray(SPIKES), jax.numpy.asarray(WEIGHT)
+    want = jax.jit(stream)(membrane, x, w)
+    got = jax.jit(stream, donate_argnums=0)(membrane, x, w)
+    assert membrane.is_deleted()
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_mlx_takes_no_winograd_in_reproducible_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metal chooses Winograd inside `conv_general`, which is therefore not called."""
+    mx = pytest.importorskip("mlx.core", reason="what MLX is asked for is not checked: MLX is not installed")
+
+    def refuse(*args: Any, **options: Any) -> Any:
+        raise AssertionError("conv_general was called")
+
+    x, w = mx.array(SPIKES), mx.array(WEIGHT)
+    monkeypatch.setattr(mx, "conv_general", refuse)
+    out = tacops.conv_lif(x, w, padding=1, reproducible=True)
+    want = tacops.conv_lif(SPIKES, WEIGHT, padding=1, reproducible=True)
+    np.testing.assert_array_equal(np.asarray(out.spikes), want.spikes)
+    with pytest.raises(AssertionError, match="conv_general was called"):
+        tacops.conv_lif(x, w, padding=1)
+
+
+def _full_conv_cases() -> Iterator[tuple[Any, ...]]:
+    """Input, weight and `Window`: strides that leave something over, dilation, groups, one to three dimensions."""
+    from tacops.backends import Window
+
+    yield (2, 4, 9), (6, 2, 3), Window((2,), ((1, 1),), (1,), 2)
+    yield (2, 3, 8, 7), (5, 3, 3, 2), Window((3, 2), ((2, 2), (0, 0)), (2, 1), 1)
+    yield (1, 4, 7, 6), (4, 1, 3, 3), Window((1, 1), ((1, 1), (1, 1)), (1, 1), 4)
+    yield (2, 2, 4, 5, 6), (3, 2, 2, 1, 3), Window((2, 1, 2), ((0, 0), (0, 0), (1, 1)), (1, 1, 2), 1)
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_full_float32_convolution_of_torch(case: int) -> None:
+    """What takes cuDNN's place on GPUs, run on the CPU: PyTorch's values and gradients of both orders, vmap, forward mode.
+
+    It never lets cuDNN use TF32, forwards or backwards.
+    """
+    torch = pytest.importorskip("torch", reason="what PyTorch is asked for is not checked: PyTorch is not installed")
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from tacops.backends._torch.full import full_conv
+
+    shape, kernel, window = list(_full_conv_cases())[case]
+    x, w = (torch.from_numpy(RNG.normal(size=size)).requires_grad_() for size in (shape, kernel))
+    convolve = getattr(torch.nn.functional, f"conv{len(shape) - 2}d")
+    options = (None, window.stride, tuple(low for low, _ in window.padding), window.dilation, window.groups)
+    asked = []
+
+    class Watch(TorchDispatchMode):  # type: ignore[misc]
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if "conv" in str(function):
+                asked.append((function.overloadpacket.__name__, args[-1]))
+            return function(*args, **(kwargs or {}))
+
+    def derivatives(out: Any) -> list[Any]:
+        first = torch.autograd.grad((out**2).sum(), (x, w), create_graph=True)
+        return [out, *first, *torch.autograd.grad(sum((g**2).sum() for g in first), (x, w))]
+
+    with Watch():
+        got = derivatives(full_conv(x, w, window))
+    assert len(asked) >= 4
+    assert set(asked) == {("_convolution", False)}
+    for a, b in zip(got, derivatives(convolve(x, w, *options)), strict=True):
+        torch.testing.assert_close(a, b)
+    twice = torch.func.vmap(lambda x: full_conv(x, w, window))(torch.stack([x, 2 * x]))
+    torch.testing.assert_close(twice[1], 2 * got[0])
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+def test_forward_mode_of_full_float32_convolution() -> None:
+    torch = pytest.importorskip("torch", reason="what PyTorch is asked for is not checked: PyTorch is not installed")
+    from tacops.backends._torch.full import full_conv
+
+    for shape, kernel, window in _full_conv_cases():
+        x, w = (torch.from_numpy(RNG.normal(size=size)) for size in (shape, kernel))
+        out, tangent = torch.func.jvp(lambda x, w, window=window: full_conv(x, w, window), (x, w), (x, w))
+        torch.testing.assert_close(tangent, 2 * out)
+
+
+def test_torch_asks_cudnn_for_full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tensor that says it is on a GPU goes there, unless its user has switched TF32 off; compiled, it is unfolded."""
+    torch = pytest.importorskip("torch", reason="what PyTorch is asked for is not checked: PyTorch is not installed")
+    from tacops.backends import Window
+    from tacops.backends._torch import convolution
+
+    class OnGPU(torch.Tensor):  # type: ignore[misc, name-defined]
+        device = torch.device("cuda")
+
+    seen: list[str] = []
+
+    def named(name: str) -> Callable[..., Any]:
+        def same(*args: Any) -> Any:
+            seen.append(name)
+            return next(x for x in args if isinstance(x, torch.Tensor))
+
+        return same
+
+    monkeypatch.setattr(convolution, "full_conv", named("full"))
+    monkeypatch.setattr(convolution, "conv_by_unfolding", named("unfolded"))
+    monkeypatch.setattr(convolution, "_CONV", (None, None, named("cudnn"), None))
+    x, w = (torch.zeros(shape).as_subclass(OnGPU) for shape in ((2, 5, 5, 3), (4, 3, 3, 3)))
+    window = Window((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+    assert torch._C._get_fp32_precision_getter("cuda", "conv") == "tf32"  # PyTorch's default
+    convolution.conv(x, w, None, window, False)
+    convolution.conv(x.double(), w.double(), None, window, False)
+    convolution.conv(x, w, None, window, True)
+    monkeypatch.setattr(convolution, "_cudnn_is_plain", lambda: True)
+    convolution.conv(x, w, None, window, False)
+    monkeypatch.setattr(convolution, "_cudnn_is_plain", lambda: False)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    convolution.conv(x, w, None, window, False)
+    assert seen == ["full", "cudnn", "unfolded", "cudnn", "unfolded"]

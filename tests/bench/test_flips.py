@@ -1,0 +1,75 @@
+"""The count of differing spikes, its figure, and the page that shows both."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.__main__ import main
+from bench.spikes import flips
+from tacops.backends import get_backend
+from tests.support import ROOT
+
+DOCS = ROOT / "docs"
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A small run: both tables, three files, and no difference in reproducible mode."""
+    assert main(["flips", "--quick", "--backend", "numpy", "array_api", "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "array_api (reproducible)" in out
+    assert "collapse16" in out
+    assert {path.name for path in tmp_path.iterdir()} == {"flips.svg", "flips.png", "flips.json"}
+    found = json.loads((tmp_path / "flips.json").read_text())
+    assert [row["name"] for row in found["rows"]] == ["array_api", "numpy, weights in TF32", "array_api"]
+
+
+def test_missing_backend(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["flips", "--backend", "nowhere", "--out", str(tmp_path)]) == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_differences_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend that disagrees is seen, in the layer where it does and in those after it."""
+    honest = flips.run
+    other = get_backend("array_api")
+
+    def wrong(backend, spikes, weights, **options):  # type: ignore[no-untyped-def]
+        if backend is other:
+            weights = [weights[0], weights[1] * np.float32(1.01), weights[2]]
+        return honest(backend, spikes, weights, **options)
+
+    monkeypatch.setattr(flips, "run", wrong)
+    rows = flips.count([get_backend("numpy"), other], flips.Size(2, 8, 8), 0, lambda text: None)
+    for row in rows:
+        if row.name == "array_api":
+            assert row.differing[0] == 0
+            assert row.differing[1] > 0
+            assert row.differing[2] > 0
+            assert row.decisions == 32 * 2 * 8 * 8 * 8
+
+
+def test_tf32_rounding() -> None:
+    """Eleven significant bits, to nearest."""
+    weights = np.array([1 + 2.0**-10, 1 + 2.0**-11 + 2.0**-20, 1 + 2.0**-12, -3.25], np.float32)
+    assert flips.tf32(weights).tolist() == [1 + 2.0**-10, 1 + 2.0**-10, 1.0, -3.25]
+
+
+def test_the_page_shows_what_was_measured() -> None:
+    """Its table is the stored measurement, in which no spike differs in reproducible mode; its example runs."""
+    page = (DOCS / "reproducible.md").read_text(encoding="utf-8")
+    found = json.loads((DOCS / "flips.json").read_text(encoding="utf-8"))
+    assert all(row["differing"] == [0, 0, 0] for row in found["rows"] if row["reproducible"])
+    for entry in found["accuracies"]:
+        numbers = (f"{entry['default']:.1%}", f"{entry['reproducible']:.1%}")
+        cells = [*numbers, str(entry["answers_changed"]), f"{entry['spikes_changed']:.2%}"]
+        assert " | ".join(cells).replace("%", " %") + " |" in page, entry["mode"]
+    [block] = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    names: dict[str, object] = {}
+    exec(block, names)  # noqa: S102
+    assert names["train"].spikes.shape == (4, 8, 28, 28, 32)  # type: ignore[attr-defined]

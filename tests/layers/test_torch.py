@@ -1,0 +1,171 @@
+"""What PyTorch's own tools expect of a module: conversions, files, averages of weights, exporters, parameters that are cut."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.layers.test_layers import FRAMES, LEARN, assert_close
+from tests.support.layer_frameworks import Framework, Need, made, values
+
+
+def trained(framework: Framework, seed: int = 10, **options: Any) -> Any:
+    """A layer that learns everything, far from its start."""
+    layer = framework.layer("TACConv", 2, 4, 3, chunk_size=3, learn=LEARN, batch_norm=True, **options)
+    framework.layers.load_mapping(layer, values(seed, framework, layer))
+    return layer
+
+
+def test_conversions(need: Need) -> None:
+    """half, bfloat16, double, to(device), deepcopy and pickle, in training and at inference."""
+    framework = made(need, "torch")
+    import torch
+
+    layer, x = trained(framework), torch.tensor(FRAMES)
+    want = copy.deepcopy(layer)(x)
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        for training in (True, False):
+            converted = copy.deepcopy(layer).to(dtype).train(training)
+            train = converted(x)
+            assert train.membrane.dtype == converted.norm_var.dtype == dtype
+            assert train.membrane.isfinite().all()
+            if training:
+                assert (train.spikes.float() != want.spikes).float().mean() < 0.05
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert_close(framework.run(twin, FRAMES), framework.run(copy.deepcopy(layer), FRAMES), atol=0)
+        before = layer.norm_mean.clone()
+        twin.norm.reset_running_stats()
+        assert not twin.norm_mean.any()
+        torch.testing.assert_close(layer.norm_mean, before, rtol=0, atol=0)
+    assert copy.deepcopy(layer).to("meta")(x.to("meta")).spikes.shape == want.spikes.shape
+
+
+def test_files_with_scalar_parameters_are_loaded(need: Need) -> None:
+    """What was saved when `beta_logit` had no dimension: state_dict of a network, and mappings."""
+    framework = made(need, "torch")
+    import torch
+
+    net = torch.nn.ModuleDict({"conv": trained(framework)})
+    mapping, old = framework.layers.to_mapping(net), dict(net.state_dict())
+    for name in ("conv.beta_logit", "conv.threshold_log"):
+        old[name] = old[name][0].clone()
+        mapping[name] = mapping[name][0].reshape(())
+    first, second = (torch.nn.ModuleDict({"conv": trained(framework, seed=11)}) for _ in range(2))
+    first.load_state_dict(old)
+    framework.layers.load_mapping(second, mapping)
+    for twin in (first, second):
+        for name, value in net.state_dict().items():
+            torch.testing.assert_close(twin.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_update_bn(need: Need) -> None:
+    """The statistics become the mean over all batches of each batch's own; momentum is as it was."""
+    framework = made(need, "torch")
+    import torch
+
+    layer = trained(framework)
+    batches = [torch.tensor(np.random.default_rng(seed).random(FRAMES.shape) < 0.1 + 0.2 * seed) for seed in range(3)]
+    alone = []
+    for batch in batches:
+        twin = copy.deepcopy(layer)
+        twin.norm.momentum = 1.0
+        twin(batch)
+        alone.append((twin.norm_mean, twin.norm_var))
+    torch.optim.swa_utils.update_bn(batches, torch.nn.Sequential(layer).eval())
+    assert (layer.training, layer.norm.momentum) == (False, 0.1)
+    for name, found in zip(("norm_mean", "norm_var"), zip(*alone, strict=True), strict=True):
+        torch.testing.assert_close(getattr(layer, name), sum(found) / 3)
+
+
+def test_norm_is_found_by_those_who_look_for_it(need: Need) -> None:
+    """Switched to inference alone, as in fine-tuning, it moves no statistics; SyncBatchNorm in its place is refused."""
+    framework = made(need, "torch")
+    import torch
+
+    layer = trained(framework)
+    for module in layer.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    before = layer.norm_mean.clone()
+    got = framework.run(layer, FRAMES)
+    torch.testing.assert_close(layer.norm_mean, before, rtol=0, atol=0)
+    assert_close(got, framework.run(copy.deepcopy(layer).eval(), FRAMES), atol=0)
+    with pytest.raises(TypeError, match=r"TACConv: norm must be the layer's own; .*; got SyncBatchNorm"):
+        torch.nn.SyncBatchNorm.convert_sync_batchnorm(layer)(torch.tensor(FRAMES))
+
+
+@pytest.mark.parametrize("reproducible", [False, True])
+def test_exported_program(need: Need, reproducible: bool) -> None:
+    """It is saved and loaded, and has no extreme of a whole array without named axes, which ONNX can't express."""
+    framework = made(need, "torch")
+    import torch
+
+    layer, x = trained(framework, reproducible=reproducible).eval(), torch.tensor(FRAMES.astype(np.float32))
+    with torch.no_grad():
+        program, file = torch.export.export(layer, (x,)), io.BytesIO()
+        torch.export.save(program, file)
+        file.seek(0)
+        train = torch.export.load(file).module()(x)
+        want = layer(x)
+    assert type(train) is type(want)
+    assert_close(framework.numpy(train), framework.numpy(want), atol=1e-6)
+    extremes = [node for node in program.graph.nodes if any(word in str(node.target) for word in ("max", "min"))]
+    assert extremes
+    for node in extremes:
+        assert len(node.args) > 1, f"{node.target}{node.args}"
+
+
+FSDP = """
+import sys, numpy as np, torch, torch.distributed as dist
+from torch.distributed.fsdp import fully_shard
+from tacops.backends.torch_layers import TACConv, freeze, load_mapping, to_mapping
+dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=int(sys.argv[2]), world_size=2)
+torch.manual_seed(0)
+options = dict(chunk_size=3, mode="preserve", batch_norm=True, learn=("beta", "threshold", "aggregation"))
+whole, cut = (torch.nn.Sequential(TACConv(2, 4, 3, **options), TACConv(4, 4, 2, **options)) for _ in range(2))
+load_mapping(cut, to_mapping(whole))
+for layer in cut:
+    fully_shard(layer)
+fully_shard(cut)
+frames = torch.rand(6, 3, 6, 5, 2) < 0.3
+for net in (whole, cut):
+    optimiser = torch.optim.SGD(net.parameters(), 0.5)
+    for _ in range(2):
+        optimiser.zero_grad()
+        net(frames).membrane.square().mean().backward()
+        optimiser.step()
+want, got = to_mapping(whole), to_mapping(cut)
+for name in want:
+    np.testing.assert_allclose(got[name], want[name], atol=1e-5, err_msg=name)
+load_mapping(cut, want)
+assert all(np.array_equal(a, want[name]) for name, a in to_mapping(cut).items())
+print(sorted(freeze(cut)))
+dist.destroy_process_group()
+"""
+
+
+def test_parameters_cut_by_fsdp(need: Need, tmp_path: Path) -> None:
+    """Two processes train a network whose parameters FSDP2 has cut, as one process trains it whole."""
+    made(need, "torch")
+    import torch
+
+    if not torch.distributed.is_available():
+        pytest.skip("PyTorch without torch.distributed")
+    command = [sys.executable, "-c", FSDP, str(tmp_path / "meeting")]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([*command, str(rank)], **pipes) for rank in range(2)]
+    try:
+        for process in processes:
+            out, err = process.communicate(timeout=300)
+            assert out == "['0', '1']\n", err
+    finally:
+        for process in processes:
+            process.kill()
