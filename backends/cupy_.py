@@ -16,6 +16,7 @@ import cupy as cp
 import numpy as np
 
 from tacops._backend.protocol import Array, Backend, Window
+from tacops._backend.steps import membrane_of
 
 from ._cuda import launching
 from ._unfold import conv_by_unfolding
@@ -23,8 +24,7 @@ from ._unfold import conv_by_unfolding
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tacops._core.neurons import LIFStep
-    from tacops._core.synapses import Convolve
+    from tacops._backend.steps import State, Step, Synapses
 
 __all__ = ["BACKEND", "CuPyBackend", "windows"]
 
@@ -59,23 +59,24 @@ class CuPyBackend(Backend):
         with x.device:
             return launching.weighted_sum(x, weights, np.dtype(dtype))
 
-    def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
+    def scan(self, step: Step, currents: Array, state: State | None, repeat: int) -> tuple[Array, State]:
         """All of time in one kernel, the membranes in registers."""
         recipe = step.recipe
         if recipe is None or currents.dtype.name not in launching.REALS:
-            return super().scan(step, currents, membrane, repeat)
+            return super().scan(step, currents, state, repeat)
         with currents.device:
             spikes = launching.new_spikes(recipe, (len(currents) * repeat, *currents.shape[1:]), currents.dtype)
             after = cp.empty(currents.shape[1:], dtype=currents.dtype)
-            return launching.lif(recipe, currents, membrane, repeat, spikes, after)
+            launching.lif(recipe, currents, membrane_of(state), repeat, spikes, after)
+            return spikes, (after,)
 
     def schedule(
-        self, conv: Convolve, step: LIFStep, frames: Array, membrane: Array | None, repeat: int
-    ) -> tuple[Array, Array]:
+        self, conv: Synapses, step: Step, frames: Array, state: State | None, repeat: int
+    ) -> tuple[Array, State]:
         """One kernel for convolution and neurons where channels are few, or frames by the L2 cacheful."""
         dtype, recipe = conv.weight.dtype, step.recipe
         if recipe is None or conv.per_channel or dtype.name not in launching.REALS:
-            return super().schedule(conv, step, frames, membrane, repeat)
+            return super().schedule(conv, step, frames, state, repeat)
         frames = conv.aggregate(frames)
         kernel, filters = conv.weight.shape[1:-1], conv.weight.shape[0]
         space = conv.window.output_shape(frames.shape[2:-1], kernel)
@@ -83,7 +84,9 @@ class CuPyBackend(Backend):
             spikes = launching.new_spikes(recipe, (len(frames) * repeat, frames.shape[1], *space, filters), dtype)
             after = cp.empty(spikes.shape[1:], dtype=dtype)
             if launching.fits_conv_lif(conv):
-                return launching.conv_lif(conv, recipe, frames, membrane, repeat, spikes, after)
+                launching.conv_lif(conv, recipe, frames, membrane_of(state), repeat, spikes, after)
+                return spikes, (after,)
+            membrane = membrane_of(state)
             count = max(1, WORK_AREA // (after.size // filters * math.prod(conv.weight.shape[1:])))
             for t in range(0, len(frames), count):
                 part = frames[t : t + count]
@@ -93,7 +96,7 @@ class CuPyBackend(Backend):
                 currents = currents.reshape(len(part), *after.shape)
                 launching.lif(recipe, currents, membrane, repeat, spikes[t * repeat : (t + len(part)) * repeat], after)
                 membrane = after
-            return spikes, after
+            return spikes, (after,)
 
     def crossings(self) -> Sequence[tuple[tuple[int, ...], tuple[int, ...], int]]:
         """Inputs of a neuron up to which convolution and neurons are one kernel; aggregation weights that travel by value."""

@@ -7,8 +7,8 @@ grow with T. On GPUs and TPUs the convolution of all frames at once fills the ma
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import replace
-from functools import partial, reduce
+from dataclasses import dataclass, fields, replace
+from functools import cache, partial, reduce
 from itertools import product
 from operator import add
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,7 @@ import numpy as np
 from jax import lax
 
 from tacops._backend.protocol import Array, Backend, Window
-from tacops._core.neurons import LIFStep
-from tacops._core.synapses import Convolve
+from tacops._backend.steps import State, Step, Synapses
 
 from ._jax.by_value import ByValue
 from ._unfold import sums_taps, taps
@@ -41,13 +40,6 @@ _TERMS = 32
 
 _typeof: Callable[[Array], Any] = jax.typeof if hasattr(jax, "typeof") else jax.core.get_aval
 
-for _type, _static in (
-    (Convolve, ("backend", "window", "exact")),
-    (LIFStep, ("backend", "reset", "surrogate", "rounded", "compact", "detach_reset", "trace")),
-):
-    _fields = [field for field in _type.__dataclass_fields__ if field not in _static]
-    jax.tree_util.register_dataclass(_type, data_fields=_fields, meta_fields=list(_static))
-
 
 class JAXBackend(Backend):
     """JAX arrays and tracers."""
@@ -55,10 +47,6 @@ class JAXBackend(Backend):
     name = "jax"
     differentiable = True
     compiles_fast = True
-
-    def __init__(self, *, cpu: bool | None = None) -> None:
-        """For CPUs or for other machines; None: for that which the arrays of a call are on."""
-        self._cpu = cpu
 
     def owns(self, array: object) -> bool:
         """Arrays, and the tracers of jit, vmap and grad."""
@@ -91,21 +79,7 @@ class JAXBackend(Backend):
 
     def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
         """A product of unfolded frames on CPUs and in exact mode (XLA may choose Winograd), else XLA's convolution."""
-        cpu = _on_cpu(x, weight) if self._cpu is None else self._cpu
-        if exact or not window.stride or (cpu and window.groups == 1):
-            return _conv_by_unfolding(x, weight, bias, window)
-        space = _SPACE[-len(window.stride) :]
-        out = lax.conv_general_dilated(
-            x,
-            weight,
-            window.stride,
-            window.padding,
-            rhs_dilation=window.dilation,
-            dimension_numbers=(f"N{space}C", f"O{space}I", f"N{space}C"),
-            feature_group_count=window.groups,
-            precision=_PRECISION,
-        )
-        return out if bias is None else out + bias
+        return _conv(x, weight, bias, window, exact, cpu=_on_cpu(x, weight))
 
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:
         """A copy, by default on the default device; float64 needs ``jax_enable_x64``."""
@@ -123,18 +97,18 @@ class JAXBackend(Backend):
             return jnp.einsum("nk...,k->n...", x.astype(wide), row, precision=_PRECISION).astype(dtype)
         return _weighted_sum(x, tuple(weights), dtype)
 
-    def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
+    def scan(self, step: Step, currents: Array, state: State | None, repeat: int) -> tuple[Array, State]:
         """`lax.scan`, compiled once per shape."""
-        spikes, membrane = _scan(_by_value(step), currents, membrane, repeat, _on_cpu(currents))
-        return spikes, membrane
+        spikes, state = _scan(_by_value(step), currents, state, repeat, _on_cpu(currents))
+        return spikes, state
 
     def schedule(
-        self, conv: Convolve, step: LIFStep, frames: Array, membrane: Array | None, repeat: int
-    ) -> tuple[Array, Array]:
+        self, conv: Synapses, step: Step, frames: Array, state: State | None, repeat: int
+    ) -> tuple[Array, State]:
         """Convolve inside the scan on CPUs, all frames at once elsewhere."""
         cpu = _on_cpu(conv.weight, frames)
-        spikes, membrane = _schedule(conv, _by_value(step), frames, membrane, repeat, cpu)
-        return spikes, membrane
+        spikes, state = _schedule(_registered(conv), _by_value(step), frames, state, repeat, cpu)
+        return spikes, state
 
     def crossings(self) -> Sequence[tuple[tuple[int, ...], tuple[int, ...], int]]:
         """One frame, which no loop repeats; and frames of a chunk that are summed as a product."""
@@ -146,11 +120,11 @@ class JAXBackend(Backend):
         return lax.stop_gradient(x)
 
     def remat(
-        self, run: Callable[..., tuple[Array, Array]], parts: Array, membrane: Array | None, arrays: Sequence[Array]
-    ) -> tuple[Array, Array]:
+        self, run: Callable[..., tuple[Array, State]], parts: Array, state: State | None, arrays: Sequence[Array]
+    ) -> tuple[Array, State]:
         """A scan over `jax.checkpoint`: parts written out one after the other, XLA would compute all again at once."""
-        spikes, membrane = _remat(ByValue(run), parts, membrane, tuple(arrays))
-        return spikes, membrane
+        spikes, state = _remat(ByValue(run), parts, state, tuple(arrays))
+        return spikes, state
 
     def gradient(self, function: Callable[..., Array], arrays: Sequence[Array]) -> list[Array]:
         """`jax.grad`."""
@@ -225,9 +199,79 @@ def _on_cpu(*arrays: Array) -> bool:
     return bool(getattr(default, "platform", default or jax.default_backend()) == "cpu")
 
 
-def _by_value(step: LIFStep) -> LIFStep:
+def _by_value(step: Step) -> Step:
     """A step that is compiled once for all surrogates that do the same."""
-    return step if step.surrogate is None else replace(step, surrogate=ByValue(step.surrogate))
+    surrogate = getattr(step, "surrogate", None)
+    made: Any = _registered(step)
+    return made if surrogate is None else replace(made, surrogate=ByValue(surrogate))  # type: ignore[no-any-return]
+
+
+def _registered(given: Any) -> Any:
+    """A step, or synapses, of a class that JAX sees through."""
+    kind: Any = type(given)
+    _register(kind)
+    return given
+
+
+@cache
+def _register(kind: Any) -> None:
+    names = [field.name for field in fields(kind)]
+    constants = [name for name in names if name not in kind.arrays]
+    with suppress(ValueError):  # another thread has been faster
+        jax.tree_util.register_dataclass(kind, data_fields=list(kind.arrays), meta_fields=constants)
+
+
+def _conv(x: Array, weight: Array, bias: Array | None, window: Window, exact: bool, *, cpu: bool) -> Array:
+    if exact or not window.stride or (cpu and window.groups == 1):
+        return _conv_by_unfolding(x, weight, bias, window)
+    space = _SPACE[-len(window.stride) :]
+    out = lax.conv_general_dilated(
+        x,
+        weight,
+        window.stride,
+        window.padding,
+        rhs_dilation=window.dilation,
+        dimension_numbers=(f"N{space}C", f"O{space}I", f"N{space}C"),
+        feature_group_count=window.groups,
+        precision=_PRECISION,
+    )
+    return out if bias is None else out + bias
+
+
+def _conv_one_frame(x: Array, weight: Array, bias: Array | None, window: Window, exact: bool) -> Array:
+    """On a CPU, where no loop repeats it, and XLA compiles in its own way.
+
+    The padded frame is kept apart, in memory: XLA would sum its chunk again for every tap that is unfolded from it.
+    Depth-wise tap by tap, which outside a loop takes a fifth of XLA's convolution (inside, its takes two thirds of ours).
+    """
+    x = lax.optimization_barrier(jnp.pad(x, ((0, 0), *window.padding, (0, 0))))
+    window = replace(window, padding=((0, 0),) * len(window.padding))
+    if window.groups == 1 or sums_taps(jnp, weight, window):
+        return _conv_by_unfolding(x, weight, bias, window, looped=False)
+    return _conv(x, weight, bias, window, exact, cpu=True)
+
+
+@dataclass(frozen=True)
+class _Products:
+    """What synapses take, with a convolution for the place it is called in."""
+
+    convolve: Callable[..., Array]
+
+    def namespace(self, array: Array) -> Any:
+        """jax.numpy."""
+        return jnp
+
+    def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
+        """The backend's."""
+        return BACKEND.weighted_sum(x, weights, dtype)
+
+    def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
+        """The one that was given."""
+        return self.convolve(x, weight, bias, window, exact)
+
+
+_ON_CPU, _ELSEWHERE = _Products(partial(_conv, cpu=True)), _Products(partial(_conv, cpu=False))
+_ONE_FRAME = _Products(_conv_one_frame)
 
 
 def _conv_by_unfolding(x: Array, weight: Array, bias: Array | None, window: Window, *, looped: bool = True) -> Array:
@@ -270,89 +314,75 @@ def _weighted_sum(x: Array, weights: tuple[float | Array, ...], dtype: Any) -> A
 
 
 @partial(jax.jit, static_argnames=("repeat", "cpu"))
-def _scan(step: LIFStep, currents: Array, membrane: Array | None, repeat: int, cpu: bool) -> tuple[Array, Array]:
+def _scan(step: Step, currents: Array, state: State | None, repeat: int, cpu: bool) -> tuple[Array, State]:
     unroll = 1 if cpu else max(1, _BLOCK // repeat)
-    return _over_time(step, lambda current: current, currents, membrane, repeat, unroll)
+    return _over_time(step, lambda current: current, currents, state, repeat, unroll)
 
 
 @partial(jax.jit, static_argnames=("repeat", "cpu"))
-def _schedule(
-    conv: Convolve, step: LIFStep, frames: Array, membrane: Array | None, repeat: int, cpu: bool
-) -> tuple[Array, Array]:
+def _schedule(conv: Any, step: Step, frames: Array, state: State | None, repeat: int, cpu: bool) -> tuple[Array, State]:
     frames = conv.aggregate(frames)
     if cpu:
-        conv = replace(conv, backend=_ONE_FRAME if frames.shape[0] == 1 else _ON_CPU)
-        return _over_time(step, conv, frames, membrane, repeat)
-    currents = jax.vmap(replace(conv, backend=_ELSEWHERE))(frames)
-    spikes, membrane = _scan(step, currents, membrane, repeat, cpu)
-    return spikes, membrane
+        conv = replace(conv, products=_ONE_FRAME if frames.shape[0] == 1 else _ON_CPU)
+        return _over_time(step, conv, frames, state, repeat)
+    currents = jax.vmap(replace(conv, products=_ELSEWHERE))(frames)
+    spikes, state = _scan(step, currents, state, repeat, cpu)
+    return spikes, state
 
 
 @partial(jax.jit, static_argnums=0)
 def _remat(
-    run: Callable[..., tuple[Array, Array]], parts: Array, membrane: Array | None, arrays: tuple[Array, ...]
-) -> tuple[Array, Array]:
+    run: Callable[..., tuple[Array, State]], parts: Array, state: State | None, arrays: tuple[Array, ...]
+) -> tuple[Array, State]:
     part = jax.checkpoint(run, prevent_cse=False)  # a scan's body is not merged with another's
-    membrane = _start(lambda u: run(u, parts[0], *arrays)[1], membrane)
-    after, spikes = lax.scan(lambda u, frames: _swap(part(u, frames, *arrays)), membrane, parts)
+    start = _start(lambda u: run(u, parts[0], *arrays)[1], state)
+    after, spikes = lax.scan(lambda u, frames: _swap(part(u, frames, *arrays)), start, parts)
     return spikes.reshape(-1, *spikes.shape[2:]), after
 
 
 def _over_time(
-    step: LIFStep,
+    step: Step,
     drive: Callable[[Array], Array],
     frames: Array,
-    membrane: Array | None,
+    state: State | None,
     repeat: int,
     unroll: int = 1,
-) -> tuple[Array, Array]:
+) -> tuple[Array, State]:
     """Scan ``step`` over ``drive(frame)``, `repeat` steps for each frame."""
 
-    def hold(membrane: Array | None, current: Array) -> tuple[Array, Array]:
+    def hold(state: State | None, current: Array) -> tuple[Any, Array]:
         fired = []
         for _ in range(repeat):
-            membrane, spikes = step(membrane, current)
+            state, spikes = step(state, current)
             fired.append(spikes)
-        return membrane, jnp.stack(fired)
+        return state, jnp.stack(fired)
 
     if frames.shape[0] == 1:
-        return _swap(hold(membrane, drive(frames[0])))
-    membrane = _start(lambda u: step(u, drive(frames[0]))[0], membrane)
-    membrane, spikes = lax.scan(lambda u, frame: hold(u, drive(frame)), membrane, frames, unroll=unroll)
-    return spikes.reshape(-1, *spikes.shape[2:]), membrane
+        return _swap(hold(state, drive(frames[0])))
+    start = _start(lambda u: step(u, drive(frames[0]))[0], state)
+    after, spikes = lax.scan(lambda u, frame: hold(u, drive(frame)), start, frames, unroll=unroll)
+    return spikes.reshape(-1, *spikes.shape[2:]), after
 
 
-def _start(after: Callable[[Array | None], Array], membrane: Array | None) -> Array:
-    """The membrane from which to scan, of the type of that which ``after(membrane)`` gives.
+def _start(after: Callable[[State | None], State], state: State | None) -> State:
+    """The state from which to scan, of the type of that which ``after(state)`` gives.
 
     The type tells along which axes of a mesh an array is cut (explicit meshes) or differs (`jax.shard_map`); a scan goes
     on with the type it began with, and zeros or a membrane from elsewhere differ from one that the data have changed.
     """
-    if membrane is None:
-        membrane = lax.full_like(jax.eval_shape(lambda: after(None)), 0)
-    zeros = lax.full_like(jax.eval_shape(after, membrane), 0)
-    return membrane if _typeof(membrane) == _typeof(zeros) else membrane - zeros
+    if state is None:
+        state = _zeros(jax.eval_shape(lambda: after(None)))
+    zeros = _zeros(jax.eval_shape(after, state))
+    pairs = zip(state, zeros, strict=True)
+    return tuple(x if _typeof(x) == _typeof(zero) else x - zero for x, zero in pairs)
 
 
-def _swap(pair: tuple[Array, Array]) -> tuple[Array, Array]:
+def _zeros(shapes: State) -> State:
+    return tuple(lax.full_like(shape, 0) for shape in shapes)
+
+
+def _swap(pair: tuple[Any, Any]) -> tuple[Any, Any]:
     return pair[1], pair[0]
 
 
-class _OneFrame(JAXBackend):
-    """Convolutions on a CPU that no loop repeats: XLA compiles those in its own way."""
-
-    def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
-        """The padded frame apart, in memory: XLA would sum its chunk again for every tap that is unfolded from it.
-
-        Depth-wise tap by tap, which outside a loop takes a fifth of XLA's convolution (inside, its takes two thirds of
-        ours).
-        """
-        x = lax.optimization_barrier(jnp.pad(x, ((0, 0), *window.padding, (0, 0))))
-        window = replace(window, padding=((0, 0),) * len(window.padding))
-        if window.groups == 1 or sums_taps(jnp, weight, window):
-            return _conv_by_unfolding(x, weight, bias, window, looped=False)
-        return super().conv(x, weight, bias, window, exact=exact)
-
-
 BACKEND = JAXBackend()
-_ON_CPU, _ELSEWHERE, _ONE_FRAME = JAXBackend(cpu=True), JAXBackend(cpu=False), _OneFrame(cpu=True)

@@ -18,7 +18,7 @@ import mlx.core as mx
 import numpy as np
 
 from tacops._backend.protocol import Array, Backend, Window
-from tacops._core.neurons import LIFStep
+from tacops._backend.steps import State, Step
 
 from ._unfold import conv_by_unfolding
 
@@ -67,24 +67,23 @@ class MLXBackend(Backend):
             return super().weighted_sum(x, weights, dtype)
         return _weighted_sum(dtype)(x, tuple(weights))
 
-    def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
+    def scan(self, step: Step, currents: Array, state: State | None, repeat: int) -> tuple[Array, State]:
         """On GPUs compiled, some steps at a time: kernels that do several operations of several steps.
 
         Inside a transformation MLX sees through its compiler, so that gradients flow and nothing is compiled twice.
         """
         if not _compiles():
-            return super().scan(step, currents, membrane, repeat)
-        template = replace(step, decay=0.0, threshold=0.0, poison=None, unit=None)
+            return super().scan(step, currents, state, repeat)
+        template: Any = _with_arrays(step, [None] * len(step.arrays))
+        arrays = [getattr(step, name) for name in step.arrays]
         frames, steps, spikes = self.unstack(currents), currents.shape[0] * repeat, []
         for start in range(0, steps, _BLOCK):
             stop = min(start + _BLOCK, steps)
             first, last = start // repeat, (stop - 1) // repeat
             block = _block(template, tuple((t // repeat) - first for t in range(start, stop)))
-            fired, membrane = block(
-                membrane, frames[first : last + 1], step.decay, step.threshold, step.poison, step.unit
-            )
+            fired, state = block(state, frames[first : last + 1], arrays)
             spikes += fired
-        return mx.stack(spikes), membrane
+        return mx.stack(spikes), tuple(state or ())
 
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:
         """A copy, in the memory that all devices share; float64 stays float64 on a CPU, which alone has it."""
@@ -113,7 +112,7 @@ class MLXBackend(Backend):
             return steps
         return [step for piece in _cut(size)(x) for step in self.unstack(piece)]
 
-    def checkpoint(self, function: Callable[..., tuple[Array, Array]], arrays: Sequence[Array]) -> tuple[Array, Array]:
+    def checkpoint(self, function: Callable[..., tuple[Array, ...]], arrays: Sequence[Array]) -> tuple[Array, ...]:
         """As `mx.checkpoint`, and in order.
 
         MLX is lazy, and nothing holds it back from computing all that is checkpointed again before it uses any of it: a chain
@@ -129,8 +128,7 @@ class MLXBackend(Backend):
             ended: list[Array] = mx.depends(gradients, gradients)
             return ended
 
-        first, second = checkpointed(list(arrays))
-        return first, second
+        return tuple(checkpointed(list(arrays)))
 
     def gradient(self, function: Callable[..., Array], arrays: Sequence[Array]) -> list[Array]:
         """`mx.grad`."""
@@ -219,25 +217,25 @@ def _weighted_sum(dtype: Any) -> Callable[..., Array]:
 
 
 @lru_cache(maxsize=256)
-def _block(template: LIFStep, held: tuple[int, ...]) -> Callable[..., tuple[list[Array], Array]]:
+def _block(template: Any, held: tuple[int, ...]) -> Callable[..., tuple[list[Array], State | None]]:
     """As many steps as `held` has entries, each driven by that one of the currents."""
 
-    def run(
-        membrane: Array | None,
-        currents: Sequence[Array],
-        decay: float | Array,
-        threshold: float | Array,
-        poison: Array | None,
-        unit: Array | None,
-    ) -> tuple[list[Array], Array]:
-        step = replace(template, decay=decay, threshold=threshold, poison=poison, unit=unit)
+    def run(state: State | None, currents: Sequence[Array], arrays: list[Any]) -> tuple[list[Array], State | None]:
+        step = _with_arrays(template, arrays)
         fired = []
         for n in held:
-            membrane, spikes = step(membrane, currents[n])
+            state, spikes = step(state, currents[n])
             fired.append(spikes)
-        return fired, membrane
+        return fired, state
 
     return mx.compile(run)
+
+
+def _with_arrays(step: Step, values: Sequence[Any]) -> Step:
+    """The step with these in the places of its numbers and arrays."""
+    made: Any = step  # a dataclass
+    changed: Step = replace(made, **dict(zip(step.arrays, values, strict=True)))
+    return changed
 
 
 # Squeezed slices, which are views; an index copies.

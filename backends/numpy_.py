@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tacops._backend.protocol import Array, Backend, Window
+from tacops._backend.steps import membrane_of
 
 from ._cpu.frames import Frames
 from ._cpu.neurons import COMPILE, compiled
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from tacops._core.neurons import LIFStep
-    from tacops._core.synapses import Convolve
+    from tacops._backend.steps import State, Step, Synapses
 
 __all__ = ["BACKEND", "NumPyBackend"]
 
@@ -96,25 +96,27 @@ class NumPyBackend(Backend):
             return super().on_grid(x, low, high, step)
         return np.asarray(all_on_grid(x, low, high, step))
 
-    def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
+    def scan(self, step: Step, currents: Array, state: State | None, repeat: int) -> tuple[Array, State]:
         """In place, tile by tile."""
         recipe = step.recipe
         if currents.dtype.name == "bfloat16":  # beside which Python's floats are promoted
-            dtype = currents.dtype
-            step = replace(step, decay=np.asarray(step.decay, dtype), threshold=np.asarray(step.threshold, dtype))
+            step = _narrowed(step, currents.dtype)
         if recipe is None or _is_half(currents.dtype):
-            return super().scan(step, currents, membrane, repeat)
-        return scan_tiles(currents, recipe, membrane, repeat)
+            return super().scan(step, currents, state, repeat)
+        spikes, membrane = scan_tiles(currents, recipe, membrane_of(state), repeat)
+        return spikes, (membrane,)
 
     def schedule(
-        self, conv: Convolve, step: LIFStep, frames: Array, membrane: Array | None, repeat: int
-    ) -> tuple[Array, Array]:
+        self, conv: Synapses, step: Step, frames: Array, state: State | None, repeat: int
+    ) -> tuple[Array, State]:
         """Tile by tile through all of time; see ``_cpu/tiles.py``."""
         recipe = step.recipe
         if recipe is None or conv.per_channel or _is_half(conv.weight.dtype):
-            return super().schedule(conv, step, frames, membrane, repeat)
+            return super().schedule(conv, step, frames, state, repeat)
         weights = None if conv.aggregation is None else np.array(conv.aggregation, dtype=conv.weight.dtype)
-        return run_tiles(Frames(frames, weights), conv.weight, conv.bias, conv.window, recipe, membrane, repeat)
+        given = Frames(frames, weights), conv.weight, conv.bias, conv.window
+        spikes, membrane = run_tiles(*given, recipe, membrane_of(state), repeat)
+        return spikes, (membrane,)
 
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:
         """A copy."""
@@ -151,6 +153,14 @@ class NumPyBackend(Backend):
         """Always at hand."""
         values: list[float] = np.ravel(array).tolist()
         return values
+
+
+def _narrowed(step: Step, dtype: Any) -> Step:
+    """The step with its plain numbers as arrays of this dtype."""
+    numbers = {name: value for name in step.arrays if isinstance(value := getattr(step, name), float)}
+    made: Any = step  # a dataclass
+    changed: Step = replace(made, **{name: np.asarray(value, dtype) for name, value in numbers.items()})
+    return changed
 
 
 def _is_half(dtype: Any) -> bool:

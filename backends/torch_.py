@@ -13,7 +13,7 @@ from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 from tacops._backend.protocol import Array, Backend, Window
-from tacops._core.neurons import Reset
+from tacops._backend.steps import Reset, membrane_of
 
 from ._torch.convolution import HALF, autocasts, conv, products_are_plain
 from ._torch.pytree import name_trains
@@ -21,7 +21,7 @@ from ._torch.pytree import name_trains
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from tacops._core.neurons import LIFStep, Recipe
+    from tacops._backend.steps import Recipe, State, Step
 
 __all__ = ["BACKEND", "TorchBackend"]
 
@@ -73,13 +73,17 @@ class TorchBackend(Backend):
             return None
         return _unfit(array)
 
-    def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
+    def scan(self, step: Step, currents: Array, state: State | None, repeat: int) -> tuple[Array, State]:
         """In place where nothing is differentiated or traced."""
-        recipe, tensors = step.recipe, (currents, membrane, step.decay, step.threshold)
-        watched = any(_is_watched(t) for t in tensors if isinstance(t, torch.Tensor))
-        if watched or recipe is None or recipe.poison is not None:
-            return super().scan(step, currents, membrane, repeat)
-        return _scan_in_place(recipe, currents, membrane, repeat)
+        recipe = step.recipe
+        if recipe is None or recipe.poison is not None:
+            return super().scan(step, currents, state, repeat)
+        membrane = membrane_of(state)
+        tensors = (currents, membrane, recipe.decay, recipe.threshold)
+        if any(_is_watched(t) for t in tensors if isinstance(t, torch.Tensor)):
+            return super().scan(step, currents, state, repeat)
+        spikes, after = _scan_in_place(recipe, currents, membrane, repeat)
+        return spikes, (after,)
 
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:
         """A copy, in host memory by default; Apple's GPUs have no float64 and get float32."""
@@ -102,10 +106,9 @@ class TorchBackend(Backend):
         """`torch.unbind`: back-propagation through 32 steps took a sixth of what it takes through indices."""
         return x.unbind()  # type: ignore[no-any-return]
 
-    def checkpoint(self, function: Callable[..., tuple[Array, Array]], arrays: Sequence[Array]) -> tuple[Array, Array]:
+    def checkpoint(self, function: Callable[..., tuple[Array, ...]], arrays: Sequence[Array]) -> tuple[Array, ...]:
         """`torch.utils.checkpoint`; nothing in it is random."""
-        first, second = checkpoint(function, *arrays, use_reentrant=False, preserve_rng_state=False)
-        return first, second
+        return tuple(checkpoint(function, *arrays, use_reentrant=False, preserve_rng_state=False))
 
     def gradient(self, function: Callable[..., Array], arrays: Sequence[Array]) -> list[Array]:
         """`torch.autograd.grad`; zero for an array that the function does not depend on."""

@@ -51,7 +51,9 @@ class _Norm(nn.modules.batchnorm._BatchNorm):  # type: ignore[misc]
         self._layer = (layer,)  # in a tuple, because a module's attributes that are modules are its children
         self.batches = 0
         spec = layer.spec
-        super().__init__(spec.channels_out, spec.epsilon, spec.momentum, affine=False, track_running_stats=False)
+        norm = spec.norm
+        assert norm is not None
+        super().__init__(spec.channels_out, norm.epsilon, norm.momentum, affine=False, track_running_stats=False)
 
     def reset_running_stats(self) -> None:
         """Forget all batches."""
@@ -84,7 +86,7 @@ class _Layer(nn.Module):  # type: ignore[misc]
                 self.register_buffer(name, value)
             else:
                 self.register_parameter(name, nn.Parameter(value))
-        if spec.batch_norm:
+        if spec.norm:
             self.norm = _Norm(self)
 
     def _initial(self, initial: Initial) -> torch.Tensor:
@@ -120,7 +122,7 @@ class _Layer(nn.Module):  # type: ignore[misc]
         `lengths` and `trace` are the operators'.
         """
         arrays = {name: self.array(name) for name in self.spec.initial()}
-        training, momentum = self._mode() if self.spec.batch_norm else (False, None)
+        training, momentum = self._mode() if self.spec.norm else (False, None)
         options = {"training": training, "momentum": momentum, "lengths": lengths, "trace": trace}
         train, statistics = run(self.spec, arrays, spikes_of(spikes), membrane, **options)
         for name, value in statistics.items():

@@ -15,8 +15,8 @@ from ._advise.advice import Advice
 from ._advise.advise import advise
 from ._core.aggregation import aggregate
 from ._core.grid import Grid
-from ._core.run import SpikeTrain, TracedSpikeTrain
 from ._core.theory import membrane_error_bound
+from ._core.train import SpikeTrain, TracedSpikeTrain
 from ._operators import conv_lif, lif, tac_conv, tac_linear
 
 __all__ = [

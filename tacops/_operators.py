@@ -1,4 +1,4 @@
-"""The public operators: what they mean. How arguments become a layer is in ``_build.py``, how it runs in ``_layer.py``."""
+"""The public operators: what they mean. ``_core/arguments.py`` makes layers of arguments, ``_core/run.py`` runs them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Literal, TypeAlias
 
 from ._backend.dispatch import undisturbed
 from ._backend.protocol import Array
-from ._core.arguments import run_conv, run_lif, run_linear
+from ._core.arguments import Given, run_conv, run_lif, run_linear
 from ._core.grid import Grid
-from ._core.run import SpikeTrain
+from ._core.options import GeometryOptions, HowOptions, NeuronOptions, TimeOptions
+from ._core.train import SpikeTrain
 
 __all__ = ["conv_lif", "lif", "tac_conv", "tac_linear"]
 
@@ -31,13 +32,14 @@ def tac_conv(
     beta: float | Array = 0.9,
     threshold: float | Array = 1.0,
     reset: Reset = "subtract",
+    synapse_decay: float | Array | None = None,
     aggregation: Aggregation | None = None,
     stride: int | Sequence[int] = 1,
     padding: Padding = 0,
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
     layout: Layout = "channels_last",
-    membrane: Array | None = None,
+    membrane: Array | tuple[Array, Array] | None = None,
     lengths: Sequence[int] | Array | None = None,
     trace: bool = False,
     surrogate: Callable[[Array], Array] | None = None,
@@ -75,6 +77,9 @@ def tac_conv(
     reset : {"subtract", "zero", "none", "late"}
         After a spike u = v - threshold, or 0, or v. "late" (snnTorch's default) subtracts the threshold one step late and
         undecayed: :math:`v = \beta u + i_c - \vartheta [u \ge \vartheta]` and u = v.
+    synapse_decay : float or array broadcastable to (C_out,), optional
+        Put a synaptic current before the membrane, which decays by this much per frame, :math:`j = \alpha j + i_c` (by
+        :math:`\alpha^{K_c}` in collapse), and drives the neuron in the place of :math:`i_c`.
     aggregation : {"decay", "normalized_decay", "sum", "mean"} or array of shape (K,), optional
         Weights :math:`a_k`, see `aggregate`; "decay" for collapse and "normalized_decay" for preserve unless given.
         With a beta per channel the two decays differ per output channel, so their frames can't be summed before the
@@ -88,7 +93,8 @@ def tac_conv(
     layout : {"channels_last", "channels_first"}
         Of `spikes`, `weight`, `membrane` and the result.
     membrane : array, shape (B, *S_out, C_out) or (B, C_out, *S_out), optional
-        Membrane before the first frame, 0 unless given: a simulation cut at chunk boundaries continues exactly.
+        Membrane before the first frame, 0 unless given: a simulation cut at chunk boundaries continues exactly. With
+        `synapse_decay` a pair: membrane and synaptic current.
     lengths : sequence of int, or integer array, shape (B,), optional
         Frames of each sample, where they differ. What lies beyond a sample's end changes nothing: it does not fire there,
         and its membrane is that after its own last frame. Lengths that are no multiples of K cost up to K - 1 more
@@ -137,28 +143,11 @@ def tac_conv(
     """
     return run_conv(
         "tac_conv",
-        spikes,
-        weight,
-        bias,
-        chunk_size=chunk_size,
-        mode=mode,
-        aggregation=aggregation,
-        beta=beta,
-        threshold=threshold,
-        reset=reset,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        layout=layout,
-        membrane=membrane,
-        lengths=lengths,
-        trace=trace,
-        surrogate=surrogate,
-        detach_reset=detach_reset,
-        remat=remat,
-        compact=compact,
-        reproducible=reproducible,
+        Given(spikes, weight, bias, membrane, lengths),
+        TimeOptions(chunk_size, mode, aggregation),
+        NeuronOptions(beta, threshold, reset, synapse_decay, surrogate, detach_reset),
+        GeometryOptions(stride, padding, dilation, groups, layout),
+        HowOptions(trace, remat, compact, reproducible),
     )
 
 
@@ -173,8 +162,9 @@ def tac_linear(
     beta: float | Array = 0.9,
     threshold: float | Array = 1.0,
     reset: Reset = "subtract",
+    synapse_decay: float | Array | None = None,
     aggregation: Aggregation | None = None,
-    membrane: Array | None = None,
+    membrane: Array | tuple[Array, Array] | None = None,
     lengths: Sequence[int] | Array | None = None,
     trace: bool = False,
     surrogate: Callable[[Array], Array] | None = None,
@@ -192,7 +182,7 @@ def tac_linear(
     spikes : array, shape (T, B, ..., F_in)
     weight : array, shape (F_out, F_in)
     bias : array, shape (F_out,), optional
-    chunk_size, mode, beta, threshold, reset, aggregation, lengths, trace, surrogate, detach_reset, remat, compact, reproducible
+    chunk_size, mode, beta, threshold, reset, synapse_decay, aggregation, lengths, trace, surrogate, detach_reset, remat, compact, reproducible
         As in `tac_conv`.
     membrane : array, shape (B, ..., F_out), optional
 
@@ -216,23 +206,10 @@ def tac_linear(
     ((6, 2, 4), (2, 4))
     """
     return run_linear(
-        spikes,
-        weight,
-        bias,
-        chunk_size=chunk_size,
-        mode=mode,
-        aggregation=aggregation,
-        beta=beta,
-        threshold=threshold,
-        reset=reset,
-        membrane=membrane,
-        lengths=lengths,
-        trace=trace,
-        surrogate=surrogate,
-        detach_reset=detach_reset,
-        remat=remat,
-        compact=compact,
-        reproducible=reproducible,
+        Given(spikes, weight, bias, membrane, lengths),
+        TimeOptions(chunk_size, mode, aggregation),
+        NeuronOptions(beta, threshold, reset, synapse_decay, surrogate, detach_reset),
+        HowOptions(trace, remat, compact, reproducible),
     )
 
 
@@ -245,12 +222,13 @@ def conv_lif(
     beta: float | Array = 0.9,
     threshold: float | Array = 1.0,
     reset: Reset = "subtract",
+    synapse_decay: float | Array | None = None,
     stride: int | Sequence[int] = 1,
     padding: Padding = 0,
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
     layout: Layout = "channels_last",
-    membrane: Array | None = None,
+    membrane: Array | tuple[Array, Array] | None = None,
     lengths: Sequence[int] | Array | None = None,
     trace: bool = False,
     surrogate: Callable[[Array], Array] | None = None,
@@ -266,7 +244,7 @@ def conv_lif(
 
     Parameters
     ----------
-    spikes, weight, bias, beta, threshold, reset : array, float, str
+    spikes, weight, bias, beta, threshold, reset, synapse_decay : array, float, str
         As in `tac_conv`.
     stride, padding, dilation, groups, layout, membrane, lengths, trace, surrogate, detach_reset, remat, compact, reproducible
         As in `tac_conv`.
@@ -291,28 +269,11 @@ def conv_lif(
     """
     return run_conv(
         "conv_lif",
-        spikes,
-        weight,
-        bias,
-        chunk_size=1,
-        mode="collapse",
-        aggregation=None,
-        beta=beta,
-        threshold=threshold,
-        reset=reset,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        layout=layout,
-        membrane=membrane,
-        lengths=lengths,
-        trace=trace,
-        surrogate=surrogate,
-        detach_reset=detach_reset,
-        remat=remat,
-        compact=compact,
-        reproducible=reproducible,
+        Given(spikes, weight, bias, membrane, lengths),
+        TimeOptions(chunk_size=1),
+        NeuronOptions(beta, threshold, reset, synapse_decay, surrogate, detach_reset),
+        GeometryOptions(stride, padding, dilation, groups, layout),
+        HowOptions(trace, remat, compact, reproducible),
     )
 
 
@@ -323,8 +284,9 @@ def lif(
     beta: float | Array = 0.9,
     threshold: float | Array = 1.0,
     reset: Reset = "subtract",
+    synapse_decay: float | Array | None = None,
     repeat: int = 1,
-    membrane: Array | None = None,
+    membrane: Array | tuple[Array, Array] | None = None,
     lengths: Sequence[int] | Array | None = None,
     trace: bool = False,
     surrogate: Callable[[Array], Array] | None = None,
@@ -342,7 +304,7 @@ def lif(
     ----------
     current : array, shape (T, B, ..., C) or (T, C)
         Real floating; channels last.
-    beta, threshold, reset, trace, surrogate, detach_reset, remat, compact, reproducible
+    beta, threshold, reset, synapse_decay, trace, surrogate, detach_reset, remat, compact, reproducible
         As in `tac_conv`; arrays are broadcastable to (C,).
     repeat : int
         Steps for which each current is held, at most 2^20.
@@ -371,16 +333,9 @@ def lif(
     """
     return run_lif(
         current,
-        repeat=repeat,
-        beta=beta,
-        threshold=threshold,
-        reset=reset,
-        membrane=membrane,
-        lengths=lengths,
-        trace=trace,
-        surrogate=surrogate,
-        detach_reset=detach_reset,
-        remat=remat,
-        compact=compact,
-        reproducible=reproducible,
+        repeat,
+        membrane,
+        lengths,
+        NeuronOptions(beta, threshold, reset, synapse_decay, surrogate, detach_reset),
+        HowOptions(trace, remat, compact, reproducible),
     )

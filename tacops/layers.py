@@ -16,12 +16,14 @@ from typing import Any
 
 from ._backend.dispatch import backend_of
 from ._backend.protocol import Array
+from ._core.arguments import channel_from_last
 from ._core.checks import fail
 from ._core.grid import Grid
-from ._core.run import SpikeTrain
+from ._core.train import SpikeTrain
 from ._files.damage import DAMAGE, reason
-from ._layers.forward import Numbers, simulate, spikes_of
+from ._layers.forward import run_spans, spikes_of
 from ._layers.frozen import ARRAYS, check_frozen, check_values, frozen_options
+from ._operators import tac_conv, tac_linear
 
 __all__ = ["FrozenLayer", "load_frozen", "save_frozen"]
 
@@ -87,16 +89,17 @@ class FrozenLayer:
         def aggregation(size: int) -> Any:
             return rule if table is None else table[size - 1, -size:] if own_tail else table
 
-        numbers = Numbers(
-            arrays["weight"],
-            arrays.get("bias"),
-            arrays.get("beta", given.pop("beta", 0.9)),
-            arrays.get("threshold", given.pop("threshold", 1.0)),
-            aggregation,
-        )
-        return simulate(
-            spikes, numbers, membrane, own_tail=own_tail, layer="FrozenLayer", lengths=lengths, trace=trace, **given
-        )
+        values = {name: arrays[name] for name in ("bias", "beta", "threshold") if name in arrays}
+        options, size = given | values, given.pop("chunk_size")
+        weight, operator = arrays["weight"], tac_conv if arrays["weight"].ndim > 2 else tac_linear
+        if given.get("layout") == "channels_first":
+            weight = channel_from_last(backend.namespace(weight), weight, 1)
+
+        def call(spikes: Array, size: int, membrane: Any) -> SpikeTrain:
+            time = {"chunk_size": size, "aggregation": aggregation(size), "lengths": lengths, "trace": trace}
+            return operator(spikes, weight, membrane=membrane, **options | time)
+
+        return run_spans("FrozenLayer", call, spikes, membrane, lengths, size, own_tail)
 
     def on(self, like: Array) -> FrozenLayer:
         """The same layer with its arrays in the library, and on the device, of `like`: saves every call the copy.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
-from tacops._core.neurons import Reset
+from tacops._backend.steps import Reset
 
 from .threads import aside
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from tacops._core.neurons import Reset
+from tacops._backend.steps import Reset
 
 from . import memory
 from .threads import aside, lost_in_fork
 
 if TYPE_CHECKING:
     from tacops._backend.protocol import Array
-    from tacops._core.neurons import Recipe
+    from tacops._backend.steps import Recipe
 
 __all__ = ["Neurons", "compiled", "loops_for", "tile_neurons"]
 

@@ -25,7 +25,7 @@ from .threads import run_here, share_out
 
 if TYPE_CHECKING:
     from tacops._backend.protocol import Array, Window
-    from tacops._core.neurons import Recipe
+    from tacops._backend.steps import Recipe
 
 __all__ = ["all_on_grid", "convolve_tiles", "run_tiles", "scan_tiles", "sum_blocks"]
 

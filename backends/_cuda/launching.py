@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tacops._backend.protocol import Array
-    from tacops._core.neurons import Recipe
-    from tacops._core.synapses import Convolve
+    from tacops._backend.steps import Recipe, Synapses
 
 __all__ = ["REALS", "conv_lif", "fits_conv_lif", "lif", "new_spikes", "options", "source", "weighted_sum"]
 
@@ -117,7 +116,7 @@ def weighted_sum(x: Array, weights: Sequence[float | Array], dtype: Any) -> Arra
     return sums
 
 
-def fits_conv_lif(conv: Convolve) -> bool:
+def fits_conv_lif(conv: Synapses) -> bool:
     """Whether `conv_lif` can do a layer, and is thought to be faster than a matrix product."""
     filters, fan_in = conv.weight.shape[0], math.prod(conv.weight.shape[1:])
     room = fan_in * -(-filters // LANES) * LANES * conv.weight.dtype.itemsize
@@ -126,7 +125,7 @@ def fits_conv_lif(conv: Convolve) -> bool:
 
 
 def conv_lif(
-    conv: Convolve, step: Recipe, frames: Array, start: Array | None, repeat: int, spikes: Array, membrane: Array
+    conv: Synapses, step: Recipe, frames: Array, start: Array | None, repeat: int, spikes: Array, membrane: Array
 ) -> tuple[Array, Array]:
     """Convolve frames (T, B, H, W, C) and step the neurons, into `spikes` and `membrane` as `lif` does."""
     dtype, window = conv.weight.dtype, conv.window

@@ -1,8 +1,8 @@
 """What a backend must be.
 
 A backend adapts one array library. It knows arrays and convolutions, never neurons: the core hands it two pure
-functions, `conv(frames) -> currents` (with `conv.aggregate`) and `step(membrane, current) -> (membrane, spikes)`, and it
-may choose in which order to apply them, nothing else.
+functions, `conv(frames) -> currents` (with `conv.aggregate`) and `step(state, current) -> (state, spikes)`, and it may
+choose in which order to apply them, nothing else (``steps.py`` says what they are).
 
 To add a library, subclass `Backend` in one file, put an instance in it and name that instance in the entry-point group
 ``tacops.backends`` (or call `tacops.backends.register_backend`). **Required:**
@@ -27,43 +27,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
-if TYPE_CHECKING:
-    from .._core.neurons import LIFStep
-    from .._core.synapses import Convolve
+from .steps import State, Step, Synapses
+from .window import Array, Window
 
-__all__ = ["Array", "Backend", "BackendUnavailable", "Window"]
-
-Array: TypeAlias = Any
-"""An array of any library; all arrays of one call belong to the same one."""
+__all__ = ["Array", "Backend", "BackendUnavailable", "State", "Step", "Synapses", "Window", "sum_dtype"]
 
 
 class BackendUnavailable(RuntimeError):  # noqa: N818 (it is a state of the machine, not a mistake in a call)
     """The library behind a backend is missing or cannot run here; the message says what would mend it."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """How a kernel moves over its input, one entry per spatial dimension."""
-
-    stride: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    dilation: tuple[int, ...]
-    groups: int
-
-    def output_shape(self, spatial: Sequence[int], kernel: Sequence[int]) -> tuple[int, ...]:
-        """Spatial shape of the convolution's output.
-
-        Parameters
-        ----------
-        spatial, kernel : sequence of int
-            Spatial shapes of the input and of the kernel.
-        """
-        axes = zip(spatial, kernel, self.stride, self.padding, self.dilation, strict=True)
-        return tuple([(size + low + high - d * (k - 1) - 1) // s + 1 for size, k, s, (low, high), d in axes])
 
 
 class Backend(ABC):
@@ -182,34 +156,34 @@ class Backend(ABC):
         inside = xp.logical_and(xp.max(x, axis=axes) <= high, xp.min(x, axis=axes) >= low)
         return xp.logical_and(inside, xp.all(xp.round(steps) == steps))
 
-    def scan(self, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
+    def scan(self, step: Step, currents: Array, state: State | None, repeat: int) -> tuple[Array, State]:
         """Apply `step` `repeat` times to each current in turn.
 
         Parameters
         ----------
         step : callable
-            ``step(membrane, current) -> (membrane, spikes)``. A loop that repeats its arithmetic takes ``step.recipe``, and
-            leaves steps without one to this default.
+            ``step(state, current) -> (state, spikes)``. A loop that repeats its arithmetic takes ``step.recipe``, whose state
+            is the membrane alone, and leaves steps without one to this default.
         currents : array, shape (n, B, ...)
-        membrane : array or None, shape (B, ...)
-            None is a membrane of zeros, on which the first decay can be skipped.
+        state : tuple of arrays, shape (B, ...), or None
+            None is a state of zeros, on which the first decay can be skipped.
         repeat : int
 
         Returns
         -------
         spikes : array, shape (n * repeat, B, ...)
-        membrane : array, shape (B, ...)
+        state : tuple of arrays, shape (B, ...)
         """
         spikes = []
         for current in self.unstack(currents):
             for _ in range(repeat):
-                membrane, fired = step(membrane, current)
+                state, fired = step(state, current)
                 spikes.append(fired)
-        return self.namespace(currents).stack(spikes, axis=0), membrane
+        return self.namespace(currents).stack(spikes, axis=0), state or ()
 
     def schedule(
-        self, conv: Convolve, step: LIFStep, frames: Array, membrane: Array | None, repeat: int
-    ) -> tuple[Array, Array]:
+        self, conv: Synapses, step: Step, frames: Array, state: State | None, repeat: int
+    ) -> tuple[Array, State]:
         """Aggregate chunks, convolve them and step the neurons, in whichever order is fastest.
 
         The default aggregates all chunks, folds them into the batch, convolves once and scans.
@@ -220,20 +194,20 @@ class Backend(ABC):
             ``conv.aggregate(frames)``, (n * K, B, *S, C) to (n, B, ...), sums every chunk of ``K = conv.chunk_size``
             frames, and ``conv(aggregated) -> currents`` takes any number of those at once, (N, ...) to
             (N, *S_out, C_out).
-        step, membrane, repeat
+        step, state, repeat
             As in `scan`.
         frames : array, shape (n * K, B, *S, C)
             bool, integer or floating.
 
         Returns
         -------
-        spikes, membrane
+        spikes, state
             As in `scan`.
         """
         xp, frames = self.namespace(frames), conv.aggregate(frames)
         n, batch = frames.shape[:2]
         currents = conv(xp.reshape(frames, (n * batch, *frames.shape[2:])))
-        return self.scan(step, xp.reshape(currents, (n, batch, *currents.shape[1:])), membrane, repeat)
+        return self.scan(step, xp.reshape(currents, (n, batch, *currents.shape[1:])), state, repeat)
 
     def stop_gradient(self, x: Array) -> Array:
         """`x` as a constant: the identity with derivative zero."""
@@ -263,7 +237,7 @@ class Backend(ABC):
         """Cut along the first axis. Override it where the gradient of an index is a whole array of zeros but for a place."""
         return [x[n, ...] for n in range(x.shape[0])]
 
-    def checkpoint(self, function: Callable[..., tuple[Array, Array]], arrays: Sequence[Array]) -> tuple[Array, Array]:
+    def checkpoint(self, function: Callable[..., tuple[Array, ...]], arrays: Sequence[Array]) -> tuple[Array, ...]:
         """``function(*arrays)``, of which a backward pass keeps `arrays` alone and computes the rest again.
 
         Override it in a library that differentiates; the default keeps everything.
@@ -271,33 +245,33 @@ class Backend(ABC):
         return function(*arrays)
 
     def remat(
-        self, run: Callable[..., tuple[Array, Array]], parts: Array, membrane: Array | None, arrays: Sequence[Array]
-    ) -> tuple[Array, Array]:
+        self, run: Callable[..., tuple[Array, State]], parts: Array, state: State | None, arrays: Sequence[Array]
+    ) -> tuple[Array, State]:
         """Run part after part, each as a `checkpoint`.
 
         Parameters
         ----------
         run : callable
-            ``run(membrane, frames, *arrays) -> (spikes, membrane)``.
+            ``run(state, frames, *arrays) -> (spikes, state)``.
         parts : array, shape (parts, n, ...)
             The frames of each part.
-        membrane : array or None
+        state : tuple of arrays or None
         arrays : sequence of array
-            What `run` may be differentiated by beside frames and membrane.
+            What `run` may be differentiated by beside frames and state.
 
         Returns
         -------
-        spikes, membrane
+        spikes, state
             Those of all parts, time first, and the last one's.
         """
         fired = []
         for frames in self.unstack(parts):
-            if membrane is None:
-                spikes, membrane = self.checkpoint(partial(run, None), [frames, *arrays])
-            else:
-                spikes, membrane = self.checkpoint(run, [membrane, frames, *arrays])
+            given = state or ()
+            part = partial(_flat, run, len(given))
+            spikes, *after = self.checkpoint(part, [*given, frames, *arrays])
             fired.append(spikes)
-        return fired[0] if len(fired) == 1 else self.namespace(parts).concat(fired, axis=0), membrane
+            state = tuple(after)
+        return fired[0] if len(fired) == 1 else self.namespace(parts).concat(fired, axis=0), state or ()
 
     def gradient(self, function: Callable[..., Array], arrays: Sequence[Array]) -> list[Array]:
         """Gradients of a scalar function with respect to each of its arrays, in the library's own way.
@@ -377,6 +351,12 @@ class Backend(ABC):
     def read(self, array: Array) -> list[float] | None:
         """The values of a small array, or None where reading would disturb a trace or wait for a device."""
         return None
+
+
+def _flat(run: Callable[..., tuple[Array, State]], count: int, *given: Array) -> tuple[Array, ...]:
+    """``run(state, *others) -> (spikes, *state)`` of a state that is the first `count` of the given arrays."""
+    spikes, state = run(given[:count] or None, *given[count:])
+    return (spikes, *state)
 
 
 def _times(x: Array, weight: float | Array) -> Array:

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate, repeat
 from operator import mul
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from .._backend.dispatch import backend_of, undisturbed
 from .._backend.protocol import Array, Backend, sum_dtype
-from .checks import check_aggregation, check_beta, check_count, check_frames
+from .checks import check_aggregation, check_count, check_decay, check_frames
 from .rules import RULES
 
 __all__ = [
+    "Sums",
     "Weights",
     "aggregate",
     "cast",
@@ -31,6 +32,16 @@ __all__ = [
 
 Weights: TypeAlias = Sequence[float | Array]
 """K numbers, 0-d arrays or, where every output channel has a decay of its own, arrays of shape (C_out,)."""
+
+
+class Sums(Protocol):
+    """The functions of arrays that aggregation takes; a backend has them."""
+
+    def namespace(self, array: Array) -> Any:
+        """The Array API namespace of `array`."""
+
+    def weighted_sum(self, x: Array, weights: Weights, dtype: Any) -> Array:
+        """``sum_k weights[k] * x[:, k]``."""
 
 
 class Segment(NamedTuple):
@@ -110,12 +121,12 @@ def is_one(weights: Weights) -> bool:
     return len(weights) == 1 and isinstance(weights[0], float) and weights[0] == 1.0
 
 
-def merge_chunks(backend: Backend, x: Array, weights: Weights, dtype: Any) -> Array:
+def merge_chunks(sums: Sums, x: Array, weights: Weights, dtype: Any) -> Array:
     """Weighted sum of every chunk, (n * K, ...) to (n, ...) for K = ``len(weights)``; single frames of weight 1 as they are."""
     if is_one(weights):
         return x
-    xp, size = backend.namespace(x), len(weights)
-    return backend.weighted_sum(xp.reshape(x, (x.shape[0] // size, size, *x.shape[1:])), weights, dtype)
+    xp, size = sums.namespace(x), len(weights)
+    return sums.weighted_sum(xp.reshape(x, (x.shape[0] // size, size, *x.shape[1:])), weights, dtype)
 
 
 @undisturbed
@@ -160,7 +171,7 @@ def aggregate(x: Array, chunk_size: int, *, aggregation: str | Array = "decay", 
     xp = backend.namespace(x)
     check_frames("aggregate", xp, x)
     chunk_size = check_count("aggregate", "chunk_size", chunk_size)
-    beta = check_beta("aggregate", backend, x, beta, channels=1)
+    beta = check_decay("aggregate", backend, x, "beta", beta, channels=1)
     aggregation = check_aggregation("aggregate", backend, x, aggregation, chunk_size)
     aggregation, beta = widen(backend, aggregation), widen(backend, beta)
     parts = [

@@ -6,14 +6,31 @@ import math
 from typing import Any, NamedTuple
 
 from .._backend.dispatch import backend_of
-from .._backend.protocol import Array, Backend, Window
+from .._backend.protocol import Array, Backend, State, Window
+from .._backend.steps import Reset
 from . import checks as check
 from .grid import as_grid
-from .neurons import Reset
-from .run import Driven, Layer, Neurons, SpikeTrain, remap, run_currents, run_layer
+from .layer import Driven, Layer
+from .options import GeometryOptions, How, HowOptions, NeuronOptions, Neurons, Time, TimeOptions
+from .run import run_currents, run_layer
+from .train import SpikeTrain, remap
 from .window import check_padded, check_size, check_window
 
-__all__ = ["run_conv", "run_lif", "run_linear"]
+__all__ = [
+    "DEFAULT_AGGREGATION",
+    "LAYOUTS",
+    "MODES",
+    "RESETS",
+    "Given",
+    "channel_from_last",
+    "channel_to_last",
+    "check_state",
+    "output_shape",
+    "run_conv",
+    "run_given",
+    "run_lif",
+    "run_linear",
+]
 
 LAYOUTS = ("channels_last", "channels_first")
 MODES = ("collapse", "preserve")
@@ -23,179 +40,213 @@ MOST_STEPS = 2**20
 DEFAULT_AGGREGATION = {"collapse": "decay", "preserve": "normalized_decay"}
 
 
+class Given(NamedTuple):
+    """The arrays of a call, as given; a membrane may be a pair."""
+
+    spikes: Array
+    weight: Array
+    bias: Array | None
+    membrane: Any
+    lengths: Any
+
+
 def run_conv(
     function: str,
-    spikes: Array,
-    weight: Array,
-    bias: Array | None,
-    *,
-    stride: object,
-    padding: object,
-    dilation: object,
-    groups: object,
-    layout: str,
-    membrane: Array | None,
-    lengths: Any,
-    **options: Any,
+    given: Given,
+    time: TimeOptions,
+    neurons: NeuronOptions,
+    geometry: GeometryOptions,
+    how: HowOptions,
 ) -> SpikeTrain:
     """`tacops.tac_conv` under the name `function`."""
-    given = {"spikes": spikes, "weight": weight, "bias": bias, "membrane": membrane}
-    backend = _backend(function, **given, **_arrays(options, lengths))
+    backend = _backend_of(function, given, time, neurons)
+    weight, first = given.weight, check.check_choice(function, "layout", geometry.layout, LAYOUTS) == "channels_first"
     xp = backend.namespace(weight)
-    first = check.check_choice(function, "layout", layout, LAYOUTS) == "channels_first"
     check.check_weight(function, xp, weight, range(1, 4))
-    groups = check.check_groups(function, groups, weight.shape[0])
+    groups = check.check_groups(function, geometry.groups, weight.shape[0])
     axes = "(T, B, C_in, *S)" if first else "(T, B, *S, C_in)"
-    check.check_spikes(function, xp, spikes, weight.shape[1 if first else -1] * groups, axes, weight.ndim + 1)
+    channels = weight.shape[1 if first else -1] * groups
+    check.check_spikes(function, xp, given.spikes, channels, axes, weight.ndim + 1)
     if first:
-        spikes, weight = _channel_to_last(xp, spikes, 2), _channel_to_last(xp, weight, 1)
-    spatial, kernel = tuple(spikes.shape[2:-1]), tuple(weight.shape[1:-1])
-    window = check_window(function, spatial, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups)
-    layer = _layer(function, backend, weight, bias, window, **options)
-    space, batch, channels = window.output_shape(spatial, kernel), spikes.shape[1], weight.shape[0]
-    shape = (batch, channels, *space) if first else (batch, *space, channels)
-    check_padded(function, check.shape_of(spikes), window)
-    check_size(function, "spikes", (spikes.shape[0], *shape))
-    check.check_like(function, "membrane", membrane, weight, shape)
-    lengths = check.check_lengths(function, backend, lengths, spikes)
-    if not first:
-        return run_layer(layer, spikes, membrane, lengths)
-    train = run_layer(layer, spikes, None if membrane is None else _channel_to_last(xp, membrane, 1), lengths)
-    return remap(train, lambda x: _channel_from_last(xp, x, 2), lambda x: _channel_from_last(xp, x, 1))
+        weight = channel_to_last(xp, weight, 1)
+    spatial = tuple(given.spikes.shape[3:] if first else given.spikes.shape[2:-1])
+    stride, padding, dilation, *_ = geometry
+    moves = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    window = check_window(function, spatial, tuple(weight.shape[1:-1]), **moves)
+    layer = _as_layer(function, backend, weight, given.bias, window, time, neurons, how)
+    return run_given(layer, given.spikes, given.membrane, given.lengths, first)
 
 
-def run_linear(
-    spikes: Array, weight: Array, bias: Array | None, *, membrane: Array | None, lengths: Any, **options: Any
-) -> SpikeTrain:
+def run_linear(given: Given, time: TimeOptions, neurons: NeuronOptions, how: HowOptions) -> SpikeTrain:
     """`tacops.tac_linear`: a convolution without spatial dimensions, where every vector is a sample of its own."""
     function = "tac_linear"
-    given = {"spikes": spikes, "weight": weight, "bias": bias, "membrane": membrane}
-    backend = _backend(function, **given, **_arrays(options, lengths))
-    xp = backend.namespace(weight)
-    check.check_weight(function, xp, weight, range(1))
-    features_out, features_in = weight.shape
-    check.check_spikes(function, xp, spikes, features_in, "(T, B, ..., F_in)", None)
-    layer = _layer(function, backend, weight, bias, Window((), (), (), 1), **options)
-    shape = (*spikes.shape[1:-1], features_out)
-    check.check_like(function, "membrane", membrane, weight, shape)
-    samples = math.prod(shape[:-1])
-    start = None if membrane is None else xp.reshape(membrane, (samples, features_out))
-    lengths = check.check_lengths(function, backend, lengths, spikes)
-    if lengths is not None and spikes.ndim > 3:  # every vector of a sample ends with it
-        ends = xp.reshape(lengths, (shape[0], *(1 for _ in shape[1:-1])))
-        lengths = xp.reshape(xp.broadcast_to(ends, shape[:-1]), (samples,))
-    train = run_layer(layer, xp.reshape(spikes, (spikes.shape[0], samples, features_in)), start, lengths)
-    return remap(train, lambda x: xp.reshape(x, (-1, *shape)), lambda x: xp.reshape(x, shape))
+    backend = _backend_of(function, given, time, neurons)
+    xp = backend.namespace(given.weight)
+    check.check_weight(function, xp, given.weight, range(1))
+    check.check_spikes(function, xp, given.spikes, given.weight.shape[1], "(T, B, ..., F_in)", None)
+    window = Window((), (), (), 1)
+    layer = _as_layer(function, backend, given.weight, given.bias, window, time, neurons, how)
+    return run_given(layer, given.spikes, given.membrane, given.lengths)
 
 
 def run_lif(
-    current: Array,
-    *,
-    beta: object,
-    threshold: object,
-    reset: str,
-    repeat: object,
-    membrane: Array | None,
-    lengths: Any,
-    trace: object,
-    surrogate: Any,
-    detach_reset: object,
-    remat: object,
-    compact: object,
-    reproducible: object,
+    current: Array, repeat: Any, membrane: Any, lengths: Any, neurons: NeuronOptions, how: HowOptions
 ) -> SpikeTrain:
     """`tacops.lif`."""
     function = "lif"
-    arrays = _arrays({"beta": beta, "threshold": threshold}, lengths)
-    backend = _backend(function, current=current, membrane=membrane, **arrays)
+    state = _as_state(function, membrane, neurons.synapse_decay)
+    arrays = {"current": current, **_named(state), **_arrays(neurons._asdict(), lengths)}
+    backend = _backend(function, arrays)
     xp = backend.namespace(current)
     check.check_current(function, xp, current)
-    how = _Kept(surrogate, compact, detach_reset, trace)
-    neurons = _neurons(function, backend, current, current.shape[-1], beta, threshold, reset, how)
+    kept = _as_how(function, xp, current, how, neurons.surrogate, "current")
+    lif = _as_neurons(function, backend, current, current.shape[-1], neurons)
     steps = check.check_count(function, "repeat", repeat)
     if steps > MOST_STEPS:
         raise check.fail(function, "repeat", f"at most {MOST_STEPS}", steps)
     check_size(function, "repeat", (current.shape[0] * steps, *current.shape[1:]))
-    check.check_like(function, "membrane", membrane, current, tuple(current.shape[1:]), "current")
-    grid = as_grid(function, reproducible, xp, current, "current")
-    driven = Driven(function, backend, neurons, grid, steps, check.check_flag(function, "remat", remat))
+    _check_shapes(function, state, current, tuple(current.shape[1:]), "current")
+    driven = Driven(function, backend, lif, kept, steps)
     if current.ndim > 2:
-        return run_currents(driven, current, membrane, check.check_lengths(function, backend, lengths, current))
+        return run_currents(driven, current, state, check.check_lengths(function, backend, lengths, current))
     if lengths is not None:
         raise check.fail(function, "lengths", "None for currents (T, C), which have no batch", lengths)
-    start = None if membrane is None else xp.reshape(membrane, (1, -1))
+    start = None if state is None else tuple(xp.reshape(x, (1, -1)) for x in state)
     train = run_currents(driven, xp.reshape(current, (-1, 1, current.shape[1])), start)
     return remap(train, lambda x: x[:, 0, ...], lambda x: x[0, ...])
 
 
-def _layer(
+def run_given(layer: Layer, spikes: Array, membrane: Any, lengths: Any, first: bool = False) -> SpikeTrain:
+    """Run a validated layer on the arrays of a call, channels first or last; spikes have been checked."""
+    function, backend, window = layer.function, layer.backend, layer.window
+    xp, dims = backend.namespace(layer.weight), len(window.stride)
+    state = check_state(layer, membrane, output_shape(layer, spikes, first))
+    lengths = check.check_lengths(function, backend, lengths, spikes)
+    if not dims:
+        return _run_vectors(layer, xp, spikes, state, lengths)
+    if first:
+        spikes = channel_to_last(xp, spikes, 2)
+        state = None if state is None else tuple(channel_to_last(xp, x, 1) for x in state)
+    check_padded(function, check.shape_of(spikes), window)
+    space = window.output_shape(tuple(spikes.shape[2:-1]), tuple(layer.weight.shape[1:-1]))
+    check_size(function, "spikes", (*spikes.shape[:2], *space, layer.weight.shape[0]))
+    train = run_layer(layer, spikes, state, lengths)
+    if not first:
+        return train
+    return remap(train, lambda x: channel_from_last(xp, x, 2), lambda x: channel_from_last(xp, x, 1))
+
+
+def output_shape(layer: Layer, spikes: Array, first: bool) -> tuple[int, ...]:
+    """Shape of a membrane in the layout of the call."""
+    filters = layer.weight.shape[0]
+    if not layer.window.stride:
+        return (*spikes.shape[1:-1], filters)
+    spatial = tuple(spikes.shape[3:] if first else spikes.shape[2:-1])
+    space = layer.window.output_shape(spatial, tuple(layer.weight.shape[1:-1]))
+    return (spikes.shape[1], filters, *space) if first else (spikes.shape[1], *space, filters)
+
+
+def check_state(layer: Layer, membrane: Any, shape: tuple[int, ...]) -> State | None:
+    """The state that a membrane, or a pair, of a call stands for."""
+    state = _as_state(layer.function, membrane, layer.neurons.synapse_decay)
+    _check_shapes(layer.function, state, layer.weight, shape)
+    return state
+
+
+def _run_vectors(layer: Layer, xp: Any, spikes: Array, state: State | None, lengths: Array | None) -> SpikeTrain:
+    """Spikes (T, B, ..., F_in), of which every vector is a sample."""
+    shape = (*spikes.shape[1:-1], layer.weight.shape[0])
+    samples = math.prod(shape[:-1])
+    start = None if state is None else tuple(xp.reshape(x, (samples, shape[-1])) for x in state)
+    if lengths is not None and spikes.ndim > 3:  # every vector of a sample ends with it
+        ends = xp.reshape(lengths, (shape[0], *(1 for _ in shape[1:-1])))
+        lengths = xp.reshape(xp.broadcast_to(ends, shape[:-1]), (samples,))
+    train = run_layer(layer, xp.reshape(spikes, (spikes.shape[0], samples, spikes.shape[-1])), start, lengths)
+    return remap(train, lambda x: xp.reshape(x, (-1, *shape)), lambda x: xp.reshape(x, shape))
+
+
+def _as_layer(
     function: str,
     backend: Backend,
     weight: Array,
     bias: Array | None,
     window: Window,
-    *,
-    chunk_size: object,
-    mode: str,
-    beta: object,
-    threshold: object,
-    reset: str,
-    aggregation: object,
-    trace: object,
-    surrogate: Any,
-    detach_reset: object,
-    remat: object,
-    compact: object,
-    reproducible: object,
+    time: TimeOptions,
+    neurons: NeuronOptions,
+    how: HowOptions,
 ) -> Layer:
     """Validate what `tac_conv` and `tac_linear` share."""
-    channels = weight.shape[0]
-    size = check.check_count(function, "chunk_size", chunk_size)
-    check.check_choice(function, "mode", mode, MODES)
-    check.check_like(function, "bias", bias, weight, (channels,))
-    given = DEFAULT_AGGREGATION[mode] if aggregation is None else aggregation
+    size = check.check_count(function, "chunk_size", time.chunk_size)
+    check.check_choice(function, "mode", time.mode, MODES)
+    check.check_like(function, "bias", bias, weight, (weight.shape[0],))
+    given = DEFAULT_AGGREGATION[time.mode] if time.aggregation is None else time.aggregation
     weights = check.check_aggregation(function, backend, weight, given, size)
-    how = _Kept(surrogate, compact, detach_reset, trace)
-    neurons = _neurons(function, backend, weight, channels, beta, threshold, reset, how)
-    grid = as_grid(function, reproducible, backend.namespace(weight), weight)
-    again = check.check_flag(function, "remat", remat)
-    return Layer(function, backend, weight, bias, window, size, mode == "preserve", weights, neurons, grid, again)
+    kept = _as_how(function, backend.namespace(weight), weight, how, neurons.surrogate)
+    lif = _as_neurons(function, backend, weight, weight.shape[0], neurons)
+    return Layer(function, backend, weight, bias, window, Time(size, time.mode == "preserve", weights), lif, kept)
 
 
-class _Kept(NamedTuple):
-    """What is kept of neurons, and what their gradient is."""
-
-    surrogate: Any
-    compact: object
-    detach_reset: object
-    trace: object
-
-
-def _neurons(
-    function: str,
-    backend: Backend,
-    like: Array,
-    channels: int,
-    beta: object,
-    threshold: object,
-    reset: str,
-    kept: _Kept,
-) -> Neurons:
-    check.check_choice(function, "reset", reset, RESETS)
-    surrogate = check.check_surrogate(function, backend, kept.surrogate)
-    check.check_compact(function, kept.compact, kept.surrogate)
+def _as_neurons(function: str, backend: Backend, like: Array, channels: int, given: NeuronOptions) -> Neurons:
+    check.check_choice(function, "reset", given.reset, RESETS)
+    synapse = given.synapse_decay
+    if synapse is not None:
+        synapse = check.check_decay(function, backend, like, "synapse_decay", synapse, channels)
     return Neurons(
-        check.check_beta(function, backend, like, beta, channels),
-        check.check_threshold(function, backend, like, threshold, channels),
-        reset,
-        surrogate,
-        bool(kept.compact),
-        check.check_flag(function, "detach_reset", kept.detach_reset),
-        check.check_flag(function, "trace", kept.trace),
+        check.check_decay(function, backend, like, "beta", given.beta, channels),
+        check.check_threshold(function, backend, like, given.threshold, channels),
+        given.reset,
+        synapse,
+        check.check_surrogate(function, backend, given.surrogate),
+        check.check_flag(function, "detach_reset", given.detach_reset),
     )
 
 
-def _backend(function: str, **arrays: Array | None) -> Backend:
+def _as_how(function: str, xp: Any, like: Array, given: HowOptions, surrogate: Any, argument: str = "weight") -> How:
+    check.check_compact(function, given.compact, surrogate)
+    return How(
+        check.check_flag(function, "trace", given.trace),
+        check.check_flag(function, "remat", given.remat),
+        bool(given.compact),
+        as_grid(function, given.reproducible, xp, like, argument),
+    )
+
+
+def _as_state(function: str, membrane: Any, synapse_decay: Any) -> State | None:
+    """An array, or with `synapse_decay` a pair."""
+    if membrane is None:
+        return None
+    pair = isinstance(membrane, tuple | list)
+    if synapse_decay is None:
+        if pair:
+            raise check.fail(function, "membrane", "an array", check.show(membrane), TypeError)
+        return (membrane,)
+    if not pair or len(membrane) != 2 or any(x is None for x in membrane):
+        rule = "a pair (membrane, synaptic current) with synapse_decay"
+        raise check.fail(function, "membrane", rule, check.show(membrane), TypeError)
+    return tuple(membrane)
+
+
+def _check_shapes(
+    function: str, state: State | None, like: Array, shape: tuple[int, ...], source: str = "weight"
+) -> None:
+    for name, x in _named(state).items():
+        check.check_like(function, name, x, like, shape, source)
+
+
+def _named(state: State | None) -> dict[str, Array]:
+    return dict(
+        zip(("membrane",) if len(state or ()) < 2 else ("membrane[0]", "membrane[1]"), state or (), strict=False)
+    )
+
+
+def _backend_of(function: str, given: Given, time: TimeOptions, neurons: NeuronOptions) -> Backend:
+    state = _as_state(function, given.membrane, neurons.synapse_decay)
+    arrays = {"spikes": given.spikes, "weight": given.weight, "bias": given.bias, **_named(state)}
+    options = {**neurons._asdict(), "aggregation": time.aggregation}
+    return _backend(function, arrays | _arrays(options, given.lengths))
+
+
+def _backend(function: str, arrays: dict[str, Array | None]) -> Backend:
     for name in ("spikes", "weight", "current"):
         if name in arrays and arrays[name] is None:
             raise check.fail(function, name, "an array", None, TypeError)
@@ -203,14 +254,17 @@ def _backend(function: str, **arrays: Array | None) -> Backend:
 
 
 def _arrays(options: dict[str, Any], lengths: Any) -> dict[str, Array]:
-    """Those parameters that may be arrays and are."""
-    values = {name: options.get(name) for name in ("beta", "threshold", "aggregation")} | {"lengths": lengths}
+    """Those options that may be arrays and are."""
+    names = ("beta", "threshold", "synapse_decay", "aggregation")
+    values = {name: options.get(name) for name in names} | {"lengths": lengths}
     return {name: value for name, value in values.items() if hasattr(value, "shape") and not check.is_number(value)}
 
 
-def _channel_to_last(xp: Any, x: Array, axis: int) -> Array:
+def channel_to_last(xp: Any, x: Array, axis: int) -> Array:
+    """The channel axis to the end."""
     return xp.permute_dims(x, (*range(axis), *range(axis + 1, x.ndim), axis))
 
 
-def _channel_from_last(xp: Any, x: Array, axis: int) -> Array:
+def channel_from_last(xp: Any, x: Array, axis: int) -> Array:
+    """And back."""
     return xp.permute_dims(x, (*range(axis), x.ndim - 1, *range(axis, x.ndim - 1)))

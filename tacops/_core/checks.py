@@ -27,12 +27,12 @@ __all__ = [
     "as_int",
     "as_list",
     "check_aggregation",
-    "check_beta",
     "check_callable",
     "check_choice",
     "check_compact",
     "check_count",
     "check_current",
+    "check_decay",
     "check_flag",
     "check_frames",
     "check_groups",
@@ -120,9 +120,9 @@ def check_like(
         raise fail(function, argument, f"of shape {shape}", f"shape {shape_of(value)}")
 
 
-def check_beta(function: str, backend: Backend, like: Array, beta: object, channels: int) -> float | Array:
+def check_decay(function: str, backend: Backend, like: Array, name: str, decay: object, channels: int) -> float | Array:
     """Decay in [0, 1]: a float, a 0-d array or an array of shape (channels,)."""
-    return _parameter(function, backend, like, "beta", beta, channels, "in [0, 1]", lambda b: 0.0 <= b <= 1.0)
+    return _parameter(function, backend, like, name, decay, channels, "in [0, 1]", lambda b: 0.0 <= b <= 1.0)
 
 
 def check_threshold(function: str, backend: Backend, like: Array, threshold: object, channels: int) -> float | Array:

@@ -10,31 +10,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from .._backend.protocol import Array, Backend
+from .._backend.protocol import Array, Backend, State
 
 __all__ = ["run_ragged"]
 
-Run: TypeAlias = Callable[[Array, "Array | None"], Array]
-"""Frames (T, B, ...) and a membrane to spikes and membranes of every step, (steps, 2, B, ...)."""
+Run: TypeAlias = Callable[[Array, "State | None"], Array]
+"""Frames (T, B, ...) and a state to spikes and states of every step, (steps, 1 + states, B, ...)."""
 
 
 def run_ragged(
     backend: Backend,
     run: Run,
     frames: Array,
-    membrane: Array | None,
+    state: State | None,
     lengths: Array,
     chunk: int,
     steps: Callable[[Any], Any],
-) -> tuple[Array, Array, Array]:
-    """Spikes and membranes of every step, (steps, B, ...), and every sample's last membrane, (B, ...).
+) -> tuple[Array, tuple[Array, ...], State]:
+    """Spikes, and each array of the state, of every step, (steps, B, ...), and every sample's last state, (B, ...).
 
     Parameters
     ----------
     backend : Backend
     run : callable
     frames : array, shape (T, B, ...)
-    membrane : array or None, shape (B, ...)
+    state : tuple of arrays, shape (B, ...), or None
     lengths : array, shape (B,), integer
         Frames of each sample, 0 to T.
     chunk : int
@@ -46,29 +46,38 @@ def run_ragged(
     frames = _select(xp, _times(xp, T, lengths) < lengths, frames, xp.zeros_like(frames))
     whole = lengths // chunk * chunk
     full, boundary, ends = T - T % chunk, steps(whole), steps(lengths)
-    parts = [run(frames[:full, ...], membrane)] if full else []
+    parts = [run(frames[:full, ...], state)] if full else []
     rests = _rests(backend, lengths - whole, min(chunk - 1, T))
     if not parts and not rests:  # no sample has a frame, and yet the result has a shape
         rests = [1]
     if rests:
-        start = membrane
-        if parts:
-            resting = xp.zeros_like(parts[0][0, 0, ...]) if membrane is None else membrane
-            start = _select(xp, whole > 0, _pick(xp, parts[0][:, 1, ...], boundary - 1), resting)
+        start = _last(xp, _states(parts[0]), boundary, state) if parts else state
         tails = _pick(xp, frames, _times(xp, rests[-1], lengths) + whole)
         parts.append(_tail(xp, run, tails, start, lengths - whole, rests))
     if len(parts) == 1 and not rests:
-        fired, after = parts[0][:, 0, ...], parts[0][:, 1, ...]
+        fired, after = parts[0][:, 0, ...], _states(parts[0])
         at = _times(xp, fired.shape[0], lengths)
     else:
         every = parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
         at = _times(xp, steps(T), lengths)
         place = xp.where(at < boundary, at, at - boundary + steps(full))
-        fired, after = _pick(xp, every[:, 0, ...], place), _pick(xp, every[:, 1, ...], place)
-    resting = xp.zeros_like(after[0, ...]) if membrane is None else membrane
-    last = _select(xp, ends > 0, _pick(xp, after, ends - 1), resting)
-    alive = at < ends
-    return _select(xp, alive, fired, xp.zeros_like(fired)), _select(xp, alive, after, last), last
+        fired, *others = (_pick(xp, every[:, n, ...], place) for n in range(every.shape[1]))
+        after = tuple(others)
+    last, alive = _last(xp, after, ends, state), at < ends
+    fired = _select(xp, alive, fired, xp.zeros_like(fired))
+    return fired, tuple(_select(xp, alive, x, end) for x, end in zip(after, last, strict=True)), last
+
+
+def _states(train: Array) -> tuple[Array, ...]:
+    """Every array of the state, of what a `Run` returns."""
+    return tuple(train[:, n, ...] for n in range(1, train.shape[1]))
+
+
+def _last(xp: Any, after: tuple[Array, ...], steps: Array, state: State | None) -> State:
+    """The state of each sample after so many of its steps, of which it may have none."""
+    resting = tuple(xp.zeros_like(x[0, ...]) for x in after) if state is None else state
+    pairs = zip(after, resting, strict=True)
+    return tuple(_select(xp, steps > 0, _pick(xp, x, steps - 1), rest) for x, rest in pairs)
 
 
 def _rests(backend: Backend, rest: Array, most: int) -> list[int]:
@@ -77,11 +86,11 @@ def _rests(backend: Backend, rest: Array, most: int) -> list[int]:
     return [n for n in range(1, most + 1) if known is None or n in known]
 
 
-def _tail(xp: Any, run: Run, frames: Array, membrane: Array | None, rest: Array, rests: list[int]) -> Array:
+def _tail(xp: Any, run: Run, frames: Array, state: State | None, rest: Array, rests: list[int]) -> Array:
     """What the shorter chunks give, each sample's from its own first frame on."""
     chosen: list[Array] = []
     for n in rests:
-        train = run(frames[:n, ...], membrane)
+        train = run(frames[:n, ...], state)
         for t in range(train.shape[0]):
             step = train[t, ...]
             if t < len(chosen):

@@ -1,48 +1,36 @@
-"""The leaky integrate-and-fire neuron, one step: decay, integrate, fire, reset."""
+"""Neurons, one step: decay, integrate, fire, reset. Leaky integrate-and-fire, and the same behind a synaptic current."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, ClassVar, Protocol
 
-from .._backend.protocol import Array, Backend
+from .._backend.steps import Recipe, Reset, State
+from .._backend.window import Array
 
-__all__ = ["LIFStep", "Recipe", "Reset"]
-
-
-class Reset(IntEnum):
-    """What a spike does to the membrane; the numbers are those that compiled loops and kernels are given."""
-
-    NONE = 0
-    SUBTRACT = 1
-    ZERO = 2
-    LATE = 3
+__all__ = ["LIFStep", "SynapticStep"]
 
 
-class Recipe(NamedTuple):
-    """A `LIFStep` as plain data, for loops that repeat its arithmetic because a measurement demands it.
+class Arithmetic(Protocol):
+    """The functions of arrays that neurons take; a backend has them."""
 
-    Parameters
-    ----------
-    decay, threshold : float or array
-    reset : Reset
-    rounded, compact : bool
-    poison : array or None
-    """
+    def namespace(self, array: Array) -> Any:
+        """The Array API namespace of `array`."""
 
-    decay: float | Array
-    threshold: float | Array
-    reset: Reset
-    rounded: bool
-    compact: bool
-    poison: Array | None
+    def stop_gradient(self, x: Array) -> Array:
+        """`x` as a constant."""
+
+    def finite(self, x: Array) -> Array:
+        """`x`, and 0 where it is infinite or NaN."""
+
+    def round_through(self, x: Array) -> Array:
+        """`x` rounded, with the derivative of the identity."""
 
 
 @dataclass(frozen=True)
 class LIFStep:
-    """``step(membrane, current) -> (membrane, spikes)``, a pure function of arrays.
+    """``step(state, current) -> (state, spikes)``, a pure function of arrays; the state is the membrane u.
 
     ::
 
@@ -55,7 +43,8 @@ class LIFStep:
 
     Parameters
     ----------
-    backend : Backend
+    math : Arithmetic
+        Of the arrays' library: its backend.
     decay, threshold : float or array
         Arrays broadcast against the membrane, channels last.
     reset : {"subtract", "zero", "none", "late"}
@@ -72,10 +61,10 @@ class LIFStep:
     detach_reset : bool
         No gradient flows through the reset.
     trace : bool
-        Return the membrane after the step beside its spikes, stacked along a new first axis: (2, ...).
+        Return the state after the step beside its spikes, stacked along a new first axis: (2, ...).
     """
 
-    backend: Backend
+    math: Arithmetic
     decay: float | Array
     threshold: float | Array
     reset: str
@@ -87,6 +76,8 @@ class LIFStep:
     detach_reset: bool = False
     trace: bool = False
 
+    arrays: ClassVar[tuple[str, ...]] = ("decay", "threshold", "poison", "unit")
+
     @property
     def recipe(self) -> Recipe | None:
         """The step as plain data; None if it is not exactly this step, and a loop must call it instead."""
@@ -95,14 +86,17 @@ class LIFStep:
         reset = Reset[self.reset.upper()]
         return Recipe(self.decay, self.threshold, reset, self.rounded, self.compact, self.poison)
 
-    def __call__(self, membrane: Array | None, current: Array) -> tuple[Array, Array]:
-        """One step; `membrane` None is a membrane of zeros."""
-        v = self._integrate(membrane, current)
+    def __call__(self, state: State | None, current: Array) -> tuple[State, Array]:
+        """One step; `state` None is a state of zeros."""
+        v = self._integrate(None if state is None else state[0], current)
         spikes = self._fire(v)
         u = self._reset(v, spikes)
+        return (u,), self._kept(v, spikes, u)
+
+    def _kept(self, v: Array, spikes: Array, *state: Array) -> Array:
         if self.trace:
-            return u, self.backend.namespace(v).stack([spikes, u], axis=0)
-        return u, v >= self.threshold if self.compact else spikes
+            return self.math.namespace(v).stack([spikes, *state], axis=0)
+        return v >= self.threshold if self.compact else spikes
 
     def _integrate(self, membrane: Array | None, current: Array) -> Array:
         if membrane is None:  # nothing to decay, nor to reset late
@@ -111,14 +105,17 @@ class LIFStep:
         return v - self._through_reset(self._fire(membrane)) * self.threshold if self.reset == "late" else v
 
     def _decayed(self, membrane: Array) -> Array:
-        product = self.decay * membrane
+        return self._times(self.decay, membrane)
+
+    def _times(self, decay: float | Array, x: Array) -> Array:
+        product = decay * x
         if not self.rounded:
             return product
         # The product is rounded before anything is added to it, so no compiler can fuse the two into one rounding.
-        return self.backend.round_through(product)
+        return self.math.round_through(product)
 
     def _fire(self, v: Array) -> Array:
-        xp = self.backend.namespace(v)
+        xp = self.math.namespace(v)
         spikes = xp.astype(v >= self.threshold, v.dtype)
         if self.poison is not None:
             spikes = spikes + self.poison
@@ -127,22 +124,49 @@ class LIFStep:
         # The spikes stay exactly 0 and 1, while their derivative is the surrogate's: forward and reverse mode, vmap and
         # compilation need no rule of their own.
         excess = v - self.threshold
-        excess = self.backend.finite(excess if self.unit is None else excess * self.unit)
-        constant = self.backend.stop_gradient(excess)
+        excess = self.math.finite(excess if self.unit is None else excess * self.unit)
+        constant = self.math.stop_gradient(excess)
         return spikes + (excess - constant) * self.surrogate(constant)
 
     def _reset(self, v: Array, spikes: Array) -> Array:
         if self.reset == "subtract":
             return v - self._through_reset(spikes) * self.threshold
         if self.reset == "zero":
-            backend = self.backend
-            u = backend.namespace(v).where(v >= self.threshold, 0.0, v)  # a product would be NaN for an infinite v
+            math = self.math
+            u = math.namespace(v).where(v >= self.threshold, 0.0, v)  # a product would be NaN for an infinite v
             if self.surrogate is None or self.detach_reset:
                 return u
-            return u - backend.stop_gradient(backend.finite(v)) * (spikes - backend.stop_gradient(spikes))
+            return u - math.stop_gradient(math.finite(v)) * (spikes - math.stop_gradient(spikes))
         if self.reset in ("none", "late"):
             return v
         raise ValueError(f"LIFStep: reset must be one of {[r.name.lower() for r in Reset]}; got {self.reset!r}")
 
     def _through_reset(self, spikes: Array) -> Array:
-        return self.backend.stop_gradient(spikes) if self.detach_reset else spikes
+        return self.math.stop_gradient(spikes) if self.detach_reset else spikes
+
+
+@dataclass(frozen=True)
+class SynapticStep(LIFStep):
+    """`LIFStep` behind a synaptic current j that decays, too: the state is (u, j).
+
+    ::
+
+        j = synapse_decay * j + i
+        then LIFStep, driven by j
+
+    Parameters
+    ----------
+    synapse_decay : float or array
+    """
+
+    synapse_decay: float | Array = 0.0
+
+    arrays: ClassVar[tuple[str, ...]] = (*LIFStep.arrays, "synapse_decay")
+
+    def __call__(self, state: State | None, current: Array) -> tuple[State, Array]:
+        """One step; `state` None is a state of zeros."""
+        synaptic = current if state is None else self._times(self.synapse_decay, state[1]) + current
+        v = self._integrate(None if state is None else state[0], synaptic)
+        spikes = self._fire(v)
+        u = self._reset(v, spikes)
+        return (u, synaptic), self._kept(v, spikes, u, synaptic)

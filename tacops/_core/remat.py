@@ -1,8 +1,8 @@
 """Rematerialisation: time is cut into parts, of which the backward pass keeps no more than what went in.
 
-A layer of n chunks runs in about sqrt(n) parts, each a function of its frames, the membrane it starts from and the layer's
+A layer of n chunks runs in about sqrt(n) parts, each a function of its frames, the state it starts from and the layer's
 arrays. What happened inside a part is computed again when the backward pass reaches it (Chen et al., "Training Deep Nets
-with Sublinear Memory Cost", arXiv:1604.06174), so memory holds the membranes between parts and the insides of one.
+with Sublinear Memory Cost", arXiv:1604.06174), so memory holds the states between parts and the insides of one.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-from .._backend.protocol import Array, Backend
+from .._backend.protocol import Array, Backend, State
 
 __all__ = ["run_in_parts"]
 
 _ARRAY = "array"
-Run: TypeAlias = Callable[..., tuple[Array, Array]]
+Run: TypeAlias = Callable[..., tuple[Array, State]]
 
 
 def run_in_parts(
     backend: Backend,
     run: Run,
     frames: Array,
-    membrane: Array | None,
+    state: State | None,
     values: Sequence[Array | float | None],
     chunk: int,
-) -> tuple[Array, Array]:
-    """``run(frames, membrane, *values)``, part by part.
+) -> tuple[Array, State]:
+    """``run(frames, state, *values)``, part by part.
 
     Parameters
     ----------
     backend : Backend
     run : callable
-        Answers spikes, time first, and the membrane with which the next frames can be run.
+        Returns spikes, time first, and the state with which the next frames can be run.
     frames : array, shape (T, ...)
-    membrane : array or None
+    state : tuple of arrays or None
     values : sequence of array, float or None
         Whatever else the result may be differentiated by. `run` must not reach such an array in another way: not every
         library would find its gradient.
@@ -53,14 +53,12 @@ def run_in_parts(
     for some, length in ((frames[:whole, ...], size), (frames[whole:, ...], T - whole)):
         if length:
             parts = xp.reshape(some, (-1, length, *frames.shape[1:]))
-            spikes, membrane = backend.remat(part, parts, membrane, arrays)
+            spikes, state = backend.remat(part, parts, state, arrays)
             fired.append(spikes)
-    return fired[0] if len(fired) == 1 else xp.concat(fired, axis=0), membrane
+    return fired[0] if len(fired) == 1 else xp.concat(fired, axis=0), state or ()
 
 
-def _part(
-    run: Run, plain: tuple[Any, ...], membrane: Array | None, frames: Array, *arrays: Array
-) -> tuple[Array, Array]:
-    """``run(frames, membrane, *values)``, where the values are `plain` with the arrays in their places."""
+def _part(run: Run, plain: tuple[Any, ...], state: State | None, frames: Array, *arrays: Array) -> tuple[Array, State]:
+    """``run(frames, state, *values)``, where the values are `plain` with the arrays in their places."""
     given = iter(arrays)
-    return run(frames, membrane, *(next(given) if value is _ARRAY else value for value in plain))
+    return run(frames, state, *(next(given) if value is _ARRAY else value for value in plain))

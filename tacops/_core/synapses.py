@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
-from .._backend.protocol import Array, Backend, Window
-from .aggregation import Weights, cast, merge_chunks
+from .._backend.window import Array, Window
+from .aggregation import Sums, Weights, cast, merge_chunks
 
 __all__ = ["Convolve"]
+
+
+class Products(Sums, Protocol):
+    """The functions of arrays that synapses take; a backend has them."""
+
+    def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
+        """A convolution, channels last."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +24,8 @@ class Convolve:
 
     Parameters
     ----------
-    backend : Backend
+    products : Products
+        Of the arrays' library: its backend.
     window : Window
     weight : array, shape (C_out, *kernel, C_in // groups)
     bias : array or None, shape (C_out,)
@@ -28,12 +37,14 @@ class Convolve:
         Reproducible mode: all numbers are integers, and only plain sums of products keep them exact.
     """
 
-    backend: Backend
+    products: Products
     window: Window
     weight: Array
     bias: Array | None
     aggregation: Weights | None = None
     exact: bool = False
+
+    arrays: ClassVar[tuple[str, ...]] = ("weight", "bias", "aggregation")
 
     @property
     def chunk_size(self) -> int:
@@ -56,20 +67,20 @@ class Convolve:
         if self.aggregation is None:
             return frames
         if not self.per_channel:
-            return merge_chunks(self.backend, frames, self.aggregation, self.weight.dtype)
-        xp, size = self.backend.namespace(frames), self.chunk_size
+            return merge_chunks(self.products, frames, self.aggregation, self.weight.dtype)
+        xp, size = self.products.namespace(frames), self.chunk_size
         chunks = xp.reshape(frames, (frames.shape[0] // size, size, *frames.shape[1:]))
         return xp.permute_dims(chunks, (0, 2, 1, *range(3, chunks.ndim)))
 
     def __call__(self, frames: Array) -> Array:
         """Currents (N, *S_out, C_out) of any number of aggregated frames, (N, *S, C_in) or (N, K, *S, C_in)."""
-        xp = self.backend.namespace(self.weight)
+        xp = self.products.namespace(self.weight)
         frames = cast(xp, frames, self.weight.dtype)
         if self.aggregation is None or not self.per_channel:
             return self._convolve(frames, self.bias)
         flat = xp.reshape(frames, (-1, *frames.shape[2:]))
-        currents = merge_chunks(self.backend, self._convolve(flat, None), self.aggregation, self.weight.dtype)
+        currents = merge_chunks(self.products, self._convolve(flat, None), self.aggregation, self.weight.dtype)
         return currents if self.bias is None else currents + self.bias
 
     def _convolve(self, x: Array, bias: Array | None) -> Array:
-        return self.backend.conv(x, self.weight, bias, self.window, exact=self.exact)
+        return self.products.conv(x, self.weight, bias, self.window, exact=self.exact)

@@ -13,22 +13,25 @@ So the statistics are those of Y / A, whatever the chunk's length, and at infere
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
 from .._backend.dispatch import backend_of, undisturbed
 from .._backend.protocol import Array, Backend, sum_dtype
-from .._core.aggregation import cast, chunk_weights, merge_chunks, segments, widen
-from .._core.arguments import _channel_from_last, _channel_to_last
-from .._core.checks import check_flag, check_like, check_spikes, fail
-from .._core.run import SpikeTrain, TracedSpikeTrain, decay_of, remap
+from .._core.aggregation import cast, chunk_weights, segments, widen
+from .._core.arguments import channel_from_last, channel_to_last, check_state, output_shape, run_given
+from .._core.checks import check_flag, check_like, check_spikes, check_surrogate, fail
+from .._core.grid import as_grid
+from .._core.layer import Layer
+from .._core.options import How
+from .._core.run import run_segments
 from .._core.synapses import Convolve
-from .._operators import lif, tac_conv, tac_linear
+from .._core.train import SpikeTrain, concatenate, remap
 from .checks import PerChannel
-from .spec import STATISTICS, LayerSpec
+from .spec import STATISTICS, LayerSpec, Norm
 
-__all__ = ["Numbers", "Statistics", "effective", "fold", "operator_options", "run", "simulate", "spikes_of"]
+__all__ = ["Numbers", "Statistics", "effective", "fold", "run", "run_spans", "spikes_of"]
 
 Statistics: TypeAlias = dict[str, Array]
 
@@ -57,11 +60,11 @@ def effective(spec: LayerSpec, arrays: Mapping[str, Array]) -> Numbers:
     xp = backend_of(arrays["weight"]).namespace(arrays["weight"])
 
     def aggregation(size: int) -> str | Array:
-        if spec.chunk_size == 1:
+        if spec.time.chunk_size == 1:
             return "sum"  # one frame of weight 1, whatever the rule
         if "aggregation" not in spec.learn:
-            return spec.aggregation
-        tail, dtype = slice(spec.chunk_size - size, None), arrays["aggregation_logits"].dtype
+            return spec.rule
+        tail, dtype = slice(spec.time.chunk_size - size, None), arrays["aggregation_logits"].dtype
         logits = _wide(xp, arrays["aggregation_logits"])
         if spec.normalised:
             return cast(xp, _softmax(xp, logits[tail]), dtype)
@@ -75,132 +78,167 @@ def effective(spec: LayerSpec, arrays: Mapping[str, Array]) -> Numbers:
         arrays["weight"],
         arrays.get("bias"),
         # of tanh, which can't overflow
-        0.5 + 0.5 * xp.tanh(0.5 * stored("beta_logit", spec.beta)) if "beta" in spec.learn else spec.beta,
-        xp.exp(stored("threshold_log", spec.threshold)) if "threshold" in spec.learn else spec.threshold,
+        0.5 + 0.5 * xp.tanh(0.5 * stored("beta_logit", spec.neurons.beta))
+        if "beta" in spec.learn
+        else spec.neurons.beta,
+        xp.exp(stored("threshold_log", spec.neurons.threshold))
+        if "threshold" in spec.learn
+        else spec.neurons.threshold,
         aggregation,
     )
 
 
-def fold(spec: LayerSpec, numbers: Numbers, scale: Array, mean: Array, var: Array) -> Numbers:
+def fold(norm: Norm, numbers: Numbers, scale: Array, mean: Array, var: Array) -> Numbers:
     """`numbers` with the norm in their weight and bias."""
     weight, xp = numbers.weight, backend_of(scale).namespace(scale)
     scale, mean, var = (_wide(xp, array) for array in (scale, mean, var))
-    factor = scale / (var + spec.epsilon) ** 0.5
+    factor = scale / (var + norm.epsilon) ** 0.5
     bias = -mean * factor if numbers.bias is None else numbers.bias - mean * factor
     folded = weight * xp.reshape(factor, (-1, *(1 for _ in weight.shape[1:])))
     return numbers._replace(weight=cast(xp, folded, weight.dtype), bias=cast(xp, bias, weight.dtype))
 
 
-def operator_options(spec: LayerSpec) -> dict[str, Any]:
-    """The operator's keyword arguments that are no arrays."""
-    options = {name: getattr(spec, name) for name in ("chunk_size", "mode", "reset", "reproducible")}
-    if spec.kernel:
-        window = {name: getattr(spec.window, name) for name in ("stride", "padding", "dilation", "groups")}
-        options |= {**window, "layout": spec.layout}
-    return options
+def run_spans(
+    layer: str,
+    call: Callable[..., SpikeTrain],
+    spikes: Array,
+    membrane: Any,
+    lengths: Any,
+    chunk_size: int,
+    own_tail: bool,
+) -> SpikeTrain:
+    """``call(spikes, size, membrane)``; twice if a shorter last chunk, of `size` frames, has its `own_tail` of weights."""
+    T = spikes.shape[0] if spikes.ndim else 0  # no frames: the call says what is wrong
+    if own_tail and chunk_size > 1 and lengths is not None:
+        rule = "None where learned aggregation weights sum to one, because those of a shorter chunk are others"
+        raise fail(layer, "lengths", rule, "lengths")
+    if not (own_tail and T % chunk_size):
+        return call(spikes, chunk_size, membrane)
+    trains: list[SpikeTrain] = []
+    for start, stop, size in segments(T, chunk_size):
+        trains.append(call(spikes[start:stop, ...], size, membrane))
+        membrane = trains[-1].membrane
+    return concatenate(backend_of(spikes).namespace(spikes), trains)
 
 
 @undisturbed
-def simulate(
-    spikes: Array, numbers: Numbers, membrane: Array | None, *, own_tail: bool, layer: str, **options: Any
-) -> SpikeTrain:
-    """Call the operator: `tac_linear` if the weight has no kernel; twice if a shorter last chunk has its `own_tail` of weights."""
-    weight = numbers.weight
-    operator = tac_conv if weight.ndim > 2 else tac_linear
-    if options.get("layout") == "channels_first":
-        weight = _channel_from_last(backend_of(weight).namespace(weight), weight, 1)
-    options |= {"beta": numbers.beta, "threshold": numbers.threshold}
-    T, K = (
-        spikes.shape[0] if spikes.ndim else 0,
-        options.pop("chunk_size"),
-    )  # no frames: the operator says what is wrong
-    if own_tail and K > 1 and options.get("lengths") is not None:
-        rule = "None where learned aggregation weights sum to one, because those of a shorter chunk are others"
-        raise fail(layer, "lengths", rule, "lengths")
-    spans = segments(T, K) if own_tail and T % K else [(0, T, K)]
-    trains: list[SpikeTrain] = []
-    for start, stop, size in spans:
-        train = operator(
-            spikes if len(spans) == 1 else spikes[start:stop, ...],
-            weight,
-            numbers.bias,
-            chunk_size=size,
-            aggregation=numbers.aggregation(size),
-            membrane=membrane,
-            **options,
-        )
-        trains.append(train)
-        membrane = train.membrane
-    return _train(trains)
-
-
 def run(
     spec: LayerSpec,
     arrays: Mapping[str, Array],
     spikes: Array,
-    membrane: Array | None,
+    membrane: Any,
     *,
     training: bool,
     momentum: float | None = None,
     lengths: Any = None,
     trace: bool = False,
 ) -> tuple[SpikeTrain, Statistics]:
-    """The layer's answer, and its running statistics after a batch of training (empty if there are none to keep).
+    """What the layer returns, and its running statistics after a batch of training (empty if there are none to keep).
 
     `momentum` is the share of the running statistics that the batch replaces, the layer's own unless given.
     """
-    weight = arrays["weight"]
-    if spikes is None:
-        raise fail(spec.layer, "spikes", "an array", None, TypeError)
-    backend = backend_of(weight, spikes, membrane, function=spec.layer, names=("weight", "spikes", "membrane"))
-    xp, dims, first = backend.namespace(weight), len(spec.kernel), spec.layout == "channels_first"
-    axes = ("(T, B, C_in, *S)" if first else "(T, B, *S, C_in)") if dims else "(T, B, ..., F_in)"
-    check_spikes(spec.layer, xp, spikes, spec.channels_in, axes, dims + 3 if dims else None)
-    check_flag(spec.layer, "trace", trace)
-    if lengths is not None and spec.batch_norm and training:
-        rule = "None in training with batch_norm, whose statistics are those of whole frames"
-        raise fail(spec.layer, "lengths", rule, "lengths")
-    numbers, statistics = effective(spec, arrays), {}
-    if spec.batch_norm:
+    backend = _check(spec, arrays["weight"], spikes, membrane, lengths, trace, training)
+    first, numbers = spec.layout == "channels_first", effective(spec, arrays)
+    statistics: Statistics = {}
+    if spec.norm:
         mean, var = (arrays[name] for name in STATISTICS)
         if training:
-            frames = _channel_to_last(xp, spikes, 2) if first else spikes
+            frames = channel_to_last(backend.namespace(spikes), spikes, 2) if first else spikes
             currents, totals = _currents(spec, backend, numbers, frames)
-            mean, var, unbiased = _moments(xp, currents)
-            share = spec.momentum if momentum is None else momentum
+            mean, var, unbiased = _moments(backend.namespace(frames), currents)
+            share = spec.norm.momentum if momentum is None else momentum
             statistics = _updated(backend, share, arrays, mean, unbiased)
             if spec.reproducible is False:
-                factor = arrays["norm_scale"] / (var + spec.epsilon) ** 0.5
-                offset = 0.0 if numbers.bias is None else numbers.bias
-                scaled = [
-                    cast(xp, ((current - mean) * factor + offset) * total, weight.dtype)
-                    for current, total in zip(currents, totals, strict=True)
-                ]
-                return _neurons(spec, xp, numbers, scaled, spikes.shape[0], membrane, trace), statistics
-        numbers = fold(spec, numbers, arrays["norm_scale"], mean, var)
+                scale = arrays["norm_scale"] / (var + spec.norm.epsilon) ** 0.5
+                layer = _layer(spec, backend, numbers, spec.time.chunk_size, trace)
+                scaled = _normalised(layer, currents, totals, scale, mean)
+                return _driven(layer, scaled, spikes, membrane, first), statistics
+        numbers = fold(spec.norm, numbers, arrays["norm_scale"], mean, var)
     own_tail = spec.normalised and "aggregation" in spec.learn
-    options = {name: getattr(spec, name) for name in ("layer", "surrogate", "detach_reset", "remat")}
-    options |= operator_options(spec) | {"lengths": lengths, "trace": trace}
-    return simulate(spikes, numbers, membrane, own_tail=own_tail, **options), statistics
+
+    def call(spikes: Array, size: int, membrane: Any) -> SpikeTrain:
+        return run_given(_layer(spec, backend, numbers, size, trace), spikes, membrane, lengths, first)
+
+    train = run_spans(spec.layer, call, spikes, membrane, lengths, spec.time.chunk_size, own_tail)
+    return train, statistics
+
+
+def _check(
+    spec: LayerSpec, weight: Array, spikes: Array, membrane: Any, lengths: Any, trace: bool, training: bool
+) -> Backend:
+    """The backend of a call's arrays, which fit the layer."""
+    if spikes is None:
+        raise fail(spec.layer, "spikes", "an array", None, TypeError)
+    state = membrane if isinstance(membrane, tuple | list) else (membrane,)
+    names = ("weight", "spikes", *("membrane" for _ in state))
+    backend = backend_of(weight, spikes, *state, function=spec.layer, names=names)
+    dims, first = len(spec.kernel), spec.layout == "channels_first"
+    axes = ("(T, B, C_in, *S)" if first else "(T, B, *S, C_in)") if dims else "(T, B, ..., F_in)"
+    check_spikes(spec.layer, backend.namespace(weight), spikes, spec.channels_in, axes, dims + 3 if dims else None)
+    check_flag(spec.layer, "trace", trace)
+    if lengths is not None and spec.norm and training:
+        rule = "None in training with batch_norm, whose statistics are those of whole frames"
+        raise fail(spec.layer, "lengths", rule, "lengths")
+    return backend
+
+
+def _layer(spec: LayerSpec, backend: Backend, numbers: Numbers, size: int, trace: bool) -> Layer:
+    """The layer with the numbers of this call, in chunks of `size` frames."""
+    function, weight, given = spec.layer, numbers.weight, numbers.aggregation(size)
+    for name in ("beta", "threshold"):
+        value = getattr(numbers, name)
+        if hasattr(value, "shape"):
+            check_like(function, name, value, weight, tuple(value.shape))
+    weights = given if isinstance(given, str) else tuple(given[k, ...] for k in range(size))
+    neurons = replace(
+        spec.neurons,
+        beta=numbers.beta,
+        threshold=numbers.threshold,
+        surrogate=check_surrogate(function, backend, spec.neurons.surrogate),
+    )
+    grid = as_grid(function, spec.reproducible, backend.namespace(weight), weight)
+    time = replace(spec.time, chunk_size=size, aggregation=weights)
+    how = How(trace, spec.remat, compact=False, grid=grid)
+    return Layer(function, backend, weight, numbers.bias, spec.window, time, neurons, how)
 
 
 def _currents(
     spec: LayerSpec, backend: Backend, numbers: Numbers, spikes: Array
 ) -> tuple[list[Array], list[float | Array]]:
     """Y / A, without bias, of the full chunks and of the shorter one, and A; channels last, float32 or better."""
-    xp, dtype, dims = backend.namespace(spikes), numbers.weight.dtype, len(spec.kernel)
-    conv = Convolve(backend, spec.window, numbers.weight, None)
+    xp, dims = backend.namespace(spikes), len(spec.kernel)
     currents, totals = [], []
-    for start, stop, size in segments(spikes.shape[0], spec.chunk_size):
+    for start, stop, size in segments(spikes.shape[0], spec.time.chunk_size):
         given = numbers.aggregation(size)
         rule = given if isinstance(given, str) else tuple(given[k, ...] for k in range(size))
         weights = chunk_weights(widen(backend, rule), size, widen(backend, numbers.beta))
-        frames = merge_chunks(backend, spikes[start:stop, ...], weights, dtype)
+        conv = Convolve(backend, spec.window, numbers.weight, None, tuple(weights))
+        frames = conv.aggregate(spikes[start:stop, ...])
         lead = frames.shape[: frames.ndim - dims - 1]
-        out = conv(xp.reshape(frames, (math.prod(lead), *frames.shape[len(lead) :])))
+        out = conv(xp.reshape(frames, (-1, *frames.shape[len(lead) :])))
         totals.append(sum(weights[1:], weights[0]))
         currents.append(_wide(xp, xp.reshape(out, (*lead, *out.shape[1:]))) / totals[-1])
     return currents, totals
+
+
+def _normalised(
+    layer: Layer, currents: list[Array], totals: list[float | Array], scale: Array, mean: Array
+) -> list[Array]:
+    """A (g (Y / A - mean) / sigma + b), in the computing dtype."""
+    xp, offset = layer.backend.namespace(mean), 0.0 if layer.bias is None else layer.bias
+    pairs = zip(currents, totals, strict=True)
+    return [cast(xp, ((y - mean) * scale + offset) * total, layer.weight.dtype) for y, total in pairs]
+
+
+def _driven(layer: Layer, currents: list[Array], spikes: Array, membrane: Any, first: bool) -> SpikeTrain:
+    """Neurons driven by the currents of `_currents`; membranes and spikes in the layout of the call."""
+    xp, state = layer.backend.namespace(spikes), check_state(layer, membrane, output_shape(layer, spikes, first))
+    if not first:
+        return run_segments(layer, currents, spikes.shape[0], state)
+    if state is not None:
+        state = tuple(channel_to_last(xp, x, 1) for x in state)
+    train = run_segments(layer, currents, spikes.shape[0], state)
+    return remap(train, lambda x: channel_from_last(xp, x, 2), lambda x: channel_from_last(xp, x, 1))
 
 
 def _moments(xp: Any, currents: list[Array]) -> tuple[Array, Array, Array]:
@@ -235,56 +273,6 @@ def _updated(backend: Backend, share: float, arrays: Mapping[str, Array], *momen
         wide = _wide(xp, old)
         updated[name] = cast(xp, wide + (backend.stop_gradient(new) - wide) * share, old.dtype)
     return updated
-
-
-def _neurons(
-    spec: LayerSpec,
-    xp: Any,
-    numbers: Numbers,
-    currents: list[Array],
-    T: int,
-    membrane: Array | None,
-    trace: bool,
-) -> SpikeTrain:
-    """Neurons driven by the currents of `_currents`; membranes and spikes in the layer's layout."""
-    first, backend = spec.layout == "channels_first", backend_of(numbers.weight)
-    batch, *space, channels = currents[0].shape[1:]
-    shape = (batch, channels, *space) if first else (batch, *space, channels)
-    check_like(spec.layer, "membrane", membrane, numbers.weight, shape)
-    if first and membrane is not None:
-        membrane = _channel_to_last(xp, membrane, 1)
-    trains: list[SpikeTrain] = []
-    preserve = spec.mode == "preserve"
-    for current, (_, _, size) in zip(currents, segments(T, spec.chunk_size), strict=True):
-        train = lif(
-            current,
-            beta=numbers.beta if preserve else decay_of(backend, numbers.beta, size),
-            threshold=numbers.threshold,
-            reset=spec.reset,
-            repeat=size if preserve else 1,
-            membrane=membrane,
-            trace=trace,
-            surrogate=spec.surrogate,
-            detach_reset=spec.detach_reset,
-            remat=spec.remat,
-        )
-        trains.append(train)
-        membrane = train.membrane
-    whole = _train(trains)
-    if not first:
-        return whole
-    return remap(whole, lambda x: _channel_from_last(xp, x, 2), lambda x: _channel_from_last(xp, x, 1))
-
-
-def _train(parts: list[SpikeTrain]) -> SpikeTrain:
-    """Trains one after the other as one."""
-    if len(parts) == 1:
-        return parts[0]
-    xp = backend_of(parts[0].spikes).namespace(parts[0].spikes)
-    spikes, membrane = xp.concat([part.spikes for part in parts], axis=0), parts[-1].membrane
-    if not isinstance(parts[0], TracedSpikeTrain):
-        return SpikeTrain(spikes, membrane)
-    return TracedSpikeTrain(spikes, membrane, xp.concat([part.trace for part in parts], axis=0))
 
 
 def _wide(xp: Any, x: Array) -> Array:

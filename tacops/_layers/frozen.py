@@ -35,7 +35,7 @@ FUNCTION = "FrozenLayer"
 PER_CALL = ("membrane", "lengths", "trace")
 """Arguments of the operators that belong to a call, not to a layer."""
 CHOICES = {"mode": MODES, "reset": RESETS, "layout": LAYOUTS, "aggregation": AGGREGATIONS}
-RANGES = {"beta": 1.0, "threshold": math.inf}
+RANGES = {"beta": 1.0, "threshold": math.inf, "synapse_decay": 1.0}
 
 
 def frozen_options(options: Any) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _check_options(weight: Array, options: dict[str, Any]) -> int:
     for name, value in options.items():
         if name in CHOICES:
             check_choice(FUNCTION, name, value, CHOICES[name])
-        elif name in RANGES:
+        elif name in RANGES and not (name == "synapse_decay" and value is None):
             check_constant(FUNCTION, name, value, None, 0.0, RANGES[name])
         elif name in ("remat", "compact", "detach_reset"):
             check_flag(FUNCTION, name, value)

@@ -7,10 +7,11 @@ from typing import Any, Protocol
 
 from .._backend.dispatch import backend_of, get_backend
 from .._backend.protocol import Array
+from .._core.arguments import MODES
 from .._core.checks import fail, shape_of, show
 from .._core.grid import Grid
 from ..layers import FrozenLayer
-from .forward import Numbers, effective, fold, operator_options
+from .forward import Numbers, effective, fold
 from .spec import STATISTICS, LayerSpec
 
 __all__ = ["TrainableLayer", "check_module", "collect", "distribute", "freeze_all", "freeze_layer"]
@@ -84,31 +85,47 @@ def freeze_layer(layer: TrainableLayer, reproducible: bool | Grid | None) -> Fro
     xp = get_backend("numpy").namespace(arrays["weight"])
     wide = {name: xp.astype(array, xp.float64) for name, array in arrays.items()}
     numbers = effective(spec, wide)
-    if spec.batch_norm:
-        numbers = fold(spec, numbers, wide["norm_scale"], *(wide[name] for name in STATISTICS))
-    options = operator_options(spec)
+    if spec.norm:
+        numbers = fold(spec.norm, numbers, wide["norm_scale"], *(wide[name] for name in STATISTICS))
+    options = _operator_options(spec)
     frozen = {"weight": numbers.weight, "bias": numbers.bias}
     for name in ("beta", "threshold"):
         if name not in spec.learn:
-            options[name] = getattr(spec, name)
+            options[name] = getattr(spec.neurons, name)
             continue
         value = xp.astype(xp.reshape(getattr(numbers, name), (-1,)), xp.float32)
-        if isinstance(getattr(spec, name), float):
+        if isinstance(getattr(spec.neurons, name), float):
             options[name] = float(value[0, ...])
         else:
             frozen[name] = value
     if "aggregation" in spec.learn:
         frozen["aggregation"] = _table(xp, spec, numbers)
     else:
-        options["aggregation"] = numbers.aggregation(spec.chunk_size)
+        options["aggregation"] = numbers.aggregation(spec.time.chunk_size)
     if reproducible is not None:
         options["reproducible"] = reproducible
     return FrozenLayer({key: xp.astype(a, xp.float32) for key, a in frozen.items() if a is not None}, options)
 
 
+def _operator_options(spec: LayerSpec) -> dict[str, Any]:
+    """The operator's keyword arguments that are no arrays, and are not learned."""
+    options: dict[str, Any] = {
+        "chunk_size": spec.time.chunk_size,
+        "mode": MODES[spec.time.preserve],
+        "reset": spec.neurons.reset,
+        "reproducible": spec.reproducible,
+    }
+    if spec.neurons.synapse_decay is not None:
+        options["synapse_decay"] = spec.neurons.synapse_decay
+    if spec.kernel:
+        window = {name: getattr(spec.window, name) for name in ("stride", "padding", "dilation", "groups")}
+        options |= {**window, "layout": spec.layout}
+    return options
+
+
 def _table(xp: Any, spec: LayerSpec, numbers: Numbers) -> Array:
     """Learned aggregation weights as `FrozenLayer` holds them."""
-    K = spec.chunk_size
+    K = spec.time.chunk_size
     if not spec.normalised:
         return numbers.aggregation(K)
     rows: list[Any] = [numbers.aggregation(n) for n in range(1, K + 1)]

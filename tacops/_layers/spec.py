@@ -13,6 +13,8 @@ from .._core.aggregation import chunk_weights
 from .._core.arguments import DEFAULT_AGGREGATION, LAYOUTS, MODES, RESETS
 from .._core.checks import AGGREGATIONS, check_callable, check_choice, check_count, check_flag, check_groups, fail, show
 from .._core.grid import Grid
+from .._core.options import Neurons, Time
+from .._core.rules import RULES
 from .._core.window import check_window
 from .._operators import Aggregation, Layout, Mode, Padding, Reset
 from .checks import PerChannel, check_constant, check_kernel, check_learn, check_share, plain
@@ -43,6 +45,7 @@ class _NeuronOptions(TypedDict, total=False):
     beta: float | Sequence[float]
     threshold: float | Sequence[float]
     reset: Reset
+    synapse_decay: float | None
     learn: str | Collection[str]
     bias: bool
     batch_norm: bool
@@ -88,28 +91,48 @@ class Initial(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Norm:
+    """Batch normalisation: the share of the running statistics that a batch replaces, and what is added to variances."""
+
+    momentum: float
+    epsilon: float
+
+
+@dataclass(frozen=True)
 class LayerSpec:
-    """A layer's options, validated; `layer_spec` makes it. Hashable, so that compilers can take it for a constant."""
+    """A layer's options, validated; `layer_spec` makes it. Hashable, so that compilers can take it for a constant.
+
+    Parameters
+    ----------
+    layer : str
+        What error messages call the layer.
+    channels_in, channels_out : int
+    kernel : tuple of int
+        One to three entries are as many dimensions; none is a matrix product.
+    window : Window
+    layout : {"channels_last", "channels_first"}
+    time : Time
+        The rule of aggregation by name; where it is learned, what learning starts from.
+    neurons : Neurons
+        Numbers, or tuples of them; where they are learned, what learning starts from.
+    learn : tuple of str
+    bias : bool
+    norm : Norm or None
+    remat : bool
+    reproducible : bool or Grid
+    """
 
     layer: str
     channels_in: int
     channels_out: int
     kernel: tuple[int, ...]
     window: Window
-    chunk_size: int
-    mode: Mode
-    beta: PerChannel
-    threshold: PerChannel
-    reset: Reset
-    aggregation: str
+    layout: Layout
+    time: Time
+    neurons: Neurons
     learn: tuple[str, ...]
     bias: bool
-    batch_norm: bool
-    momentum: float
-    epsilon: float
-    layout: Layout
-    surrogate: Callable[[Array], Array] | None
-    detach_reset: bool
+    norm: Norm | None
     remat: bool
     reproducible: bool | Grid
 
@@ -121,13 +144,19 @@ class LayerSpec:
     @property
     def normalised(self) -> bool:
         """Whether the aggregation weights of every chunk, a shorter one too, sum to one."""
-        return self.aggregation in ("normalized_decay", "mean")
+        return RULES[self.rule].shared
+
+    @property
+    def rule(self) -> str:
+        """The name of the rule of aggregation."""
+        return str(self.time.aggregation)
 
     @property
     def start(self) -> tuple[float, ...]:
         """Aggregation weights of a full chunk before training; decay by the mean of the channels' betas."""
-        beta = self.beta if isinstance(self.beta, float) else sum(self.beta) / len(self.beta)
-        return tuple(float(a) for a in chunk_weights(self.aggregation, self.chunk_size, beta))
+        beta = self.neurons.beta
+        mean = beta if isinstance(beta, float) else sum(beta) / len(beta)
+        return tuple(float(a) for a in chunk_weights(self.rule, self.time.chunk_size, mean))
 
     @property
     def summary(self) -> str:
@@ -137,8 +166,9 @@ class LayerSpec:
             str(self.channels_out),
             *(("x".join(map(str, self.kernel)),) if self.kernel else ()),
         ]
-        words = [*sizes, f"chunk_size={self.chunk_size}", f"mode={self.mode!r}", f"learn={self.learn}"]
-        return ", ".join([*words, "batch_norm=True"] if self.batch_norm else words)
+        mode = MODES[self.time.preserve]
+        words = [*sizes, f"chunk_size={self.time.chunk_size}", f"mode={mode!r}", f"learn={self.learn}"]
+        return ", ".join([*words, "batch_norm=True"] if self.norm else words)
 
     def initial(self) -> dict[str, Initial]:
         """Names, shapes and first values of the layer's arrays: the keys of its mapping."""
@@ -146,46 +176,48 @@ class LayerSpec:
         arrays = {"weight": Initial((*channels, *self.kernel, self.channels_in // self.window.groups), None)}
         if self.bias:
             arrays["bias"] = Initial(channels, 0.0)
-        if self.batch_norm:
+        if self.norm:
             arrays |= {name: Initial(channels, float(name != "norm_mean")) for name in ("norm_scale", *STATISTICS)}
         if "beta" in self.learn:
-            arrays["beta_logit"] = _per_channel(self.beta, lambda beta: math.log(beta / (1.0 - beta)))
+            arrays["beta_logit"] = _per_channel(self.neurons.beta, lambda beta: math.log(beta / (1.0 - beta)))
         if "threshold" in self.learn:
-            arrays["threshold_log"] = _per_channel(self.threshold, math.log)
+            arrays["threshold_log"] = _per_channel(self.neurons.threshold, math.log)
         if "aggregation" in self.learn:
-            floor = max(self.start) * 2.0**-24 / self.chunk_size  # for those that are 0: all together within rounding
+            size = self.time.chunk_size
+            floor = max(self.start) * 2.0**-24 / size  # for those that are 0: all together within rounding
             arrays["aggregation_logits"] = Initial(
-                (self.chunk_size,), tuple(math.log(max(weight, floor)) for weight in self.start)
+                (size,), tuple(math.log(max(weight, floor)) for weight in self.start)
             )
         return arrays
 
 
+DEFAULTS: dict[str, Any] = {
+    "mode": "collapse",
+    "beta": 0.9,
+    "threshold": 1.0,
+    "reset": "subtract",
+    "synapse_decay": None,
+    "aggregation": None,
+    "learn": (),
+    "bias": True,
+    "batch_norm": False,
+    "momentum": 0.1,
+    "epsilon": 1e-5,
+    "stride": 1,
+    "padding": 0,
+    "dilation": 1,
+    "groups": 1,
+    "layout": "channels_last",
+    "surrogate": surrogates.arctan(),
+    "detach_reset": False,
+    "remat": False,
+    "reproducible": False,
+}
+"""Of the options of every layer, as `tacops.tac_conv` and docs/layers.md explain them."""
+
+
 def layer_spec(
-    layer: str,
-    channels_in: int,
-    channels_out: int,
-    kernel: tuple[int, ...],
-    *,
-    chunk_size: int,
-    mode: Any = "collapse",
-    beta: Any = 0.9,
-    threshold: Any = 1.0,
-    reset: Any = "subtract",
-    aggregation: Any = None,
-    learn: str | Collection[str] = (),
-    bias: bool = True,
-    batch_norm: bool = False,
-    momentum: float = 0.1,
-    epsilon: float = 1e-5,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: Any = 1,
-    layout: Any = "channels_last",
-    surrogate: Any = surrogates.arctan(),  # noqa: B008 (a constant)
-    detach_reset: bool = False,
-    remat: bool = False,
-    reproducible: bool | Grid = False,
+    layer: str, channels_in: int, channels_out: int, kernel: tuple[int, ...], options: Mapping[str, Any]
 ) -> LayerSpec:
     """Validate the options of a layer.
 
@@ -196,70 +228,71 @@ def layer_spec(
     channels_in, channels_out : int
     kernel : tuple of int
         One to three entries are as many dimensions; none is a matrix product.
-    chunk_size, mode, reset, stride, padding, dilation, groups, layout, detach_reset, remat, reproducible
-        As in `tacops.tac_conv`.
-    beta, threshold : float, or sequence of channels_out floats where learned
-    aggregation : {"decay", "normalized_decay", "sum", "mean"}, optional
-        The mode's default unless given; where learned, what learning starts from.
-    learn : collection of {"beta", "threshold", "aggregation"}
-        Which of these are parameters; the others are constants.
-    bias : bool
-        Whether there is one; with `batch_norm` it is the norm's offset.
-    batch_norm : bool
-    momentum : float
-        Share of the running statistics that a batch replaces.
-    epsilon : float
-        Added to variances.
-    surrogate : callable or None
+    options : mapping
+        ``chunk_size`` and some of `DEFAULTS`.
     """
+    given = DEFAULTS | dict(options)
     kind = "channels" if kernel else "features"
     channels_in = check_count(layer, f"{kind}_in", channels_in)
     channels_out = check_count(layer, f"{kind}_out", channels_out)
-    chunk_size = check_count(layer, "chunk_size", chunk_size)
-    groups = check_groups(layer, groups, channels_out)
-    if channels_in % groups:
-        raise fail(layer, "groups", f"a divisor of the {channels_in} input channels", groups)
-    weights = channels_out * math.prod(kernel) * (channels_in // groups)
-    if weights > MOST_WEIGHTS:
-        raise fail(layer, f"{kind}_in", f"so few that there are at most {MOST_WEIGHTS} weights", f"{weights} weights")
-    window = check_window(
-        layer, (2**31,) * len(kernel), kernel, stride=stride, padding=padding, dilation=dilation, groups=groups
-    )
-    check_choice(layer, "mode", mode, MODES)
-    rule = DEFAULT_AGGREGATION[mode] if aggregation is None else aggregation
+    chunk_size = check_count(layer, "chunk_size", given["chunk_size"])
+    window = _window(layer, kind, (channels_in, channels_out), kernel, given)
+    check_choice(layer, "mode", given["mode"], MODES)
+    rule = DEFAULT_AGGREGATION[given["mode"]] if given["aggregation"] is None else given["aggregation"]
     check_choice(layer, "aggregation", rule, AGGREGATIONS)
-    learned = check_learn(layer, learn, chunk_size)
+    learned = check_learn(layer, given["learn"], chunk_size)
     if "aggregation" in learned and chunk_size > MOST_LEARNED:
         raise fail(layer, "chunk_size", f"at most {MOST_LEARNED} with learned aggregation weights", chunk_size)
-    decay = check_constant(layer, "beta", beta, channels_out if "beta" in learned else None, 0.0, 1.0)
-    if not isinstance(decay, float) and chunk_size > 1 and "aggregation" not in learned and "decay" in rule:
+    neurons = _neurons(layer, channels_out, learned, given)
+    fixed = chunk_size > 1 and "aggregation" not in learned
+    if not isinstance(neurons.beta, float) and fixed and RULES[rule].decays:
         raise fail(layer, "aggregation", "learned, 'sum' or 'mean' with a beta per channel", show(rule))
-    for name, flag in (("bias", bias), ("batch_norm", batch_norm), ("detach_reset", detach_reset), ("remat", remat)):
-        check_flag(layer, name, flag)
-    if not isinstance(reproducible, bool | Grid):
-        raise fail(layer, "reproducible", "True, False or a tacops.Grid", show(reproducible), TypeError)
+    for name in ("bias", "batch_norm", "remat"):
+        check_flag(layer, name, given[name])
+    if not isinstance(given["reproducible"], bool | Grid):
+        raise fail(layer, "reproducible", "True, False or a tacops.Grid", show(given["reproducible"]), TypeError)
+    norm = Norm(*(check_share(layer, name, given[name]) for name in ("momentum", "epsilon")))
     return LayerSpec(
         layer,
         channels_in,
         channels_out,
         kernel,
         window,
-        chunk_size,
-        mode,
-        decay,
-        check_constant(layer, "threshold", threshold, channels_out if "threshold" in learned else None, 0.0, math.inf),
-        check_choice(layer, "reset", reset, RESETS),  # type: ignore[arg-type]
-        rule,
+        check_choice(layer, "layout", given["layout"], LAYOUTS),  # type: ignore[arg-type]
+        Time(chunk_size, given["mode"] == "preserve", rule),
+        neurons,
         learned,
-        bias,
-        batch_norm,
-        check_share(layer, "momentum", momentum),
-        check_share(layer, "epsilon", epsilon),
-        check_choice(layer, "layout", layout, LAYOUTS),  # type: ignore[arg-type]
-        check_callable(layer, surrogate),
-        detach_reset,
-        remat,
-        reproducible,
+        given["bias"],
+        norm if given["batch_norm"] else None,
+        given["remat"],
+        given["reproducible"],
+    )
+
+
+def _window(
+    layer: str, kind: str, channels: tuple[int, int], kernel: tuple[int, ...], given: Mapping[str, Any]
+) -> Window:
+    groups = check_groups(layer, given["groups"], channels[1])
+    if channels[0] % groups:
+        raise fail(layer, "groups", f"a divisor of the {channels[0]} input channels", groups)
+    weights = channels[1] * math.prod(kernel) * (channels[0] // groups)
+    if weights > MOST_WEIGHTS:
+        raise fail(layer, f"{kind}_in", f"so few that there are at most {MOST_WEIGHTS} weights", f"{weights} weights")
+    moves = {name: given[name] for name in ("stride", "padding", "dilation")}
+    return check_window(layer, (2**31,) * len(kernel), kernel, groups=groups, **moves)
+
+
+def _neurons(layer: str, channels: int, learned: Collection[str], given: Mapping[str, Any]) -> Neurons:
+    def constant(name: str, high: float) -> PerChannel:
+        return check_constant(layer, name, given[name], channels if name in learned else None, 0.0, high)
+
+    return Neurons(
+        constant("beta", 1.0),
+        constant("threshold", math.inf),
+        check_choice(layer, "reset", given["reset"], RESETS),
+        None if given["synapse_decay"] is None else constant("synapse_decay", 1.0),
+        check_callable(layer, given["surrogate"]),
+        check_flag(layer, "detach_reset", given["detach_reset"]),
     )
 
 
@@ -269,7 +302,7 @@ def tac_conv_spec(
     """The options of a ``TACConv``."""
     layer = "TACConv"
     given = _known(layer, options, TACConvOptions)
-    return layer_spec(layer, plain(channels_in), plain(channels_out), check_kernel(layer, plain(kernel_size)), **given)
+    return layer_spec(layer, plain(channels_in), plain(channels_out), check_kernel(layer, plain(kernel_size)), given)
 
 
 def conv_lif_spec(
@@ -279,14 +312,14 @@ def conv_lif_spec(
     layer = "ConvLIF"
     given = _known(layer, options, ConvLIFOptions)
     kernel = check_kernel(layer, plain(kernel_size))
-    return layer_spec(layer, plain(channels_in), plain(channels_out), kernel, chunk_size=1, **given)
+    return layer_spec(layer, plain(channels_in), plain(channels_out), kernel, {"chunk_size": 1, **given})
 
 
 def tac_linear_spec(features_in: int, features_out: int, **options: Unpack[TACLinearOptions]) -> LayerSpec:
     """The options of a ``TACLinear``."""
     layer = "TACLinear"
     given = _known(layer, options, TACLinearOptions)
-    return layer_spec(layer, plain(features_in), plain(features_out), (), **given)
+    return layer_spec(layer, plain(features_in), plain(features_out), (), given)
 
 
 def _known(layer: str, options: Mapping[str, Any], allowed: Any) -> dict[str, Any]:

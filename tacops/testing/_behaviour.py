@@ -10,7 +10,7 @@ from typing import Any
 import tacops
 
 from .._backend.protocol import Array, Backend
-from .._core.run import SpikeTrain
+from .._core.train import SpikeTrain
 from ._check import Check, NotApplicable
 from ._contract import CONTRACT
 from ._golden import arguments_of, call, keeps_dtype

@@ -6,11 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .._backend.protocol import Array, Backend, Window
-from .._core import aggregation as _aggregate
-from .._core import arguments as _build
-from .._core import grid as _grid
-from .._core import run as _layer
+from .._backend.protocol import Array, Backend, State, Window
+from .._core import aggregation, arguments, grid, run, scale, units
 from .._core.neurons import LIFStep
 
 __all__ = ["COMPILED_PATCHES", "METHODS", "PATCHES"]
@@ -236,23 +233,23 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 # Mistakes of the core
 
 
-def _cube_unmoved(layer: Any, spikes: Array, membrane: Array | None, *rest: Any) -> Any:
+def _cube_unmoved(layer: Any, spikes: Array, state: State | None, *rest: Any) -> Any:
     """A given membrane with channels first stays as it is where its sizes don't tell."""
-    if membrane is not None and membrane.ndim > 2 and len(set(membrane.shape[1:])) == 1:
-        xp = layer.backend.namespace(membrane)
-        membrane = xp.permute_dims(membrane, (0, membrane.ndim - 1, *range(1, membrane.ndim - 1)))
-    return _run_layer(layer, spikes, membrane, *rest)
+    if state is not None and state[0].ndim > 2 and len(set(state[0].shape[1:])) == 1:
+        xp, axes = layer.backend.namespace(state[0]), state[0].ndim
+        state = tuple(xp.permute_dims(x, (0, axes - 1, *range(1, axes - 1))) for x in state)
+    return _run_layer(layer, spikes, state, *rest)
 
 
 def _signed_sum(backend: Backend, aggregation: Any, chunk_size: int, beta: Any, q: int) -> Any:
     if isinstance(aggregation, str):
         return _largest_sum(backend, aggregation, chunk_size, beta, q)
-    return abs(sum(_grid.unit_weights(backend, aggregation, chunk_size, beta, q)))
+    return abs(sum(units.unit_weights(backend, aggregation, chunk_size, beta, q)))
 
 
 def _clean_when_compact(layer: Any, spikes: Array, membrane: Array | None, *rest: Any) -> Any:
     train = _run_layer(layer, spikes, membrane, *rest)
-    if not layer.neurons.compact:
+    if not layer.how.compact:
         return train
     xp, after = layer.backend.namespace(train.membrane), train.membrane
     return train._replace(membrane=xp.where(abs(after) < float("inf"), after, xp.zeros_like(after)))
@@ -262,33 +259,33 @@ def _unmoved_trace(train: Any, over_time: Callable[[Array], Array], over_space: 
     return train._replace(spikes=over_time(train.spikes), membrane=over_space(train.membrane))
 
 
-def _blind_to_integers(function: str, backend: Backend, grid: Any, spikes: Array, like: Array) -> Array | None:
+def _blind_to_integers(function: str, backend: Backend, rules: Any, spikes: Array, like: Array) -> Array | None:
     if backend.namespace(spikes).isdtype(spikes.dtype, "integral"):
         return None
-    return _check_inputs(function, backend, grid, spikes, like)
+    return _check_inputs(function, backend, rules, spikes, like)
 
 
-_check_inputs = _grid.check_inputs
-_run_layer, _largest_sum = _layer.run_layer, _grid._largest_sum
+_check_inputs = grid.check_inputs
+_run_layer, _largest_sum = run.run_layer, units._largest_sum
 
 PATCHES: dict[str, tuple[str, Any, str, Callable[..., Any]]] = {
     "cube-unmoved": (
         "a given membrane with channels first not moved where C = H = W",
-        _build,
+        arguments,
         "run_layer",
         _cube_unmoved,
     ),
-    "trace-unmoved": ("a trace left as it is where spikes are laid out anew", _build, "remap", _unmoved_trace),
-    "integers-unseen": ("integers off the grid not refused", _layer, "check_inputs", _blind_to_integers),
+    "trace-unmoved": ("a trace left as it is where spikes are laid out anew", arguments, "remap", _unmoved_trace),
+    "integers-unseen": ("integers off the grid not refused", scale, "check_inputs", _blind_to_integers),
     "single-unweighted": (
         "chunks of one frame not weighted",
-        (_layer, _aggregate),
+        (run, aggregation),
         "is_one",
         lambda weights: len(weights) == 1,
     ),
     "bound-signed": (
         "aggregation weights of both signs cancel in the bound of the sums",
-        _grid,
+        units,
         "_largest_sum",
         _signed_sum,
     ),
@@ -296,7 +293,7 @@ PATCHES: dict[str, tuple[str, Any, str, Callable[..., Any]]] = {
 COMPILED_PATCHES: dict[str, tuple[str, Any, str, Callable[..., Any]]] = {
     "compact-clean": (
         "compact results of invalid input in a trace are no NaN",
-        _build,
+        arguments,
         "run_layer",
         _clean_when_compact,
     ),

@@ -18,7 +18,7 @@ from typing import Any
 import tacops
 
 from .._backend.protocol import Array, Backend, Window
-from .._core.run import SpikeTrain
+from .._core.train import SpikeTrain
 from ._check import Check
 from ._host import native, np, on_host
 from ._reference import Chunk, chunks, convolve, draw, weights_of

@@ -16,7 +16,7 @@ from typing import Any
 import tacops
 
 from .._backend.protocol import Array, Backend
-from .._core.run import SpikeTrain
+from .._core.train import SpikeTrain
 from ._cases import CASES, Case, inputs_of
 from ._check import Check, NotApplicable
 from ._host import assert_train, native, np, on_host

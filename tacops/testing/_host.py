@@ -12,7 +12,7 @@ from typing import Any
 
 from .._backend import dispatch as _dispatch
 from .._backend.protocol import Array, Backend
-from .._core.run import SpikeTrain
+from .._core.train import SpikeTrain
 
 __all__ = ["assert_same", "assert_train", "dispatched_to", "native", "np", "on_host", "where"]
 

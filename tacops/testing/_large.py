@@ -15,7 +15,7 @@ from zlib import crc32
 import tacops
 
 from .._backend.protocol import Array, Backend, Window
-from .._core.run import SpikeTrain
+from .._core.train import SpikeTrain
 from ._check import Check, NotApplicable
 from ._golden import keeps_dtype
 from ._host import assert_same, assert_train, native, np, on_host

@@ -9,7 +9,7 @@ import tacops
 
 from .. import surrogate
 from .._backend.protocol import Array, Backend
-from .._core.run import SpikeTrain
+from .._core.train import SpikeTrain
 from .._operators import Reset
 from ._check import NotApplicable
 from ._host import assert_same, assert_train, native, np, on_host

@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .._backend.protocol import Array, Backend, Window
-from .._core import grid as _grid
-from .._core import run as _layer
+from .._backend.protocol import Array, Backend, State, Window
+from .._core import run, scale, units
 from .._core.aggregation import Weights, chunk_weights
 from .._core.neurons import LIFStep
 from ._faults import COMPILED_PATCHES, METHODS, PATCHES
@@ -153,16 +152,16 @@ def _with_step(change: type[LIFStep] | None) -> dict[str, Any]:
 
 class _Strict(LIFStep):
     def _fire(self, v: Array) -> Array:
-        xp = self.backend.namespace(v)
+        xp = self.math.namespace(v)
         return xp.astype(v > self.threshold, v.dtype)
 
 
 class _ResetFirst(LIFStep):
-    def __call__(self, membrane: Array | None, current: Array) -> tuple[Array, Array]:
-        v = current if membrane is None else self._decayed(membrane) + current
+    def __call__(self, state: State | None, current: Array) -> tuple[State, Array]:
+        v = current if state is None else self._decayed(state[0]) + current
         spikes = self._fire(v)
         u = {"subtract": v - spikes * self.threshold, "zero": v * (1.0 - spikes), "none": v, "late": v}[self.reset]
-        return u, self._fire(u)
+        return (u,), self._kept(u, self._fire(u), u)
 
 
 class _DecayTwice(LIFStep):
@@ -171,9 +170,9 @@ class _DecayTwice(LIFStep):
 
 
 class _NoReset(LIFStep):
-    def __call__(self, membrane: Array | None, current: Array) -> tuple[Array, Array]:
-        v = current if membrane is None else self._decayed(membrane) + current
-        return v, self._fire(v)
+    def __call__(self, state: State | None, current: Array) -> tuple[State, Array]:
+        v = current if state is None else self._decayed(state[0]) + current
+        return (v,), self._kept(v, self._fire(v), v)
 
 
 class _Unrounded(LIFStep):
@@ -230,10 +229,10 @@ _STEPS: dict[str, tuple[str, type[LIFStep]]] = {
     "decay-unrounded": ("reproducible mode without its rounding", _Unrounded),
 }
 _PATCHES: dict[str, tuple[str, Any, str, Callable[..., Any]]] = {
-    "bias-once": ("bias added once per chunk instead of once per frame", _layer, "_total", lambda weights: weights[-1]),
+    "bias-once": ("bias added once per chunk instead of once per frame", run, "_total", lambda weights: weights[-1]),
     "last-chunk-first": (
         "a shorter last chunk takes the first of the given weights",
-        (_layer, _grid),
+        (scale, units),
         "chunk_weights",
         lambda aggregation, size, beta: _first_weights(aggregation, size, beta),
     ),

@@ -156,7 +156,7 @@ def test_nothing_to_do(module: Any) -> None:
     """Arrays without elements are answered without a launch."""
     before = fake_cupy.traffic["launches"]
     empty = fake_cupy.ndarray(np.zeros((3, 0, 2), np.float32))
-    spikes, membrane = module.BACKEND.scan(LIFStep(CORE, 0.5, 1.0, "zero", compact=True), empty, None, 2)
+    spikes, (membrane,) = module.BACKEND.scan(LIFStep(CORE, 0.5, 1.0, "zero", compact=True), empty, None, 2)
     assert (spikes.shape, membrane.shape, spikes.dtype) == ((6, 0, 2), (0, 2), bool)
     assert module.BACKEND.weighted_sum(empty.reshape(1, 3, 0, 2), [1.0] * 3, np.float32).shape == (1, 0, 2)
     assert fake_cupy.traffic["launches"] == before

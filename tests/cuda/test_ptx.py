@@ -78,8 +78,8 @@ def test_mistake_is_found(compiled: Any, name: str) -> None:
 def test_subnormal_membranes_become_zero(compiled: Any) -> None:
     """CuPy compiles with ``-ftz=true``; the page on GPUs says so."""
     start = fake_cupy.ndarray(np.full((1, 1), 2e-38, np.float32))
-    _, after = compiled.BACKEND.scan(
-        LIFStep(compiled.BACKEND, 0.5, 1.0, "subtract"), fake_cupy.ndarray(np.zeros((1, 1, 1), np.float32)), start, 1
+    _, (after,) = compiled.BACKEND.scan(
+        LIFStep(compiled.BACKEND, 0.5, 1.0, "subtract"), fake_cupy.ndarray(np.zeros((1, 1, 1), np.float32)), (start,), 1
     )
     assert after._data.item() == 0.0
     assert np.float32(2e-38) * np.float32(0.5) > 0

@@ -174,7 +174,7 @@ def test_aggregation_weights_of_many_betas(backend: Backend) -> None:
     """Of 200,000 betas, every share of a chunk is the same compiled as not: some sums lie next to a tie."""
     if not backend.compiles_fast:
         pytest.skip(f"{backend.name} compiles slowly or not at all")
-    from tacops._core.grid import unit_weights
+    from tacops._core.units import unit_weights
 
     beta = backend.from_numpy(np.random.default_rng(0).random(200_000).astype(np.float32))
     for size in (3, 5):

@@ -1,0 +1,107 @@
+"""The two functions that a backend is handed: synapses and a step of the neurons.
+
+They are pure functions of arrays, and all that an adapter knows of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
+
+from .window import Array, Window
+
+__all__ = ["Recipe", "Reset", "State", "Step", "Synapses", "membrane_of"]
+
+State: TypeAlias = tuple[Array, ...]
+"""What neurons keep from step to step, each array of shape (B, ...): the membrane first. None is a state of zeros."""
+
+
+class Reset(IntEnum):
+    """What a spike does to the membrane; the numbers are those that compiled loops and kernels are given."""
+
+    NONE = 0
+    SUBTRACT = 1
+    ZERO = 2
+    LATE = 3
+
+
+class Recipe(NamedTuple):
+    """A leaky integrate-and-fire step as plain data, for loops that repeat its arithmetic because a measurement demands it.
+
+    The state of such a step is the membrane alone.
+
+    Parameters
+    ----------
+    decay, threshold : float or array
+    reset : Reset
+    rounded, compact : bool
+    poison : array or None
+    """
+
+    decay: float | Array
+    threshold: float | Array
+    reset: Reset
+    rounded: bool
+    compact: bool
+    poison: Array | None
+
+
+class Step(Protocol):
+    """``step(state, current) -> (state, spikes)``, a frozen dataclass."""
+
+    arrays: ClassVar[tuple[str, ...]]
+    """Fields that may be arrays; the others are constants of a program that is compiled."""
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The step as plain data; None if it is another one, which a loop must call instead."""
+
+    def __call__(self, state: State | None, current: Array) -> tuple[State, Array]:
+        """One step."""
+
+
+class Synapses(Protocol):
+    """``conv(conv.aggregate(frames)) -> currents``, one for each chunk of frames, channels last; a frozen dataclass."""
+
+    arrays: ClassVar[tuple[str, ...]]
+    """As of `Step`."""
+
+    @property
+    def window(self) -> Window:
+        """How the kernel moves."""
+
+    @property
+    def weight(self) -> Array:
+        """(C_out, *kernel, C_in // groups)."""
+
+    @property
+    def bias(self) -> Array | None:
+        """(C_out,), multiplied by the sum of the aggregation weights."""
+
+    @property
+    def aggregation(self) -> Sequence[float | Array] | None:
+        """Weights of a chunk's frames; None: every frame is a chunk."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether all numbers are integers, which only plain sums of products keep exact."""
+
+    @property
+    def chunk_size(self) -> int:
+        """Frames that share one convolution."""
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether aggregation differs between output channels, so that currents are summed instead of frames."""
+
+    def aggregate(self, frames: Array) -> Array:
+        """What the convolution takes of every chunk."""
+
+    def __call__(self, frames: Array) -> Array:
+        """Currents (N, *S_out, C_out) of any number of aggregated frames (N, ...)."""
+
+
+def membrane_of(state: State | None) -> Any:
+    """The membrane of a step that has a recipe, or None."""
+    return None if state is None else state[0]
