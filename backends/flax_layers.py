@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from tacops import Grid, SpikeTrain
 from tacops._core.checks import fail
+from tacops._core.grid import Grid
+from tacops._core.train import SpikeTrain
 from tacops._layers.forward import run, spikes_of
 from tacops._layers.mapping import check_module, collect, distribute, freeze_all, freeze_layer
 from tacops._layers.spec import (

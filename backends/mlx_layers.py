@@ -13,7 +13,8 @@ import numpy as np
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from tacops import Grid, SpikeTrain
+from tacops._core.grid import Grid
+from tacops._core.train import SpikeTrain
 from tacops._layers.forward import run, spikes_of
 from tacops._layers.mapping import check_module, collect, distribute, freeze_all, freeze_layer
 from tacops._layers.spec import (

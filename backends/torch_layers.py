@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from tacops import Grid, SpikeTrain
 from tacops._backend.dispatch import backend_of
 from tacops._core.checks import fail
+from tacops._core.grid import Grid
+from tacops._core.train import SpikeTrain
 from tacops._layers.forward import run, spikes_of
 from tacops._layers.mapping import check_module, collect, distribute, freeze_all, freeze_layer
 from tacops._layers.spec import (

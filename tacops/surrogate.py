@@ -21,7 +21,7 @@ from typing import Any
 from ._backend.dispatch import backend_of
 from ._backend.protocol import Array
 from ._core.checks import is_dtype
-from ._core.values import check_choice, check_number, fail, show
+from ._values import check_choice, check_number, fail, show
 
 __all__ = ["Surrogate", "arctan", "fast_sigmoid", "sigmoid", "straight_through", "triangular"]
 

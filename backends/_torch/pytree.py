@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from torch.utils import _pytree as pytree
 
-import tacops
+from tacops._core.train import SpikeTrain, TracedSpikeTrain
 
 __all__ = ["name_trains"]
 
 
 def name_trains() -> None:
     """Let ``torch.export.save`` and AOTInductor write programs that return a SpikeTrain; a second call does nothing."""
-    for name in ("SpikeTrain", "TracedSpikeTrain"):
-        train = getattr(tacops, name, None)
-        if train is not None and train not in pytree.SUPPORTED_SERIALIZED_TYPES:
+    for train in (SpikeTrain, TracedSpikeTrain):
+        if train not in pytree.SUPPORTED_SERIALIZED_TYPES:
             # the private function, because PyTorch's public ones do not take NamedTuples
-            pytree._register_namedtuple(train, serialized_type_name=f"tacops.{name}")
+            pytree._register_namedtuple(train, serialized_type_name=f"tacops.{train.__name__}")

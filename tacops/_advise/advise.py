@@ -10,7 +10,7 @@ from typing import Any
 
 from .._backend.dispatch import backend_of, undisturbed
 from .._backend.protocol import Array
-from .._core.values import as_int, check_choice, check_count, check_number, fail, shape_of, show
+from .._values import as_int, check_choice, check_count, check_number, fail, shape_of, show
 from .advice import Advice
 from .gram import LONGEST, SIDE, Plan, grams
 from .rule import Question, decide, gather_evidence

@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import NamedTuple, ParamSpec, TypeVar
 
-from .._core.values import fail, show
+from .._values import fail, show
 from .protocol import Array, Backend, BackendUnavailable
 
 __all__ = [

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._backend.protocol import Array, Backend
-from .rules import RULES
-from .values import (
+from .._values import (
     as_float,
     as_int,
     as_list,
@@ -20,6 +19,7 @@ from .values import (
     shape_of,
     show,
 )
+from .rules import RULES
 
 __all__ = [
     "Derivative",

@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._backend.protocol import Array, Backend
+from .._values import as_float, as_int, fail, is_number, show
 from .aggregation import cast
-from .values import as_float, as_int, fail, is_number, show
 
 __all__ = [
     "Grid",

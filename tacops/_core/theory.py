@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .values import check_number, fail
+from .._values import check_number, fail
 
 __all__ = ["membrane_error_bound"]
 

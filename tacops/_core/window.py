@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from .._backend.protocol import Window
-from .values import as_int, as_list, check_count, fail, show
+from .._values import as_int, as_list, check_count, fail, show
 
 __all__ = ["check_padded", "check_size", "check_window"]
 

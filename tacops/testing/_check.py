@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from .._backend.protocol import Backend
-from .._core.values import fail, show
+from .._values import fail, show
 from ._host import dispatched_to
 
 __all__ = ["TIERS", "Check", "NotApplicable", "Outcome", "run_checks"]

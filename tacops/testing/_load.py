@@ -6,7 +6,7 @@ from importlib import import_module
 
 from .._backend.dispatch import find_backend, load_object
 from .._backend.protocol import Backend
-from .._core.values import fail, show
+from .._values import fail, show
 
 __all__ = ["load_backend"]
 

@@ -156,7 +156,7 @@ HOST = (
     "testing/",
     "_layers/checks.py",
     "_layers/mapping.py",
-    "_core/values.py",
+    "_values.py",
     "_advise/gram.py",
     "_advise/rule.py",
     "_advise/statistics.py",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
-from .._backend.protocol import Array
+from ._backend.window import Array
 
 __all__ = [
     "as_float",
