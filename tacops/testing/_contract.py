@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._backend.dispatch import backend_of
-from .._backend.protocol import Array, Backend, Window
+from .._backend.protocol import Array, Backend, State, Window
 from ._host import assert_same, native, np
 from ._reference import convolve, draw
 
@@ -93,24 +93,25 @@ def unstack(backend: Backend) -> None:
 
 
 def remat(backend: Backend) -> None:
-    """Part after part from the membrane of the one before, from rest or not: the answers of `run` by itself."""
+    """Part after part from the state of the one before, from rest or not: what `run` returns by itself."""
     parts, factor = np.round(draw("remat", (3, 2, 4, 5), 9.0)), np.full(5, 2, np.float32)
     xp = backend.namespace(native(backend, parts))
 
-    def run(membrane: Array | None, frames: Array, factor: Array) -> tuple[Array, Array]:
+    def run(state: State | None, frames: Array, factor: Array) -> tuple[Array, State]:
         drive = frames * factor
         total = xp.sum(drive, axis=0)
-        return drive, total if membrane is None else total - membrane
+        return drive, (total, total) if state is None else (total - state[0], total + state[1])
 
-    for start in (None, np.ones((4, 5), np.float32)):
-        after = start
+    start = np.ones((4, 5), np.float32)
+    for given in (None, (native(backend, start), native(backend, start))):
+        first, second = (start, start) if given else (0.0 * start, 0.0 * start)
         for part in parts:
             total = np.sum(2 * part, axis=0)
-            after = total if after is None else total - after
-        given = None if start is None else native(backend, start)
+            first, second = total - first, total + second
         fired, last = backend.remat(run, native(backend, parts), given, [native(backend, factor)])
         assert_same("remat, spikes", backend.to_numpy(fired), 2 * parts.reshape(6, 4, 5))
-        assert_same("remat, membrane", backend.to_numpy(last), after)
+        for got, want in zip(last, (first, second), strict=True):
+            assert_same("remat, state", backend.to_numpy(got), want)
 
 
 CONTRACT: tuple[Callable[[Backend], None], ...] = (
