@@ -88,7 +88,8 @@ class MLXBackend(Backend):
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:
         """A copy, in the memory that all devices share; float64 stays float64 on a CPU, which alone has it."""
         double = array.dtype == np.float64 and mx.default_device().type == mx.DeviceType.cpu
-        return mx.array(array, dtype=mx.float64 if double else None)
+        whole = np.ascontiguousarray(array).reshape(array.shape)  # MLX takes no view that runs backwards
+        return mx.array(whole, dtype=mx.float64 if double else None)
 
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         """A copy in host memory."""

@@ -41,6 +41,8 @@ def host_copies(backend: Backend) -> None:
         assert_same(f"to_numpy(from_numpy({dtype}))", back, want)
         back[...] = 0
         assert_same(f"{dtype} array after its host copy was changed", backend.to_numpy(there), want)
+        for view in (want[::-1, ::-2], want.T, want[:0], want[0, 0, ...]):
+            assert_same(f"a {dtype} view of strides {view.strides}", backend.to_numpy(backend.from_numpy(view)), view)
 
 
 def convolution(backend: Backend) -> None:
