@@ -43,11 +43,17 @@ class _Last(threading.local):
 
     def keep(self, train: SpikeTrain) -> None:
         """Remember it until the next."""
-        self.arrays = tuple(map(weakref.ref, train))
+        self.arrays = tuple(map(weakref.ref, _flat(train)))
 
     def holds(self, arrays: tuple[Any, ...]) -> bool:
         """Whether these are its very arrays."""
-        return len(arrays) == len(self.arrays) and all(a is b() for a, b in zip(arrays, self.arrays, strict=True))
+        given = _flat(arrays)
+        return len(given) == len(self.arrays) and all(a is b() for a, b in zip(given, self.arrays, strict=True))
+
+
+def _flat(train: tuple[Any, ...]) -> list[Any]:
+    """Its arrays, of which a membrane may be two."""
+    return [array for part in train for array in (part if isinstance(part, tuple) else (part,))]
 
 
 _last = _Last()

@@ -73,7 +73,7 @@ def test_chunks(backend: Backend, mode: str) -> None:
     arrays, weights = [to_backend(backend, array) for array in layer], [0.5, 1.0]
     given = to_backend(backend, np.asarray(weights, np.float32))
     options: dict[str, Any] = {"beta": BETA, "synapse_decay": ALPHA, "padding": 1, "trace": True, "aggregation": given}
-    got = tacops.tac_conv(*arrays, chunk_size=2, mode=mode, **options)
+    got = tacops.tac_conv(*arrays, chunk_size=2, **options, mode=mode)  # type: ignore[arg-type]
     currents = currents_of(layer, weights)
     if mode == "collapse":
         want = simulate(currents, ALPHA**2, BETA**2, "subtract")
