@@ -7,10 +7,8 @@ grow with T. On GPUs and TPUs the convolution of all frames at once fills the ma
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, fields, replace
-from functools import cache, partial, reduce
-from itertools import product
-from operator import add
+from dataclasses import fields, replace
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -22,16 +20,12 @@ from tacops._backend.protocol import Array, Backend, Window
 from tacops._backend.steps import State, Step, Synapses
 
 from ._jax.by_value import ByValue
-from ._unfold import sums_taps, taps
+from ._jax.convolution import PRECISION, Products, conv, conv_one_frame, wide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = ["BACKEND", "JAXBackend"]
-
-# The default precision of float32 products is TF32 on recent NVIDIA GPUs and bfloat16 on TPUs; HIGHEST is float32.
-_PRECISION = lax.Precision.HIGHEST
-_SPACE = "DHW"
 
 # Steps that are one kernel on a GPU, where a loop launches some for every round.
 _BLOCK = 16
@@ -79,7 +73,7 @@ class JAXBackend(Backend):
 
     def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
         """A product of unfolded frames on CPUs and in exact mode (XLA may choose Winograd), else XLA's convolution."""
-        return _conv(x, weight, bias, window, exact, cpu=_on_cpu(x, weight))
+        return conv(x, weight, bias, window, exact, cpu=_on_cpu(x, weight))
 
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:
         """A copy, by default on the default device; float64 needs ``jax_enable_x64``."""
@@ -92,9 +86,9 @@ class JAXBackend(Backend):
     def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
         """The sum as one fused kernel; as a product where it would be a program of very many terms."""
         if len(weights) > _TERMS and not any(np.ndim(weight) for weight in weights):
-            wide = _wide(dtype)
-            row = jnp.stack([jnp.asarray(weight, wide) for weight in weights])
-            return jnp.einsum("nk...,k->n...", x.astype(wide), row, precision=_PRECISION).astype(dtype)
+            kind = wide(dtype)
+            row = jnp.stack([jnp.asarray(weight, kind) for weight in weights])
+            return jnp.einsum("nk...,k->n...", x.astype(kind), row, precision=PRECISION).astype(dtype)
         return _weighted_sum(x, tuple(weights), dtype)
 
     def scan(self, step: Step, currents: Array, state: State | None, repeat: int) -> tuple[Array, State]:
@@ -221,93 +215,6 @@ def _register(kind: Any) -> None:
         jax.tree_util.register_dataclass(kind, data_fields=list(kind.arrays), meta_fields=constants)
 
 
-def _conv(x: Array, weight: Array, bias: Array | None, window: Window, exact: bool, *, cpu: bool) -> Array:
-    if exact or not window.stride or (cpu and window.groups == 1):
-        return _conv_by_unfolding(x, weight, bias, window)
-    space = _SPACE[-len(window.stride) :]
-    out = lax.conv_general_dilated(
-        x,
-        weight,
-        window.stride,
-        window.padding,
-        rhs_dilation=window.dilation,
-        dimension_numbers=(f"N{space}C", f"O{space}I", f"N{space}C"),
-        feature_group_count=window.groups,
-        precision=_PRECISION,
-    )
-    return out if bias is None else out + bias
-
-
-def _conv_one_frame(x: Array, weight: Array, bias: Array | None, window: Window, exact: bool) -> Array:
-    """On a CPU, where no loop repeats it, and XLA compiles in its own way.
-
-    The padded frame is kept apart, in memory: XLA would sum its chunk again for every tap that is unfolded from it.
-    Depth-wise tap by tap, which outside a loop takes a fifth of XLA's convolution (inside, its takes two thirds of ours).
-    """
-    x = lax.optimization_barrier(jnp.pad(x, ((0, 0), *window.padding, (0, 0))))
-    window = replace(window, padding=((0, 0),) * len(window.padding))
-    if window.groups == 1 or sums_taps(jnp, weight, window):
-        return _conv_by_unfolding(x, weight, bias, window, looped=False)
-    return _conv(x, weight, bias, window, exact, cpu=True)
-
-
-@dataclass(frozen=True)
-class _Products:
-    """What synapses take, with a convolution for the place it is called in."""
-
-    convolve: Callable[..., Array]
-
-    def namespace(self, array: Array) -> Any:
-        """jax.numpy."""
-        return jnp
-
-    def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
-        """The backend's."""
-        return BACKEND.weighted_sum(x, weights, dtype)
-
-    def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
-        """The one that was given."""
-        return self.convolve(x, weight, bias, window, exact)
-
-
-_ON_CPU, _ELSEWHERE = _Products(partial(_conv, cpu=True)), _Products(partial(_conv, cpu=False))
-_ONE_FRAME = _Products(_conv_one_frame)
-
-
-def _conv_by_unfolding(x: Array, weight: Array, bias: Array | None, window: Window, *, looped: bool = True) -> Array:
-    """As the generic one, in the form that XLA fuses best: inside a loop taps side by side, elsewhere on an axis of their own.
-
-    No axis is merged with the batch, which may be cut by a mesh or of unknown size, and no work area counts on its size.
-    """
-    padded, kernel, groups = jnp.pad(x, ((0, 0), *window.padding, (0, 0))), weight.shape[1:-1], window.groups
-    space = window.output_shape(x.shape[1:-1], kernel)
-    places = list(taps(padded, kernel, space, window))
-    if groups == 1:
-        columns = jnp.concatenate(places, axis=-1) if looped else jnp.stack(places, axis=-2)
-        columns = columns.reshape(*places[0].shape[:-1], -1)
-        out = _matmul(columns, weight.reshape(len(weight), -1).T, x.dtype)
-    elif sums_taps(jnp, weight, window):
-        terms = zip(places, product(*map(range, kernel)), strict=True)
-        out = reduce(add, [tap * weight[(slice(None), *place, 0)] for tap, place in terms])
-    else:
-        columns = jnp.concatenate([tap.reshape(*tap.shape[:-1], groups, -1) for tap in places], axis=-1)
-        flat = weight.reshape(groups, len(weight) // groups, -1)
-        wide = _wide(x.dtype)
-        out = jnp.einsum("...gk,gok->...go", columns, flat, precision=_PRECISION, preferred_element_type=wide)
-        out = out.astype(x.dtype).reshape(*out.shape[:-2], -1)
-    return out if bias is None else out + bias
-
-
-def _wide(dtype: Any) -> Any:
-    """The dtype of sums: float32 for half precision."""
-    return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
-
-
-def _matmul(a: Array, b: Array, dtype: Any) -> Array:
-    """Full precision; half-precision products are summed in float32 (this is what the hardware does, where it has them)."""
-    return jnp.matmul(a, b, precision=_PRECISION, preferred_element_type=_wide(dtype)).astype(dtype)
-
-
 @partial(jax.jit, static_argnames="dtype")
 def _weighted_sum(x: Array, weights: tuple[float | Array, ...], dtype: Any) -> Array:
     return Backend.weighted_sum(BACKEND, x, weights, dtype)
@@ -386,3 +293,6 @@ def _swap(pair: tuple[Any, Any]) -> tuple[Any, Any]:
 
 
 BACKEND = JAXBackend()
+_ON_CPU = Products(partial(conv, cpu=True), BACKEND.weighted_sum)
+_ELSEWHERE = Products(partial(conv, cpu=False), BACKEND.weighted_sum)
+_ONE_FRAME = Products(conv_one_frame, BACKEND.weighted_sum)

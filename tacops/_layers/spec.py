@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Required, TypedDict, Unpack
+from typing import Any, NamedTuple, Unpack
 
 from .. import surrogate as surrogates
-from .._backend.protocol import Array, Window
+from .._backend.protocol import Window
 from .._core.aggregation import chunk_weights
 from .._core.arguments import DEFAULT_AGGREGATION, LAYOUTS, MODES, RESETS
 from .._core.checks import AGGREGATIONS, check_callable, check_choice, check_count, check_flag, check_groups, fail, show
@@ -16,8 +16,9 @@ from .._core.grid import Grid
 from .._core.options import Neurons, Time
 from .._core.rules import RULES
 from .._core.window import check_window
-from .._operators import Aggregation, Layout, Mode, Padding, Reset
+from .._operators import Layout
 from .checks import PerChannel, check_constant, check_kernel, check_learn, check_share, plain
+from .options import ConvLIFOptions, TACConvOptions, TACLinearOptions
 
 __all__ = [
     "STATISTICS",
@@ -37,50 +38,6 @@ MOST_LEARNED = 4096
 """Aggregation weights; a frozen layer may hold as many for every length of a chunk."""
 STATISTICS = ("norm_mean", "norm_var")
 """Arrays that training estimates rather than learns."""
-
-
-class _NeuronOptions(TypedDict, total=False):
-    """Options of every layer; `layer_spec` has their meaning and defaults."""
-
-    beta: float | Sequence[float]
-    threshold: float | Sequence[float]
-    reset: Reset
-    synapse_decay: float | None
-    learn: str | Collection[str]
-    bias: bool
-    batch_norm: bool
-    momentum: float
-    epsilon: float
-    surrogate: Callable[[Array], Array] | None
-    detach_reset: bool
-    remat: bool
-    reproducible: bool | Grid
-
-
-class TACLinearOptions(_NeuronOptions, total=False):
-    """Options of layers that aggregate."""
-
-    chunk_size: Required[int]
-    mode: Mode
-    aggregation: Aggregation | None
-
-
-class _WindowOptions(TypedDict, total=False):
-    """Options of layers that convolve."""
-
-    stride: int | Sequence[int]
-    padding: Padding
-    dilation: int | Sequence[int]
-    groups: int
-    layout: Layout
-
-
-class ConvLIFOptions(_NeuronOptions, _WindowOptions, total=False):
-    """Options of layers that convolve every frame."""
-
-
-class TACConvOptions(TACLinearOptions, _WindowOptions, total=False):
-    """Options of layers that aggregate and convolve."""
 
 
 class Initial(NamedTuple):

@@ -1,0 +1,110 @@
+"""Convolutions in JAX: unfolded frames and one product, or XLA's convolution, always at highest precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import product
+from operator import add
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from .._unfold import sums_taps, taps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tacops._backend.window import Array, Window
+
+__all__ = ["PRECISION", "Products", "conv", "conv_by_unfolding", "conv_one_frame", "wide"]
+
+# The default precision of float32 products is TF32 on recent NVIDIA GPUs and bfloat16 on TPUs; HIGHEST is float32.
+PRECISION = lax.Precision.HIGHEST
+SPACE = "DHW"
+
+
+def conv(x: Array, weight: Array, bias: Array | None, window: Window, exact: bool, *, cpu: bool) -> Array:
+    """A product of unfolded frames on CPUs and in exact mode (XLA may choose Winograd), else XLA's convolution."""
+    if exact or not window.stride or (cpu and window.groups == 1):
+        return conv_by_unfolding(x, weight, bias, window)
+    space = SPACE[-len(window.stride) :]
+    out = lax.conv_general_dilated(
+        x,
+        weight,
+        window.stride,
+        window.padding,
+        rhs_dilation=window.dilation,
+        dimension_numbers=(f"N{space}C", f"O{space}I", f"N{space}C"),
+        feature_group_count=window.groups,
+        precision=PRECISION,
+    )
+    return out if bias is None else out + bias
+
+
+def conv_one_frame(x: Array, weight: Array, bias: Array | None, window: Window, exact: bool) -> Array:
+    """On a CPU, where no loop repeats it, and XLA compiles in its own way.
+
+    The padded frame is kept apart, in memory: XLA would sum its chunk again for every tap that is unfolded from it.
+    Depth-wise tap by tap, which outside a loop takes a fifth of XLA's convolution (inside, its takes two thirds of ours).
+    """
+    x = lax.optimization_barrier(jnp.pad(x, ((0, 0), *window.padding, (0, 0))))
+    window = replace(window, padding=((0, 0),) * len(window.padding))
+    if window.groups == 1 or sums_taps(jnp, weight, window):
+        return conv_by_unfolding(x, weight, bias, window, looped=False)
+    return conv(x, weight, bias, window, exact, cpu=True)
+
+
+def conv_by_unfolding(x: Array, weight: Array, bias: Array | None, window: Window, *, looped: bool = True) -> Array:
+    """As the generic one, in the form that XLA fuses best: inside a loop taps side by side, elsewhere on an axis of their own.
+
+    No axis is merged with the batch, which may be cut by a mesh or of unknown size, and no work area counts on its size.
+    """
+    padded, kernel, groups = jnp.pad(x, ((0, 0), *window.padding, (0, 0))), weight.shape[1:-1], window.groups
+    space = window.output_shape(x.shape[1:-1], kernel)
+    places = list(taps(padded, kernel, space, window))
+    if groups == 1:
+        columns = jnp.concatenate(places, axis=-1) if looped else jnp.stack(places, axis=-2)
+        columns = columns.reshape(*places[0].shape[:-1], -1)
+        out = _matmul(columns, weight.reshape(len(weight), -1).T, x.dtype)
+    elif sums_taps(jnp, weight, window):
+        terms = zip(places, product(*map(range, kernel)), strict=True)
+        out = reduce(add, [tap * weight[(slice(None), *place, 0)] for tap, place in terms])
+    else:
+        columns = jnp.concatenate([tap.reshape(*tap.shape[:-1], groups, -1) for tap in places], axis=-1)
+        flat = weight.reshape(groups, len(weight) // groups, -1)
+        kind = wide(x.dtype)
+        out = jnp.einsum("...gk,gok->...go", columns, flat, precision=PRECISION, preferred_element_type=kind)
+        out = out.astype(x.dtype).reshape(*out.shape[:-2], -1)
+    return out if bias is None else out + bias
+
+
+def wide(dtype: Any) -> Any:
+    """The dtype of sums: float32 for half precision."""
+    return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
+
+
+def _matmul(a: Array, b: Array, dtype: Any) -> Array:
+    """Full precision; half-precision products are summed in float32 (this is what the hardware does, where it has them)."""
+    return jnp.matmul(a, b, precision=PRECISION, preferred_element_type=wide(dtype)).astype(dtype)
+
+
+@dataclass(frozen=True)
+class Products:
+    """What synapses take, with a convolution for the place it is called in."""
+
+    convolve: Callable[..., Array]
+    sums: Callable[..., Array]
+
+    def namespace(self, array: Array) -> Any:
+        """jax.numpy."""
+        return jnp
+
+    def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
+        """The backend's."""
+        return self.sums(x, weights, dtype)
+
+    def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
+        """The one that was given."""
+        return self.convolve(x, weight, bias, window, exact)
