@@ -30,12 +30,12 @@ from bench.accuracy.report import print_result
 from bench.accuracy.result import Result, as_json
 from bench.accuracy.run import ADVISED, CALLS, CURVE, Bench, Tick
 from bench.accuracy.tasks import TASKS, Task
-from bench.demo.report import cores, load
-from bench.shared.files import check_output, plot_files, write_whole
+from bench.shared.files import check_output, write_whole
+from bench.shared.machine import cores, load, machine
 from bench.shared.model import CHANNELS, LAYER
+from bench.shared.plots import plot_files
 from bench.shared.store import CheckpointError, Store, fingerprint
 from bench.shared.training import SLOPE
-from bench.speed.result import machine
 
 REVISION = 1
 """Raised whenever a change of this code changes results: older checkpoints are then refused."""

@@ -14,9 +14,8 @@ from matplotlib.ticker import NullFormatter, NullLocator
 
 from bench.accuracy.modes import VARIANTS, Variant
 from bench.accuracy.result import Result
-from bench.shared.files import save_figure
+from bench.shared.plots import STYLE, save_figure
 
-STYLE = {"svg.hashsalt": "tacops", "svg.fonttype": "none", "font.size": 9}
 COLUMNS = 4
 # marker, line, grey
 KINDS = {

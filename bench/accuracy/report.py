@@ -5,12 +5,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from bench.accuracy.result import Result, Row, Spread
+from bench.shared.tables import terminal_table
 
 HEAD = ("mode", "accuracy, %", "against exact", "s per epoch", "training", "inference", "first layer", "convolutions")
 ADVICE_HEAD = (
@@ -30,9 +30,9 @@ SHORT_MODES = ("exact", "collapse2", "collapse4", "collapse16", "preserve2", "pr
 def print_result(console: Console, result: Result) -> None:
     """Print all tables."""
     for task in result.tasks:
-        console.print(_rich(title(result, task), HEAD, mode_rows(result, task)))
-    console.print(_rich("What tacops.advise says, and what training says", ADVICE_HEAD, advice_rows(result)))
-    console.print(_rich("The paper's figures and ours", PAPER_HEAD, paper_rows(result)))
+        console.print(_table(title(result, task), HEAD, mode_rows(result, task)))
+    console.print(_table("What tacops.advise says, and what training says", ADVICE_HEAD, advice_rows(result)))
+    console.print(_table("The paper's figures and ours", PAPER_HEAD, paper_rows(result)))
     for line in conditions(result):
         console.print(escape(line), highlight=False)
 
@@ -217,12 +217,5 @@ def _numbers(values: Iterable[float]) -> str:
     return " ".join(f"{value:.2f}" for value in values)
 
 
-def _rich(name: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    layout = Table(
-        title=name, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1), pad_edge=False
-    )
-    for n, column in enumerate(head):
-        layout.add_column(column, overflow="fold", justify="right" if head is HEAD and n else "left")
-    for row in rows:
-        layout.add_row(*map(escape, row))
-    return layout
+def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    return terminal_table(title, head, rows, words=head[:1] if head is HEAD else head)

@@ -13,11 +13,10 @@ from typing import Any, Literal
 
 from bench.accuracy.modes import VARIANTS
 from bench.shared.files import DAMAGE, reason
-from bench.shared.files import read_json as read_content
-from bench.speed.result import ResultError
+from bench.shared.results import ResultError, check_kind, read_content
 
 SCHEMA = 1
-NAME = "tacops accuracy"
+NAME = "accuracy"
 Timed = Literal["train", "infer", "layer"]
 
 
@@ -172,20 +171,14 @@ def as_json(result: Result) -> str:
         for task in result.tasks
     }
     return (
-        json.dumps({"benchmark": NAME, "schema": SCHEMA, **asdict(result), "derived": derived}, indent=1) + os.linesep
+        json.dumps({"benchmark": f"tacops {NAME}", "schema": SCHEMA, **asdict(result), "derived": derived}, indent=1)
+        + os.linesep
     )
 
 
 def read_json(path: Path) -> Result:
     """Read a result; `ResultError` if it isn't one."""
-    try:
-        content = read_content(path)
-    except DAMAGE as error:
-        raise ResultError(f"{path} cannot be read: {reason(error)}") from error
-    if not isinstance(content, dict) or content.get("benchmark") != NAME:
-        raise ResultError(f"{path} is no result of python -m bench accuracy")
-    if content.get("schema") != SCHEMA:
-        raise ResultError(f"{path} has schema {content.get('schema')!r}; this version reads {SCHEMA}")
+    content = check_kind(read_content(path), str(path), NAME, [SCHEMA])
     try:
         result = Result(content["settings"], content["machine"], content["tasks"])
         as_json(result)  # derives everything

@@ -21,7 +21,7 @@ from bench.accuracy.report import (
 )
 from bench.accuracy.result import Result, read_json
 from bench.shared.page import put_tables
-from bench.speed.table import markdown
+from bench.shared.tables import markdown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

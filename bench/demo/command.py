@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from bench.demo.measure import Batches, Network, Result, Tick, measure, reference, ticks
-from bench.demo.report import Report, as_json, load, print_report
+from bench.demo.report import Report, as_json, print_report
 from bench.shared.datasets import Labels
 from bench.shared.devices import add_device, place
 from bench.shared.encoding import TIME_STEPS, rate_code
 from bench.shared.files import check_output, write_whole
+from bench.shared.machine import load
 from bench.shared.model import MODES, Trained, load_trained
 from bench.shared.subset import SUBSET_SIZE, load_subset
 from tacops.backends import Backend, BackendUnavailable, get_backend

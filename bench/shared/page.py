@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.shared.files import DAMAGE, OutputError, check_output, plot_files, reason, write_whole
-from bench.speed.result import ResultError
+from bench.shared.files import DAMAGE, OutputError, check_output, reason, write_whole
+from bench.shared.plots import plot_files
+from bench.shared.results import ResultError
 
 
 def put_tables(

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from bench.shared.devices import add_device, place
-from bench.shared.files import check_output, plot_files, write_whole
+from bench.shared.files import check_output, write_whole
+from bench.shared.plots import plot_files
+from bench.shared.progress import Tell, minutes, progress
 from bench.sparsity.cases import DENSITIES, QUICK_DENSITIES, STRATEGIES, STRUCTURED_DENSITIES, STRUCTURES, TAC
 from bench.sparsity.conclusion import conclusion
 from bench.sparsity.report import print_result
 from bench.sparsity.result import Result, as_dict, as_json
 from bench.sparsity.run import Plan, choose_contenders, run
 from bench.sparsity.subject import BACKENDS
-from bench.speed.command import progress
 from bench.timing.cases import CASES, SIZES
 from bench.timing.subject import Entry
 from tacops.backends import BackendUnavailable
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--minutes",
-        type=_minutes,
+        type=minutes,
         metavar="M",
         help=f"time to use; repeats adapt ({MINUTES:g}, quick {QUICK_MINUTES:g})",
     )
@@ -85,7 +86,7 @@ def main(args: argparse.Namespace) -> int:
     return 1 if result.failed or not result.rows else 0
 
 
-def measure(quick: bool, report: Callable[[str], None]) -> dict[str, Any]:
+def measure(quick: bool, report: Tell) -> dict[str, Any]:
     """Run with the command's defaults, for other commands.
 
     Parameters
@@ -152,13 +153,6 @@ def choose(
         else:
             missing[entry.name] = f"not installed; try: pip install {entry.install}"
     return entries, missing
-
-
-def _minutes(text: str) -> float:
-    minutes = float(text)
-    if not minutes > 0:
-        raise argparse.ArgumentTypeError(f"must be positive; got {text}")
-    return minutes
 
 
 def _density(text: str) -> float:

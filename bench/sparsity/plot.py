@@ -10,11 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from bench.shared.files import save_figure
+from bench.shared.plots import STYLE, save_figure
 from bench.sparsity.cases import CONTENDERS, STRATEGIES
 from bench.sparsity.conclusion import STRUCTURES
 from bench.sparsity.result import Curve, Result, crossover, percent
-from bench.speed.roofline import STYLE
 
 SHAPES = dict(zip(STRATEGIES, "o^sDPXv", strict=True))
 BASELINES: dict[str, dict[str, Any]] = {

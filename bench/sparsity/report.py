@@ -6,15 +6,14 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.shared.tables import milliseconds, print_reasons, terminal_table
 from bench.sparsity.cases import CONTENDERS, TAC
 from bench.sparsity.conclusion import STRUCTURES, conclusion
 from bench.sparsity.result import Result, crossover, percent
-from bench.speed.report import milliseconds
 
 BASE_HEAD = ("backend", "dense", *(contender.label for contender in TAC.values()))
 AT = (0.01, 0.1)
@@ -24,17 +23,14 @@ AT = (0.01, 0.1)
 def print_result(console: Console, result: Result) -> None:
     """Print all tables, what was left out, how it was measured, and the conclusion."""
     for case in result.cases:
-        console.print(_rich(f"{case}: {result.cases[case]['text']}; milliseconds", BASE_HEAD, base_rows(result, case)))
+        console.print(_table(f"{case}: {result.cases[case]['text']}; milliseconds", BASE_HEAD, base_rows(result, case)))
     for case, structure in result.panels():
         title = f"{case}, {STRUCTURES[structure]}: below which density a strategy beats"
-        console.print(_rich(title, head(result, case, structure), strategy_rows(result, case, structure)))
+        console.print(_table(title, head(result, case, structure), strategy_rows(result, case, structure)))
     for line in conditions(result):
         console.print(escape(line), highlight=False)
-    for title, entries in (("Not measured", result.missing), ("FAILED", result.failed)):
-        if entries:
-            console.print(f"\n{title}:")
-            for name, reason in entries.items():
-                console.print(f"  [bold]{escape(name)}[/]: {escape(reason)}", highlight=False)
+    print_reasons(console, "Not measured", result.missing)
+    print_reasons(console, "FAILED", result.failed)
     first, *rest = conclusion(result)
     console.print(f"\n[bold]{escape(first)}[/] {escape(' '.join(rest))}", highlight=False)
 
@@ -106,14 +102,6 @@ def conditions(result: Result) -> list[str]:
     ]
 
 
-def _rich(title: str, names: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table whose first column is not repeated."""
-    table = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", show_edge=False)
-    for name in names:
-        left = name in ("strategy", "backend")
-        table.add_column(name, justify="left" if left else "right", overflow="fold", no_wrap=left)
-    before = None
-    for row in rows:
-        table.add_row("" if row[0] == before else escape(row[0]), *map(escape, row[1:]))
-        before = row[0]
-    return table
+def _table(title: str, names: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    words = ("strategy", "backend")
+    return terminal_table(title, names, rows, words=words, whole=words)

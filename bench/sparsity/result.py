@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 
 from bench.shared.files import DAMAGE, reason
-from bench.shared.files import read_json as read_content
+from bench.shared.results import ResultError, check_kind, read_content
 from bench.sparsity.cases import CONTENDERS, STRATEGIES
-from bench.speed.result import ResultError
 
 SCHEMA = 1
-NAME = "tacops sparsity"
+NAME = "sparsity"
 
 
 @dataclass(frozen=True)
@@ -201,7 +200,13 @@ def as_dict(result: Result, conclusion: Sequence[str]) -> dict[str, Any]:
         for strategy, backend in result.strategies(case, structure)
         for against, baseline in baselines(result).items()
     ]
-    content = {"benchmark": NAME, "schema": SCHEMA, **asdict(result), "derived": derived, "crossovers": crossovers}
+    content = {
+        "benchmark": f"tacops {NAME}",
+        "schema": SCHEMA,
+        **asdict(result),
+        "derived": derived,
+        "crossovers": crossovers,
+    }
     return {**content, "conclusion": list(conclusion)}
 
 
@@ -224,10 +229,7 @@ def as_json(content: Mapping[str, Any]) -> str:
 
 def from_dict(content: Any, name: str) -> Result:
     """A result, or `ResultError`; `name` is the file's."""
-    if not isinstance(content, dict) or content.get("benchmark") != NAME:
-        raise ResultError(f"{name} is no result of python -m bench sparsity")
-    if content.get("schema") != SCHEMA:
-        raise ResultError(f"{name} has schema {content.get('schema')!r}; this version reads {SCHEMA}")
+    check_kind(content, name, NAME, [SCHEMA])
     names = [name for name in Result.__dataclass_fields__ if name != "rows"]
     try:
         result = Result(**{name: content[name] for name in names}, rows=[Row(**row) for row in content["rows"]])
@@ -241,8 +243,4 @@ def from_dict(content: Any, name: str) -> Result:
 
 def read_json(path: Path) -> Result:
     """Read a file; `ResultError` if it holds no result."""
-    try:
-        content = read_content(path)
-    except DAMAGE as error:
-        raise ResultError(f"{path} cannot be read: {reason(error)}") from error
-    return from_dict(content, str(path))
+    return from_dict(read_content(path), str(path))

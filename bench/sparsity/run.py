@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
+from bench.shared.machine import machine
+from bench.shared.progress import Tell
 from bench.sparsity.cases import CONTENDERS, STRATEGIES, Contender, Workload, measured_density, structures
 from bench.sparsity.result import Result, Row
-from bench.speed.result import describe_case, machine
-from bench.timing.cases import BETA, SEED, Case
+from bench.timing.cases import BETA, SEED, Case, describe_case
 from bench.timing.pool import START_SECONDS, SubjectError, Worker, WorkerDiedError, environment
 from bench.timing.subject import Entry, UnsupportedError
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 
 from bench.shared.page import put_tables
+from bench.shared.tables import markdown
 from bench.sparsity.cases import CONTENDERS
 from bench.sparsity.conclusion import STRUCTURES, conclusion, winner
 from bench.sparsity.report import BASE_HEAD, base_rows, conditions, head, strategy_rows
 from bench.sparsity.result import Result, crossover, percent, read_json
-from bench.speed.table import markdown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bench.shared.devices import add_device, place
-from bench.shared.files import check_output, plot_files, write_whole
+from bench.shared.files import check_output, write_whole
+from bench.shared.plots import plot_files
+from bench.shared.progress import minutes, progress
 from bench.speed.peers import PEERS, PLAIN
 from bench.speed.report import print_result
 from bench.speed.result import as_json
-from bench.speed.run import CEILINGS, Plan, Tell, run
+from bench.speed.run import CEILINGS, Plan, run
 from bench.speed.sweep import AXES, short
 from bench.speed.targets import targets
 from bench.timing.cases import CASES, MODES
@@ -44,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-peers", action="store_true", help="leave out the SNN libraries")
     parser.add_argument("--no-sweep", action="store_true", help="leave out the growth with T, B, C and K")
     parser.add_argument(
-        "--minutes", type=_minutes, metavar="M", help="time to use; repeats adapt (default: 16, with --quick 1.2)"
+        "--minutes", type=minutes, metavar="M", help="time to use; repeats adapt (default: 16, with --quick 1.2)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, raw times included")
     parser.add_argument(
@@ -124,32 +123,3 @@ def choose(
 def _default(library: str) -> str:
     """The device that a library's backend would use."""
     return get_backend(library).on(None).device or ""
-
-
-@contextmanager
-def progress(log: Console, seconds: float) -> Iterator[Tell]:
-    """Show how much of the time is used; without a terminal, a line for each layer."""
-    columns = (TextColumn("{task.description:44}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
-    start, before = time.perf_counter(), ""
-    with Progress(*columns, TimeRemainingColumn(), console=log, disable=not log.is_terminal) as bar:
-        task = bar.add_task("starting", total=seconds)
-
-        def tell(text: str) -> None:
-            nonlocal before
-            spent = time.perf_counter() - start
-            bar.update(task, completed=min(spent, 0.99 * seconds), description=text)
-            stage = text.split(":")[0]
-            if not log.is_terminal and stage != before:
-                left = max(0.0, seconds - spent)
-                log.print(f"{stage} ({spent:.0f} s, about {left:.0f} s left)", highlight=False)
-            before = stage
-
-        yield tell
-        bar.update(task, completed=seconds, description="done")
-
-
-def _minutes(text: str) -> float:
-    minutes = float(text)
-    if not minutes > 0:
-        raise argparse.ArgumentTypeError(f"must be positive; got {text}")
-    return minutes

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.shared.tables import milliseconds, print_reasons, terminal_table
 from bench.speed.extras import SPIN
 from bench.speed.result import Result, Row
 from bench.speed.sweep import AXES
@@ -24,15 +24,12 @@ def print_result(console: Console, result: Result) -> None:
     for case in result.cases:
         console.print(case_table(result, case))
     if result.sweep:
-        console.print(_rich("Growth: slope of log time over log size", SWEEP_HEAD, sweep_rows(result)))
-    console.print(_rich("Targets", TARGET_HEAD, target_rows(targets(result))))
+        console.print(_table("Growth: slope of log time over log size", SWEEP_HEAD, sweep_rows(result)))
+    console.print(_table("Targets", TARGET_HEAD, target_rows(targets(result))))
     for line in [*extras(result), *conditions(result)]:
         console.print(escape(line), highlight=False)
-    for title, entries in (("Not installed or not usable here", result.missing), ("FAILED", result.failed)):
-        if entries:
-            console.print(f"\n{title}:")
-            for name, reason in entries.items():
-                console.print(f"  [bold]{escape(name)}[/]: {escape(reason)}", highlight=False)
+    print_reasons(console, "Not installed or not usable here", result.missing)
+    print_reasons(console, "FAILED", result.failed)
 
 
 def case_table(result: Result, case: str) -> Table:
@@ -43,7 +40,7 @@ def case_table(result: Result, case: str) -> Table:
     known += [f"sgemm {sgemm:.0f}"] if sgemm else []
     known += [f"copy {result.bandwidth(case) / 1e9:.0f} GB/s"] if result.find(case, "ceilings", "copy") else []
     title = "; ".join([f"{case}: {result.cases[case]['text']}", *known])
-    return _rich(title, HEAD, case_rows(result, case))
+    return _table(title, HEAD, case_rows(result, case))
 
 
 def case_rows(result: Result, case: str) -> list[tuple[str, ...]]:
@@ -69,11 +66,6 @@ def _cells(result: Result, row: Row) -> tuple[str, ...]:
         f"{own.seconds / row.seconds:.2f} x" if own else "",
         "" if row.shared is None else share(row.shared),
     )
-
-
-def milliseconds(seconds: float) -> str:
-    """Three digits, or all before the point."""
-    return f"{1e3 * seconds:,.0f}" if seconds >= 1 else f"{1e3 * seconds:.3g}"
 
 
 def share(value: float) -> str:
@@ -178,14 +170,6 @@ def library_rows(result: Result) -> list[tuple[str, ...]]:
     return cells
 
 
-def _rich(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table whose first column is not repeated."""
-    table = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", show_edge=False)
-    for name in head:
-        right = name not in ("mode", "library", "expected", "target", "measured", "size", "")
-        table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=name == "library")
-    before = None
-    for row in rows:
-        table.add_row("" if row[0] == before else escape(row[0]), *map(escape, row[1:]))
-        before = row[0]
-    return table
+def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    words = ("mode", "library", "expected", "target", "measured", "size", "")
+    return terminal_table(title, head, rows, words=words, whole=("library",))

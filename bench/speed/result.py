@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,17 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.demo.report import cores, load
 from bench.shared.files import DAMAGE, reason
-from bench.shared.files import read_json as read_content
+from bench.shared.results import ResultError, check_kind, read_content
 from bench.speed.ceilings import COPY_BYTES, SGEMM_FLOPS, least_seconds
 from bench.timing.cases import MODES, Case, Mode
 
 SCHEMA = 2
-
-
-class ResultError(ValueError):
-    """A file is no result of this benchmark; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -152,38 +146,6 @@ class Result:
         return least / row.seconds if least else None
 
 
-def describe_case(case: Case) -> dict[str, Any]:
-    """A layer for the file."""
-    return {**asdict(case), "text": case.text, "gflop": case.flops / 1e9}
-
-
-def machine() -> dict[str, Any]:
-    """Describe where this runs."""
-    return {
-        "platform": platform.platform(),
-        "processor": _first("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
-        "cores": cores(),
-        "memory": _first("/proc/meminfo", "MemTotal") or "unknown",
-        "huge_pages": _text("/sys/kernel/mm/transparent_hugepage/enabled") or "unknown",
-        "libc": " ".join(platform.libc_ver()),
-        "python": platform.python_version(),
-        "load_before": load(),
-    }
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return ""
-
-
-def _first(path: str, key: str) -> str:
-    """The value of a ``key : value`` line."""
-    lines = (line.split(":", 1) for line in _text(path).splitlines() if line.startswith(key))
-    return next((value.strip() for _, value in lines), "")
-
-
 def as_json(result: Result, targets: Iterable[Mapping[str, Any]]) -> str:
     """Write everything, with the derived numbers for readers without this code."""
     derived = [
@@ -204,14 +166,7 @@ def as_json(result: Result, targets: Iterable[Mapping[str, Any]]) -> str:
 
 def read_json(path: Path) -> Result:
     """Read a result; `ResultError` if it isn't one."""
-    try:
-        content = read_content(path)
-    except DAMAGE as error:
-        raise ResultError(f"{path} cannot be read: {reason(error)}") from error
-    if not isinstance(content, dict) or content.get("benchmark") != "tacops speed":
-        raise ResultError(f"{path} is no result of python -m bench speed")
-    if content.get("schema") != SCHEMA:
-        raise ResultError(f"{path} has schema {content.get('schema')!r}; this version reads {SCHEMA}")
+    content = check_kind(read_content(path), str(path), "speed", [SCHEMA])
     names = [name for name in Result.__dataclass_fields__ if name not in ("rows", "ceilings", "sweep")]
     try:
         return Result(

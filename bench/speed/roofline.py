@@ -12,14 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from bench.shared.files import save_figure
+from bench.shared.plots import STYLE, save_figure
 from bench.speed.result import Result, Row
 from bench.timing.cases import MODES, Case, Mode
 
 PANELS = ("exact", "collapse16", "preserve4")
 SHAPES = "osD^vP*X<>"
 GREYS = ("0.1", "0.35", "0.55")
-STYLE = {"svg.hashsalt": "tacops", "svg.fonttype": "none", "font.size": 9}
 
 
 def save_plots(result: Result, stem: Path) -> list[Path]:

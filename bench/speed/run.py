@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.shared.machine import machine
+from bench.shared.progress import Tell
 from bench.speed.ceilings import COPY, GEMMS, SGEMM
 from bench.speed.extras import measure_beside_blas, measure_memory, measure_overhead
-from bench.speed.result import Result, Row, describe_case, machine
+from bench.speed.result import Result, Row
 from bench.speed.sweep import Axis, fit
-from bench.timing.cases import BETA, DENSITY, MODES, SEED, THRESHOLD, Case, Mode
+from bench.timing.cases import BETA, DENSITY, MODES, SEED, THRESHOLD, Case, Mode, describe_case
 from bench.timing.pool import START_SECONDS, SubjectError, Worker, WorkerDiedError, environment
 from bench.timing.subject import REFERENCE, Entry, UnsupportedError
 
 LAG = {"spyx": 1}
 """Frames by which a library emits its spikes late."""
 CEILINGS = Entry("ceilings", "ceiling", "bench.speed.ceilings:Ceilings")
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)

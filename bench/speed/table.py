@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.shared.page import put_tables
+from bench.shared.tables import markdown, milliseconds
 from bench.speed.report import (
     HEAD,
     SWEEP_HEAD,
@@ -14,7 +15,6 @@ from bench.speed.report import (
     conditions,
     extras,
     library_rows,
-    milliseconds,
     sweep_rows,
     target_rows,
 )
@@ -89,9 +89,3 @@ def full(result: Result) -> str:
         if entries:
             parts += [f"### {title}", "\n".join(f"- {name}: {reason}" for name, reason in entries.items())]
     return "\n\n".join(parts)
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)

@@ -23,8 +23,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bench.shared.encoding import rate_code
-from bench.shared.files import check_output, plot_files, save_figure, write_whole
+from bench.shared.files import check_output, write_whole
 from bench.shared.model import LAYER, MODES, Mode, hidden_layer, load_trained
+from bench.shared.plots import plot_files, save_figure
 from bench.shared.subset import load_subset
 from tacops import __version__, conv_lif, tac_linear
 from tacops.backends import Backend, BackendUnavailable, available_backends, get_backend

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.demo.report import cores
+from bench.shared.machine import cores
 from bench.timing.cases import WARM_UP, Case, Mode
 from bench.timing.subject import Entry, UnsupportedError, Variant, fires
 

@@ -15,7 +15,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.accuracy.result import Result, Spread, as_json, read_json
-from bench.speed.result import ResultError
+from bench.shared.results import ResultError
 
 # statistics
 

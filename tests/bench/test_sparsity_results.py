@@ -10,7 +10,9 @@ import pytest
 
 from bench.__main__ import main
 from bench.shared.files import write_whole
+from bench.shared.machine import machine
 from bench.shared.page import markers
+from bench.shared.results import ResultError
 from bench.sparsity.cases import DENSE, STRATEGIES
 from bench.sparsity.command import choose, measure
 from bench.sparsity.conclusion import conclusion
@@ -26,8 +28,7 @@ from bench.sparsity.result import (
     read_json,
 )
 from bench.sparsity.run import Plan, choose_contenders
-from bench.speed.result import ResultError, describe_case, machine
-from bench.timing.cases import CASES
+from bench.timing.cases import CASES, describe_case
 from bench.timing.subject import Entry
 from tests.support.sparsity_cases import SMALL
 

@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 
 from bench.__main__ import COMMANDS, main
+from bench.shared.machine import machine
 from bench.shared.page import markers
+from bench.shared.results import ResultError
 from bench.speed.command import choose
 from bench.speed.peers import PEERS, PLAIN
 from bench.speed.report import case_rows, conditions, print_result
-from bench.speed.result import Result, ResultError, Row, describe_case, machine, read_json
+from bench.speed.result import Result, Row, read_json
 from bench.speed.run import settings
 from bench.speed.sweep import AXES, fit
 from bench.speed.targets import targets
-from bench.timing.cases import CASES, EXACT
+from bench.timing.cases import CASES, EXACT, describe_case
 from bench.timing.pool import Worker, environment
 from bench.timing.subject import Entry, Tacops, fires
 from tests.support.speed_subjects import PLAN, SMALL, stored_text

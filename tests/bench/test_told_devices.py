@@ -14,8 +14,8 @@ from bench.machine import step as run_step
 from bench.shared import devices
 from bench.speed import command as speed
 from bench.speed.peers import PEERS, PLAIN
-from bench.speed.result import Result, Row, describe_case
-from bench.timing.cases import EXACT, TINY
+from bench.speed.result import Result, Row
+from bench.timing.cases import EXACT, TINY, describe_case
 from bench.timing.subject import Tacops
 from tacops import __main__ as command
 from tacops.backends import Backend, get_backend

@@ -15,10 +15,11 @@ import pytest
 
 from bench.__main__ import main as bench
 from bench.accuracy.result import as_json as accuracy_json
-from bench.machine.result import ResultError, read
+from bench.machine.result import read
 from bench.shared import datasets
 from bench.shared.datasets import Dataset, DatasetError
 from bench.shared.files import read_npz
+from bench.shared.results import ResultError
 from bench.shared.store import CheckpointError, Store, fingerprint
 from bench.sparsity.result import as_dict, as_json
 from tacops import Grid
