@@ -6,19 +6,18 @@ import argparse
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from bench.shared.devices import add_device, place
 from bench.shared.files import check_output, write_whole
 from bench.shared.plots import plot_files
-from bench.shared.progress import Tell, minutes, progress
+from bench.shared.progress import minutes, progress
 from bench.sparsity.cases import DENSITIES, QUICK_DENSITIES, STRATEGIES, STRUCTURED_DENSITIES, STRUCTURES, TAC
 from bench.sparsity.conclusion import conclusion
 from bench.sparsity.report import print_result
-from bench.sparsity.result import Result, as_dict, as_json
-from bench.sparsity.run import Plan, choose_contenders, run
+from bench.sparsity.result import as_dict, as_json
+from bench.sparsity.run import SparsityPlan, choose_contenders, run
 from bench.sparsity.subject import BACKENDS
 from bench.timing.cases import CASES, SIZES
 from bench.timing.subject import Entry
@@ -86,39 +85,17 @@ def main(args: argparse.Namespace) -> int:
     return 1 if result.failed or not result.rows else 0
 
 
-def measure(quick: bool, report: Tell) -> dict[str, Any]:
-    """Run with the command's defaults, for other commands.
-
-    Parameters
-    ----------
-    quick : bool
-        As ``--quick``.
-    report : callable
-        Told what is being done, line by line.
-
-    Returns
-    -------
-    dict
-        What ``--json`` writes; the paragraph under ``"conclusion"``, `bench.sparsity.result.from_dict` reads it again.
-    """
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    plan = make_plan(parser.parse_args(["--quick"] if quick else []))
-    result: Result = run(plan, *choose(None, None), report)
-    return as_dict(result, conclusion(result))
-
-
-def make_plan(args: argparse.Namespace) -> Plan:
+def make_plan(args: argparse.Namespace) -> SparsityPlan:
     """Turn the options into a plan."""
     sizes = args.sizes or (QUICK_SIZES if args.quick else SIZES)
     found = args.structures or (QUICK_STRUCTURES if args.quick else STRUCTURES)
     densities = sorted(set(args.densities or (QUICK_DENSITIES if args.quick else DENSITIES)))
-    return Plan(
-        [CASES[name] for name in dict.fromkeys(sizes)],
-        list(dict.fromkeys(found)),
-        densities,
-        choose_contenders(args.strategies, QUICK_TAC if args.quick else tuple(TAC)),
-        60 * (args.minutes or (QUICK_MINUTES if args.quick else MINUTES)),
+    return SparsityPlan(
+        cases=[CASES[name] for name in dict.fromkeys(sizes)],
+        structures=list(dict.fromkeys(found)),
+        densities=densities,
+        contenders=choose_contenders(args.strategies, QUICK_TAC if args.quick else tuple(TAC)),
+        seconds=60 * (args.minutes or (QUICK_MINUTES if args.quick else MINUTES)),
         rounds=(1, 5) if args.quick else (3, 12),
         structured=() if args.quick or args.densities else STRUCTURED_DENSITIES,
     )

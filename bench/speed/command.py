@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -17,7 +18,7 @@ from bench.shared.progress import minutes, progress
 from bench.speed.peers import PEERS, PLAIN
 from bench.speed.report import print_result
 from bench.speed.result import as_json
-from bench.speed.run import CEILINGS, Plan, run
+from bench.speed.run import CEILINGS, SpeedPlan, run
 from bench.speed.sweep import AXES, short
 from bench.speed.targets import targets
 from bench.timing.cases import CASES, MODES
@@ -77,16 +78,15 @@ def main(args: argparse.Namespace) -> int:
     return 1 if result.failed else 0
 
 
-def make_plan(args: argparse.Namespace) -> Plan:
+def make_plan(args: argparse.Namespace) -> SpeedPlan:
     """Turn the options into a plan."""
     names = args.size or (QUICK if args.quick else CASES)
     axes = () if args.no_sweep else tuple(short(axis) for axis in AXES) if args.quick else AXES
-    cases = [CASES[name] for name in dict.fromkeys(names)]
+    what: dict[str, Any] = {"cases": [CASES[name] for name in dict.fromkeys(names)], "axes": axes}
     if args.quick:
-        modes = [MODES[name] for name in QUICK_MODES]
-        seconds = 60 * (args.minutes or 1.2)
-        return Plan(cases, axes, seconds, rounds=(1, 5), visit=0.02, calls=5, modes=modes, sweep_share=0.2)
-    return Plan(cases, axes, 60 * (args.minutes or 16.0), rounds=(3, 12), visit=0.12, calls=15)
+        what |= {"modes": [MODES[name] for name in QUICK_MODES], "sweep_share": 0.2}
+        return SpeedPlan(**what, seconds=60 * (args.minutes or 1.2), rounds=(1, 5), visit=0.02, calls=5)
+    return SpeedPlan(**what, seconds=60 * (args.minutes or 16.0), rounds=(3, 12), visit=0.12, calls=15)
 
 
 def choose(

@@ -16,6 +16,7 @@ import pytest
 from bench.__main__ import main
 from bench.accuracy.result import Result, Spread, as_json, read_json
 from bench.shared.results import ResultError
+from tests.support import ROOT
 
 # statistics
 
@@ -169,9 +170,12 @@ def test_a_page_without_markers(file: Path, tmp_path: Path, capsys: pytest.Captu
     assert page.read_text() == "nothing\n"
 
 
-@pytest.mark.parametrize("name", ["accuracy_report", "accuracy_result", "accuracy_store", "encode"])
-def test_examples(name: str) -> None:
-    module = importlib.import_module(f"bench.{name}")
-    found = doctest.testmod(module, extraglobs={"np": np})
+WITH_EXAMPLES = [path for path in sorted((ROOT / "bench").rglob("*.py")) if ">>> " in path.read_text()]
+
+
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: path.stem)
+def test_examples(path: Path) -> None:
+    module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    found = doctest.testmod(module, extraglobs={"np": np}, optionflags=doctest.ELLIPSIS)
     assert found.attempted > 0
     assert found.failed == 0

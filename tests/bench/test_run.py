@@ -141,7 +141,7 @@ def test_an_interrupted_run_goes_on(number: signal.Signals, tmp_path: Path) -> N
     process = start(path)
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert ends(["pgrep", "-f", f"run_step {path}.parts"])  # its worker doesn't outlive it
+    assert ends(["pgrep", "-f", f"bench.machine.step {path}.parts"])  # its worker doesn't outlive it
     assert process.returncode == (130 if number == signal.SIGINT else -number)
     assert not path.exists()
     if number == signal.SIGINT:

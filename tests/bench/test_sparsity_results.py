@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from bench.shared.machine import machine
 from bench.shared.page import markers
 from bench.shared.results import ResultError
 from bench.sparsity.cases import DENSE, STRATEGIES
-from bench.sparsity.command import choose, measure
+from bench.sparsity.command import add_arguments, choose, make_plan
 from bench.sparsity.conclusion import conclusion
 from bench.sparsity.result import (
     Crossover,
@@ -27,9 +28,8 @@ from bench.sparsity.result import (
     percent,
     read_json,
 )
-from bench.sparsity.run import Plan, choose_contenders
+from bench.sparsity.run import SparsityPlan, choose_contenders
 from bench.timing.cases import CASES, describe_case
-from bench.timing.subject import Entry
 from tests.support.sparsity_cases import SMALL
 
 BEGIN, END = markers("sparsity")
@@ -188,7 +188,18 @@ def test_tables_go_between_the_markers(tmp_path: Path, capsys: pytest.CaptureFix
 def test_sizes_and_time_of_the_plans() -> None:
     names = {contender.name for contender in choose_contenders(["table"], ["collapse8"])}
     assert names == {"dense", "collapse8", "table"}
-    plan = Plan(list(CASES.values()), ["iid", "channels"], (0.01, 0.1), [DENSE], 60.0, rounds=(1, 1))
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    quick = make_plan(parser.parse_args(["--quick"]))
+    assert {contender.name for contender in quick.contenders} == {"dense", "collapse8", "preserve4", *STRATEGIES}
+    plan = SparsityPlan(
+        cases=list(CASES.values()),
+        structures=["iid", "channels"],
+        densities=(0.01, 0.1),
+        contenders=[DENSE],
+        seconds=60.0,
+        rounds=(1, 1),
+    )
     assert [workload.name for workload in plan.workloads(CASES["S1"])] == ["S1/iid/0.01", "S1/iid/0.1"]
     assert [workload.structure for workload in plan.workloads(CASES["S3"])] == ["iid", "iid", "channels", "channels"]
 
@@ -226,17 +237,3 @@ def test_the_command_measures_a_small_layer(
     assert json.loads((tmp_path / "r.json").read_text())["conclusion"] == conclusion(result)
     assert (tmp_path / "r.svg").read_text().count("event-camera-like frames") == 1
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_measure_answers_what_the_file_would_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = Entry("numpy", "tacops", "bench.sparsity.subject:SparseSubject", "numpy")
-    monkeypatch.setattr("bench.sparsity.command.choose", lambda backends, strategies: ([entry], {}))
-    monkeypatch.setattr("bench.sparsity.command.QUICK_SIZES", ("S1",))
-    monkeypatch.setattr("bench.sparsity.command.QUICK_DENSITIES", (0.1,))
-    monkeypatch.setitem(CASES, "S1", SMALL["S1"])
-    said: list[str] = []
-    content = measure(True, said.append)
-    assert any("S1/patches/0.1" in line for line in said)
-    result = from_dict(json.loads(json.dumps(content)), "measured")
-    assert set(STRATEGIES) - {"brainevent"} <= {row.contender for row in result.rows}
-    assert result.failed == {}

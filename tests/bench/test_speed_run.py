@@ -16,7 +16,7 @@ from bench.speed.result import read_json
 from bench.speed.run import CEILINGS, run
 from bench.speed.sweep import AXES, Axis, fit
 from bench.timing.cases import CASES, EXACT, MODES, TINY, Case, Mode
-from bench.timing.pool import Session, SubjectError, Worker, WorkerDiedError, environment
+from bench.timing.pool import SubjectError, Timer, Worker, WorkerDiedError, environment
 from bench.timing.subject import Entry, Tacops, UnsupportedError, fires
 from tests.support.speed_subjects import FAKE, PLAN, SMALL, stored_text
 
@@ -73,7 +73,7 @@ def test_ceilings_are_timed_for_dense_products_only() -> None:
 
 
 def test_peak_memory_is_traced() -> None:
-    peak = Session(NUMPY).peak(SMALL["S3"], EXACT)
+    peak = Timer(NUMPY).peak(SMALL["S3"], EXACT)
     assert peak > 4 * 17 * 16 * 64
 
 
@@ -174,7 +174,7 @@ def test_a_run_measures_what_works_and_names_what_fails(tmp_path: Path) -> None:
 
 def test_extras_and_sweep() -> None:
     short = Axis("K", "collapse", (1, 2, 4), "")
-    plan = replace(PLAN, cases=[], axes=[short], seconds=60.0, extras=True)
+    plan = replace(PLAN, cases=[], axes=[short], seconds=3600.0, extras=True)
     result = run(plan, [NUMPY, PLAIN["numpy"]], {}, lambda _: None)
     assert not result.failed
     assert {backend: set(times) for backend, times in result.overhead.items()} == {
