@@ -27,8 +27,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 import tacops
 from bench.accuracy.modes import VARIANTS
 from bench.accuracy.report import print_result
-from bench.accuracy.result import Result, as_json
-from bench.accuracy.run import ADVISED, CALLS, CURVE, Bench, Tick
+from bench.accuracy.result import AccuracyResult, as_json
+from bench.accuracy.run import ADVISED, CALLS, CURVE, LoadedTask, Tick
 from bench.accuracy.tasks import TASKS, Task
 from bench.shared.files import check_output, write_whole
 from bench.shared.machine import cores, load, machine
@@ -79,7 +79,7 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def measure(tasks: Iterable[Task], args: argparse.Namespace, store: Store, console: Console) -> Result:
+def measure(tasks: Iterable[Task], args: argparse.Namespace, store: Store, console: Console) -> AccuracyResult:
     """Do all pieces of work that the store doesn't have, and collect all."""
     about = machine()
     plan = [(task, modes(task, args), runs(task, args)) for task in tasks]
@@ -100,14 +100,14 @@ def measure(tasks: Iterable[Task], args: argparse.Namespace, store: Store, conso
     settings = {"quick": args.quick, "slope": SLOPE, "channels": CHANNELS, "layer": LAYER, "advised": ADVISED}
     settings |= {"curve": CURVE, "rounds": rounds(args), "calls": CALLS, "versions": versions()}
     settings["allocator"] = os.environ.get("GLIBC_TUNABLES", "the system's default")
-    return Result(settings, about, found)
+    return AccuracyResult(settings, about, found)
 
 
 def measure_task(
     task: Task, names: list[str], runs: int, rounds: int, store: Store, ticker: Callable[[str, float], Tick]
 ) -> dict[str, Any]:
     """Advice, trainings and times of one task."""
-    bench = Bench(task)
+    loaded = LoadedTask(task)
     common = conditions(task)
 
     def piece(
@@ -125,13 +125,13 @@ def measure_task(
 
     def trained(mode: str, run: int) -> dict[str, Any]:
         settings = {"mode": mode, "run": run}
-        record = piece(f"{task.name}-{mode}-{run}", settings, partial(bench.train, mode, run), cost(task, mode))
+        record = piece(f"{task.name}-{mode}-{run}", settings, partial(loaded.train, mode, run), cost(task, mode))
         return {"run": run, **record}
 
-    advice = piece(f"{task.name}-advice", {"advised": ADVISED}, lambda _: bench.advice(), 0.0)
+    advice = piece(f"{task.name}-advice", {"advised": ADVISED}, lambda _: loaded.advice(), 0.0)
     found = {mode: [trained(mode, run) for run in range(runs)] for mode in names}
     timing = {"modes": names, "rounds": rounds, "calls": CALLS}
-    times = piece(f"{task.name}-times-{fingerprint(timing)[:8]}", timing, partial(bench.times, names, rounds), 0.0)
+    times = piece(f"{task.name}-times-{fingerprint(timing)[:8]}", timing, partial(loaded.times, names, rounds), 0.0)
     about = {"title": task.title, "classes": task.classes, "settings": asdict(task.settings)}
     return {**about, "advice": advice, "trained": found, "times": times}
 

@@ -42,7 +42,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Row:
+class AccuracyRow:
     """One mode of a task."""
 
     mode: str
@@ -80,7 +80,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Result:
+class AccuracyResult:
     """All that one run found, as it is stored."""
 
     settings: dict[str, Any]
@@ -111,14 +111,14 @@ class Result:
         seconds = self.tasks[task]["times"][timed]
         return float(statistics.median(seconds["exact"]) / statistics.median(seconds[mode]))
 
-    def rows(self, task: str) -> list[Row]:
+    def rows(self, task: str) -> list[AccuracyRow]:
         """All modes of a task."""
         return [self.row(task, mode) for mode in self.tasks[task]["trained"]]
 
-    def row(self, task: str, mode: str) -> Row:
+    def row(self, task: str, mode: str) -> AccuracyRow:
         """One mode of a task."""
         records = self.tasks[task]["trained"][mode]
-        return Row(
+        return AccuracyRow(
             mode,
             Spread.of(list(self.accuracies(task, mode).values())),
             self.difference(task, mode, "exact"),
@@ -164,7 +164,7 @@ class Result:
         ]
 
 
-def as_json(result: Result) -> str:
+def as_json(result: AccuracyResult) -> str:
     """Write everything, with the derived numbers for readers without this code."""
     derived = {
         task: {"rows": [asdict(row) for row in result.rows(task)], "verdict": asdict(result.verdict(task))}
@@ -176,11 +176,11 @@ def as_json(result: Result) -> str:
     )
 
 
-def read_json(path: Path) -> Result:
+def read_json(path: Path) -> AccuracyResult:
     """Read a result; `ResultError` if it isn't one."""
     content = check_kind(read_content(path), str(path), NAME, [SCHEMA])
     try:
-        result = Result(content["settings"], content["machine"], content["tasks"])
+        result = AccuracyResult(content["settings"], content["machine"], content["tasks"])
         as_json(result)  # derives everything
     except DAMAGE as error:
         raise ResultError(f"{path} is incomplete: {type(error).__name__} {reason(error)}") from error

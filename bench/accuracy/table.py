@@ -19,7 +19,7 @@ from bench.accuracy.report import (
     short_rows,
     title,
 )
-from bench.accuracy.result import Result, read_json
+from bench.accuracy.result import AccuracyResult, read_json
 from bench.shared.page import put_tables
 from bench.shared.tables import markdown
 
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the tables or put them into a page; 0 if all is well, 1 if a checked page is out of date, 2 for bad input."""
 
-    def plot(result: Result, stem: Path) -> None:
+    def plot(result: AccuracyResult, stem: Path) -> None:
         from bench.accuracy.plot import save_plots
 
         save_plots(result, stem)
@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
     return put_tables("accuracy", args, read_json, short if args.short else full, plot)
 
 
-def short(result: Result) -> str:
+def short(result: AccuracyResult) -> str:
     """One table, and one sentence on how it was made."""
     about = result.machine
     head = (
@@ -59,7 +59,7 @@ def short(result: Result) -> str:
     return f"{head}\n\n{markdown(short_head(result), short_rows(result))}"
 
 
-def full(result: Result) -> str:
+def full(result: AccuracyResult) -> str:
     """Everything."""
     parts = []
     for task in result.tasks:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.demo.measure import ROUNDS, Result
+from bench.demo.measure import ROUNDS, DemoRow
 from bench.shared.machine import cores
 from bench.shared.model import MODES
 from bench.shared.tables import print_reasons
@@ -31,7 +31,7 @@ class Report:
     seconds: float
     load: float
     """Average number of processes that were running in the minute before the demonstration began."""
-    results: Sequence[Result]
+    results: Sequence[DemoRow]
     missing: Mapping[str, str]
     failed: Mapping[str, str]
     unset_variables: Sequence[str]

@@ -13,14 +13,14 @@ from rich.table import Table
 from bench.shared.tables import milliseconds, print_reasons, terminal_table
 from bench.sparsity.cases import CONTENDERS, TAC
 from bench.sparsity.conclusion import STRUCTURES, conclusion
-from bench.sparsity.result import Result, crossover, percent
+from bench.sparsity.result import SparsityResult, crossover, percent
 
 BASE_HEAD = ("backend", "dense", *(contender.label for contender in TAC.values()))
 AT = (0.01, 0.1)
 """Densities whose times are shown, or the nearest measured."""
 
 
-def print_result(console: Console, result: Result) -> None:
+def print_result(console: Console, result: SparsityResult) -> None:
     """Print all tables, what was left out, how it was measured, and the conclusion."""
     for case in result.cases:
         console.print(_table(f"{case}: {result.cases[case]['text']}; milliseconds", BASE_HEAD, base_rows(result, case)))
@@ -35,7 +35,7 @@ def print_result(console: Console, result: Result) -> None:
     console.print(f"\n[bold]{escape(first)}[/] {escape(' '.join(rest))}", highlight=False)
 
 
-def base_rows(result: Result, case: str) -> list[tuple[str, ...]]:
+def base_rows(result: SparsityResult, case: str) -> list[tuple[str, ...]]:
     """Milliseconds of what doesn't depend on the spikes: medians over all kinds of them."""
     rows = []
     for backend in result.backends():
@@ -49,13 +49,13 @@ def base_rows(result: Result, case: str) -> list[tuple[str, ...]]:
     return rows
 
 
-def shown(result: Result, case: str, structure: str) -> list[float]:
+def shown(result: SparsityResult, case: str, structure: str) -> list[float]:
     """The measured densities that are nearest to `AT`."""
     densities = sorted({row.density for row in result.rows if (row.case, row.structure) == (case, structure)})
     return sorted({min(densities, key=lambda density: abs(math.log(density / at))) for at in AT}) if densities else []
 
 
-def head(result: Result, case: str, structure: str) -> tuple[str, ...]:
+def head(result: SparsityResult, case: str, structure: str) -> tuple[str, ...]:
     """Of the table of strategies."""
     densities = [percent(density) for density in shown(result, case, structure)]
     times = [f"ms at {density}" for density in densities]
@@ -63,7 +63,7 @@ def head(result: Result, case: str, structure: str) -> tuple[str, ...]:
     return ("strategy", "backend", "own dense", "fastest dense", "own collapse K=8", *times, *ratios)
 
 
-def strategy_rows(result: Result, case: str, structure: str) -> list[tuple[str, ...]]:
+def strategy_rows(result: SparsityResult, case: str, structure: str) -> list[tuple[str, ...]]:
     """A row per strategy and backend: crossovers, times, and how many times faster it is than its backend's dense and TAC."""
     rows, places = [], shown(result, case, structure)
     for strategy, backend in result.strategies(case, structure):
@@ -82,7 +82,7 @@ def strategy_rows(result: Result, case: str, structure: str) -> list[tuple[str, 
     return rows
 
 
-def conditions(result: Result) -> list[str]:
+def conditions(result: SparsityResult) -> list[str]:
     """Say how the numbers were measured."""
     m, s = result.machine, result.settings
     rounds = sorted({len(row.rounds) for row in result.rows}) or [0]

@@ -23,7 +23,7 @@ NAME = "sparsity"
 
 
 @dataclass(frozen=True)
-class Row:
+class SparsityRow:
     """One contender's times for one layer and one kind of spikes."""
 
     case: str
@@ -56,7 +56,7 @@ Curve = dict[float, float]
 
 
 @dataclass
-class Result:
+class SparsityResult:
     """All that one run found."""
 
     settings: dict[str, Any]
@@ -64,7 +64,7 @@ class Result:
     subjects: dict[str, dict[str, str]] = field(default_factory=dict)
     """By name: the backend whose arrays it takes, and versions."""
     cases: dict[str, dict[str, Any]] = field(default_factory=dict)
-    rows: list[Row] = field(default_factory=list)
+    rows: list[SparsityRow] = field(default_factory=list)
     shares: dict[str, float] = field(default_factory=dict)
     """The share of spikes that each kind of spikes really has."""
     missing: dict[str, str] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class Result:
             (pair for pair in found if pair[0] in STRATEGIES), key=lambda pair: (order.index(pair[0]), pair[1])
         )
 
-    def best(self, case: str, structure: str, density: float) -> Row | None:
+    def best(self, case: str, structure: str, density: float) -> SparsityRow | None:
         """The fastest sparse strategy of all backends."""
         key = (case, structure, density)
         rows = [row for row in self.rows if (row.case, row.structure, row.density) == key]
@@ -105,7 +105,7 @@ class Result:
         return fastest(row for row in self.rows if (row.case, row.structure) == key and row.contender in STRATEGIES)
 
 
-def fastest(rows: Iterable[Row]) -> Curve:
+def fastest(rows: Iterable[SparsityRow]) -> Curve:
     """The least median at every density."""
     curve: Curve = {}
     for row in rows:
@@ -177,7 +177,7 @@ def percent(density: float) -> str:
     return f"{float(f'{100 * density:.2g}'):g} %"
 
 
-def as_dict(result: Result, conclusion: Sequence[str]) -> dict[str, Any]:
+def as_dict(result: SparsityResult, conclusion: Sequence[str]) -> dict[str, Any]:
     """Everything, with derived numbers for readers without this code; JSON can hold it."""
     derived = [
         {
@@ -210,7 +210,7 @@ def as_dict(result: Result, conclusion: Sequence[str]) -> dict[str, Any]:
     return {**content, "conclusion": list(conclusion)}
 
 
-def baselines(result: Result) -> dict[str, Callable[[str, str, str], Curve]]:
+def baselines(result: SparsityResult) -> dict[str, Callable[[str, str, str], Curve]]:
     """What strategies are held against, by name: curves of (case, structure, backend)."""
     return {
         "dense, same backend": lambda case, structure, backend: result.curve(case, structure, backend, "dense"),
@@ -227,12 +227,14 @@ def as_json(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=1) + os.linesep
 
 
-def from_dict(content: Any, name: str) -> Result:
+def from_dict(content: Any, name: str) -> SparsityResult:
     """A result, or `ResultError`; `name` is the file's."""
     check_kind(content, name, NAME, [SCHEMA])
-    names = [name for name in Result.__dataclass_fields__ if name != "rows"]
+    names = [name for name in SparsityResult.__dataclass_fields__ if name != "rows"]
     try:
-        result = Result(**{name: content[name] for name in names}, rows=[Row(**row) for row in content["rows"]])
+        result = SparsityResult(
+            **{name: content[name] for name in names}, rows=[SparsityRow(**row) for row in content["rows"]]
+        )
         for row in result.rows:
             if not row.seconds > 0 or row.contender not in CONTENDERS or row.case not in result.cases:
                 raise ValueError(f"row {row.case}, {row.structure}, {row.density}, {row.contender}")
@@ -241,6 +243,6 @@ def from_dict(content: Any, name: str) -> Result:
     return result
 
 
-def read_json(path: Path) -> Result:
+def read_json(path: Path) -> SparsityResult:
     """Read a file; `ResultError` if it holds no result."""
     return from_dict(read_content(path), str(path))

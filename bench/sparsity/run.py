@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from bench.shared.machine import machine
 from bench.shared.progress import Tell
 from bench.sparsity.cases import CONTENDERS, STRATEGIES, Contender, Workload, measured_density, structures
-from bench.sparsity.result import Result, Row
+from bench.sparsity.result import SparsityResult, SparsityRow
 from bench.timing.cases import BETA, SEED, Case, describe_case
 from bench.timing.pool import environment
 from bench.timing.session import Item, Plan, Session
@@ -63,7 +63,7 @@ class SparsityRun:
 
     plan: SparsityPlan
     session: Session
-    result: Result
+    result: SparsityResult
     hopeless: set[tuple[str, str, str, str]] = field(default_factory=set)
     """Entry, contender, layer and structure."""
 
@@ -80,9 +80,9 @@ def contenders_of(plan: SparsityPlan, entry: Entry) -> list[Contender]:
     ]
 
 
-def run(plan: SparsityPlan, entries: Sequence[Entry], missing: Mapping[str, str], tell: Tell) -> Result:
+def run(plan: SparsityPlan, entries: Sequence[Entry], missing: Mapping[str, str], tell: Tell) -> SparsityResult:
     """Measure everything; what fails is named in the result and doesn't stop the rest."""
-    result = Result(settings=settings(plan), machine=machine(), missing=dict(missing))
+    result = SparsityResult(settings=settings(plan), machine=machine(), missing=dict(missing))
     with Session(plan, {entry.name: entry for entry in entries}, result.failed, tell) as session:
         going = SparsityRun(plan, session, result)
         for n, case in enumerate(plan.cases):
@@ -125,7 +125,7 @@ def measure_workload(run: SparsityRun, workload: Workload, deadline: float) -> N
         if item.rounds:
             backend = backend_of(session.entries[item.name])
             key = (workload.case.name, workload.structure, workload.density, backend, item.mode.name)
-            result.rows.append(Row(*key, item.variant, item.rounds))
+            result.rows.append(SparsityRow(*key, item.variant, item.rounds))
     give_up(run, workload)
 
 

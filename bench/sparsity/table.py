@@ -10,7 +10,7 @@ from bench.shared.tables import markdown
 from bench.sparsity.cases import CONTENDERS
 from bench.sparsity.conclusion import STRUCTURES, conclusion, winner
 from bench.sparsity.report import BASE_HEAD, base_rows, conditions, head, strategy_rows
-from bench.sparsity.result import Result, crossover, percent, read_json
+from bench.sparsity.result import SparsityResult, crossover, percent, read_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the tables or put them into a page; 0 if all is well, 1 if a checked page is out of date, 2 for bad input."""
 
-    def plot(result: Result, stem: Path) -> None:
+    def plot(result: SparsityResult, stem: Path) -> None:
         from bench.sparsity.plot import save_plots
 
         save_plots(result, stem)
@@ -38,7 +38,7 @@ def main(args: argparse.Namespace) -> int:
     return put_tables("sparsity", args, read_json, full if args.full else short, plot)
 
 
-def short(result: Result) -> str:
+def short(result: SparsityResult) -> str:
     """One table: where the fastest strategy of all beats the fastest dense path of all, and by how much."""
     cases = list(result.cases)
     structures = list(dict.fromkeys(structure for _, structure in result.panels()))
@@ -48,7 +48,7 @@ def short(result: Result) -> str:
     return f"{title}{about['processor']}, {about['cores']} cores.\n\n{markdown(('spikes', *cases), rows)}"
 
 
-def _cell(result: Result, case: str, structure: str) -> str:
+def _cell(result: SparsityResult, case: str, structure: str) -> str:
     dense = result.curve(case, structure, None, "dense")
     densities = sorted(dense)
     crossing = crossover(result.best_curve(case, structure), dense)
@@ -62,7 +62,7 @@ def _cell(result: Result, case: str, structure: str) -> str:
     return f"{where}; {gain:.1f} x at {percent(row.density)} ({row.backend}, {CONTENDERS[row.contender].label})"
 
 
-def full(result: Result) -> str:
+def full(result: SparsityResult) -> str:
     """Everything."""
     parts = [" ".join(conclusion(result)), short(result)]
     for case in result.cases:

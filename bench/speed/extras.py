@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from bench.speed.result import Result
+from bench.speed.result import SpeedResult
 from bench.timing.cases import CASES, MEMORY, MODES, TINY, Case
 from bench.timing.pool import START_SECONDS, SubjectError, Worker, WorkerDiedError, environment
 from bench.timing.session import Session
@@ -23,7 +23,7 @@ SPIN = "20"
 """OpenBLAS's threads then wait 2^20 cycles for the next product, not its default of 2^26."""
 
 
-def measure_overhead(session: Session, result: Result) -> None:
+def measure_overhead(session: Session, result: SpeedResult) -> None:
     """Time a tiny layer, tacops and the same calls by hand in turn, and on NumPy what it takes to wake threads for nothing."""
     mode = MODES["exact"]
     for backend in EAGER:
@@ -48,7 +48,7 @@ def measure_overhead(session: Session, result: Result) -> None:
             result.overhead[backend] = {key: float(np.median(values)) for key, values in times.items()}
 
 
-def measure_beside_blas(session: Session, result: Result) -> None:
+def measure_beside_blas(session: Session, result: SpeedResult) -> None:
     """Time a layer on NumPy by itself and among matrix products of the caller's, with both settings of OpenBLAS."""
     entry = session.entries.get(REFERENCE)
     if entry is None:
@@ -69,7 +69,7 @@ def measure_beside_blas(session: Session, result: Result) -> None:
     result.beside_blas = {key: float(np.median(times)) for key, times in found.items()}
 
 
-def measure_memory(session: Session, result: Result) -> None:
+def measure_memory(session: Session, result: SpeedResult) -> None:
     """Take the peak on NumPy beside the result, for an input ten times the work area, and for twice its T and B."""
     entry = session.entries.get(REFERENCE)
     if entry is None:

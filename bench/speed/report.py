@@ -10,7 +10,7 @@ from rich.table import Table
 
 from bench.shared.tables import milliseconds, print_reasons, terminal_table
 from bench.speed.extras import SPIN
-from bench.speed.result import Result, Row
+from bench.speed.result import SpeedResult, SpeedRow
 from bench.speed.sweep import AXES
 from bench.speed.targets import Target, targets
 from bench.timing.cases import MODES
@@ -19,7 +19,7 @@ VERDICT = {True: "met", False: "NOT MET", None: "not measured"}
 HEAD = ("mode", "library", "ms", "quartiles", "GFLOP/s", "of ceiling", "over peer", "over exact", "same spikes")
 
 
-def print_result(console: Console, result: Result) -> None:
+def print_result(console: Console, result: SpeedResult) -> None:
     """Print all tables and whether each promise is kept."""
     for case in result.cases:
         console.print(case_table(result, case))
@@ -32,7 +32,7 @@ def print_result(console: Console, result: Result) -> None:
     print_reasons(console, "FAILED", result.failed)
 
 
-def case_table(result: Result, case: str) -> Table:
+def case_table(result: SpeedResult, case: str) -> Table:
     """Lay out one layer's rows, by mode and speed."""
     gemm, sgemm = result.gemm(case, MODES["exact"]), result.sgemm(case)
     flops = result.layer(case).flops
@@ -43,7 +43,7 @@ def case_table(result: Result, case: str) -> Table:
     return _table(title, HEAD, case_rows(result, case))
 
 
-def case_rows(result: Result, case: str) -> list[tuple[str, ...]]:
+def case_rows(result: SpeedResult, case: str) -> list[tuple[str, ...]]:
     """Cells of one layer's table, a row per mode and library."""
     rows = [row for row in result.rows if row.case == case]
     order = list(MODES)
@@ -51,7 +51,7 @@ def case_rows(result: Result, case: str) -> list[tuple[str, ...]]:
     return [_cells(result, row) for row in rows]
 
 
-def _cells(result: Result, row: Row) -> tuple[str, ...]:
+def _cells(result: SpeedResult, row: SpeedRow) -> tuple[str, ...]:
     peer, ceiling = result.fastest(row.case, "peer"), result.ceiling(row)
     own = result.find(row.case, row.subject, "exact")
     low, high = map(milliseconds, row.quartiles)
@@ -77,7 +77,7 @@ SWEEP_HEAD = ("size", "mode", "library", "range", "slope", "expected")
 TARGET_HEAD = ("target", "goal", "measured", "")
 
 
-def sweep_rows(result: Result) -> list[tuple[str, ...]]:
+def sweep_rows(result: SpeedResult) -> list[tuple[str, ...]]:
     """Cells of the table of slopes."""
     expected = {(axis.name, axis.mode): axis.expected for axis in AXES}
     return [
@@ -118,7 +118,7 @@ def _missed(target: Target, name: str) -> str:
     return f" (!, {target.limits[name]:.2f} {target.limit})" if name in target.limits else " (!)"
 
 
-def extras(result: Result) -> list[str]:
+def extras(result: SpeedResult) -> list[str]:
     """Call overhead and memory in words."""
     lines = []
     for backend, times in result.overhead.items():
@@ -143,7 +143,7 @@ def extras(result: Result) -> list[str]:
     return lines
 
 
-def conditions(result: Result) -> list[str]:
+def conditions(result: SpeedResult) -> list[str]:
     """Say how the numbers were measured."""
     m, s = result.machine, result.settings
     rounds = sorted({len(row.rounds) for row in result.rows}) or [0]
@@ -160,7 +160,7 @@ def conditions(result: Result) -> list[str]:
     ]
 
 
-def library_rows(result: Result) -> list[tuple[str, ...]]:
+def library_rows(result: SpeedResult) -> list[tuple[str, ...]]:
     """Cells of the table of libraries: what was run, how it was configured, and how far its spikes are ours."""
     cells: list[tuple[str, ...]] = []
     for name, about in result.subjects.items():

@@ -21,7 +21,7 @@ SCHEMA = 2
 
 
 @dataclass(frozen=True)
-class Row:
+class SpeedRow:
     """One subject's times for one layer in one mode."""
 
     case: str
@@ -65,7 +65,7 @@ class Slope:
 
 
 @dataclass
-class Result:
+class SpeedResult:
     """All that one run found."""
 
     settings: dict[str, Any]
@@ -73,8 +73,8 @@ class Result:
     subjects: dict[str, dict[str, str]] = field(default_factory=dict)
     """By name: kind, version, device and note."""
     cases: dict[str, dict[str, Any]] = field(default_factory=dict)
-    rows: list[Row] = field(default_factory=list)
-    ceilings: list[Row] = field(default_factory=list)
+    rows: list[SpeedRow] = field(default_factory=list)
+    ceilings: list[SpeedRow] = field(default_factory=list)
     sweep: list[Slope] = field(default_factory=list)
     overhead: dict[str, dict[str, float]] = field(default_factory=dict)
     """By backend, seconds of one call of a tiny layer, ``tacops`` and ``plain``; on NumPy, those in which ``threads`` are
@@ -93,11 +93,11 @@ class Result:
         sizes = {name: self.cases[case][name] for name in Case.__dataclass_fields__}
         return Case(**{**sizes, "space": tuple(sizes["space"])})
 
-    def find(self, case: str, subject: str, mode: str) -> Row | None:
+    def find(self, case: str, subject: str, mode: str) -> SpeedRow | None:
         """The row, if it was measured."""
         return self._index().get((case, subject, mode))
 
-    def _index(self) -> dict[tuple[str, str, str], Row]:
+    def _index(self) -> dict[tuple[str, str, str], SpeedRow]:
         return {(row.case, row.subject, row.mode): row for row in (*self.rows, *self.ceilings)}
 
     def names(self, kind: str) -> list[str]:
@@ -109,12 +109,12 @@ class Result:
         first, second = self.find(case, *slower), self.find(case, *faster)
         return None if first is None or second is None else first.seconds / second.seconds
 
-    def fastest(self, case: str, kind: str, mode: str = "exact") -> Row | None:
+    def fastest(self, case: str, kind: str, mode: str = "exact") -> SpeedRow | None:
         """The fastest subject of a kind."""
         rows = [row for row in self.rows if (row.case, row.kind, row.mode) == (case, kind, mode)]
         return min(rows, key=lambda row: row.seconds, default=None)
 
-    def rate(self, row: Row) -> float:
+    def rate(self, row: SpeedRow) -> float:
         """Effective GFLOP/s: the exact layer's operations, however few the mode really does."""
         return self.layer(row.case).flops / row.seconds / 1e9
 
@@ -134,7 +134,7 @@ class Result:
         row = self.find(case, "ceilings", same)
         return row.seconds if row else None
 
-    def ceiling(self, row: Row) -> float | None:
+    def ceiling(self, row: SpeedRow) -> float | None:
         """Fraction of what the machine can do: the larger of products alone and traffic alone, over the time taken.
 
         None on accelerators: the ceilings that are measured are the processor's.
@@ -146,7 +146,7 @@ class Result:
         return least / row.seconds if least else None
 
 
-def as_json(result: Result, targets: Iterable[Mapping[str, Any]]) -> str:
+def as_json(result: SpeedResult, targets: Iterable[Mapping[str, Any]]) -> str:
     """Write everything, with the derived numbers for readers without this code."""
     derived = [
         {
@@ -164,15 +164,15 @@ def as_json(result: Result, targets: Iterable[Mapping[str, Any]]) -> str:
     return json.dumps({**content, "targets": list(targets)}, indent=1) + os.linesep
 
 
-def read_json(path: Path) -> Result:
+def read_json(path: Path) -> SpeedResult:
     """Read a result; `ResultError` if it isn't one."""
     content = check_kind(read_content(path), str(path), "speed", [SCHEMA])
-    names = [name for name in Result.__dataclass_fields__ if name not in ("rows", "ceilings", "sweep")]
+    names = [name for name in SpeedResult.__dataclass_fields__ if name not in ("rows", "ceilings", "sweep")]
     try:
-        return Result(
+        return SpeedResult(
             **{name: content[name] for name in names},
-            rows=[Row(**row) for row in content["rows"]],
-            ceilings=[Row(**row) for row in content["ceilings"]],
+            rows=[SpeedRow(**row) for row in content["rows"]],
+            ceilings=[SpeedRow(**row) for row in content["ceilings"]],
             sweep=[Slope(**slope) for slope in content["sweep"]],
         )
     except DAMAGE as error:

@@ -13,7 +13,7 @@ from bench.shared.machine import machine
 from bench.shared.progress import Tell
 from bench.speed.ceilings import COPY, GEMMS, SGEMM
 from bench.speed.extras import measure_beside_blas, measure_memory, measure_overhead
-from bench.speed.result import Result, Row
+from bench.speed.result import SpeedResult, SpeedRow
 from bench.speed.sweep import Axis, fit
 from bench.timing.cases import BETA, DENSITY, MODES, SEED, THRESHOLD, Case, Mode, describe_case
 from bench.timing.pool import environment
@@ -38,9 +38,9 @@ class SpeedPlan(Plan):
     """Call overhead and peak memory, too."""
 
 
-def run(plan: SpeedPlan, entries: Sequence[Entry], missing: Mapping[str, str], tell: Tell) -> Result:
+def run(plan: SpeedPlan, entries: Sequence[Entry], missing: Mapping[str, str], tell: Tell) -> SpeedResult:
     """Measure everything; what fails is named in the result and doesn't stop the rest."""
-    result = Result(settings=settings(plan), machine=machine(), missing=dict(missing))
+    result = SpeedResult(settings=settings(plan), machine=machine(), missing=dict(missing))
     with Session(plan, {entry.name: entry for entry in entries}, result.failed, tell) as session:
         start_workers(session, result)
         smaller = plan.seconds * (plan.sweep_share if plan.axes else 0.0)
@@ -65,14 +65,14 @@ def settings(plan: SpeedPlan) -> dict[str, object]:
     return {**how, **neuron, "dtype": "float32", "environment": environment()}
 
 
-def start_workers(session: Session, result: Result) -> None:
+def start_workers(session: Session, result: SpeedResult) -> None:
     """Start all that aren't there, and describe them."""
     for entry, version, device in session.start_workers():
         about = {"kind": entry.kind, "version": version, "device": device, "note": entry.note}
         result.subjects[entry.name] = about
 
 
-def measure_case(session: Session, result: Result, modes: Sequence[Mode], case: Case, deadline: float) -> None:
+def measure_case(session: Session, result: SpeedResult, modes: Sequence[Mode], case: Case, deadline: float) -> None:
     """Time one layer on all subjects until the deadline."""
     result.cases[case.name] = describe_case(case)
     items = list(prepare(session, modes, case))
@@ -82,7 +82,7 @@ def measure_case(session: Session, result: Result, modes: Sequence[Mode], case: 
         if item.rounds:
             kind = session.entries[item.name].kind
             agree, shared = shares.get((item.name, item.mode.name), (None, None))
-            row = Row(case.name, item.name, kind, item.mode.name, item.variant, item.rounds, agree, shared)
+            row = SpeedRow(case.name, item.name, kind, item.mode.name, item.variant, item.rounds, agree, shared)
             (result.ceilings if kind == "ceiling" else result.rows).append(row)
 
 
@@ -124,7 +124,7 @@ def _shares(mine: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> tuple[float, 
     return float(np.mean(mine == theirs)), shared
 
 
-def measure_axis(session: Session, result: Result, axis: Axis, deadline: float) -> None:
+def measure_axis(session: Session, result: SpeedResult, axis: Axis, deadline: float) -> None:
     """Time the layers along one axis on every backend of tacops, and fit; late points are left out, and late axes."""
     if time.perf_counter() > deadline:
         result.missing[f"sweep over {axis.name}, {axis.mode}"] = "no time was left"

@@ -18,7 +18,7 @@ from bench.speed.report import (
     sweep_rows,
     target_rows,
 )
-from bench.speed.result import Result, read_json
+from bench.speed.result import SpeedResult, read_json
 from bench.speed.targets import targets
 from bench.timing.cases import MODES, SIZES
 
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the tables or put them into a page; 0 if all is well, 1 if a checked page is out of date, 2 for bad input."""
 
-    def plot(result: Result, stem: Path) -> None:
+    def plot(result: SpeedResult, stem: Path) -> None:
         from bench.speed.roofline import save_plots
 
         save_plots(result, stem)
@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> int:
     return put_tables("speed", args, read_json, full if args.full else short, plot)
 
 
-def short(result: Result) -> str:
+def short(result: SpeedResult) -> str:
     """One table: milliseconds of a layer by library and size, and one sentence on how they were taken."""
     sizes = [case for case in result.cases if case in SIZES] or list(result.cases)
     layers = "; ".join(f"{size}: {result.cases[size]['text']}" for size in sizes)
@@ -59,7 +59,7 @@ def short(result: Result) -> str:
     return f"{head}\n\n{markdown(('mode', 'library', *sizes), short_rows(result, sizes))}"
 
 
-def short_rows(result: Result, sizes: Sequence[str]) -> list[tuple[str, ...]]:
+def short_rows(result: SpeedResult, sizes: Sequence[str]) -> list[tuple[str, ...]]:
     """The exact path of all, then what aggregation makes of tacops."""
     kinds = {"tacops": 0, "plain": 1, "peer": 2}
     names = sorted(
@@ -76,7 +76,7 @@ def short_rows(result: Result, sizes: Sequence[str]) -> list[tuple[str, ...]]:
     return rows
 
 
-def full(result: Result) -> str:
+def full(result: SpeedResult) -> str:
     """Everything."""
     parts = ["### Targets", markdown(("target", "goal", "measured", "met"), target_rows(targets(result)))]
     parts += ["### Libraries", markdown(("library", "versions", "configuration", "same spikes"), library_rows(result))]

@@ -14,7 +14,7 @@ import pytest
 from bench.__main__ import main
 from bench.accuracy import command as accuracy
 from bench.accuracy.result import read_json
-from bench.accuracy.run import Bench
+from bench.accuracy.run import LoadedTask
 from bench.shared.store import CheckpointError, Store
 from tests.support.accuracy_tasks import TINY
 
@@ -63,18 +63,18 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Offer the tiny task alone, with a training that only writes down what it was asked for."""
     calls: list[tuple[str, int]] = []
 
-    def train(self: Bench, name: str, run: int, tick: Any) -> dict[str, Any]:
+    def train(self: LoadedTask, name: str, run: int, tick: Any) -> dict[str, Any]:
         calls.append((name, run))
         about = {"training": 80, "tested": 40, "parameters": 10, "step_seconds": 1.0}
         right = {"exact": 0.9, "collapse4": 0.8, "preserve4": 0.85}[name] + 0.01 * run
         return {"accuracy": right, "curve": [0.5, right], "losses": [2.0, 1.0], "epoch_seconds": [1.0, 2.0], **about}
 
-    def times(self: Bench, names: list[str], rounds: int, tick: Any) -> dict[str, Any]:
+    def times(self: LoadedTask, names: list[str], rounds: int, tick: Any) -> dict[str, Any]:
         return {kind: {name: [2.0 / (1 + n)] for n, name in enumerate(names)} for kind in ("train", "infer", "layer")}
 
     monkeypatch.setattr(accuracy, "TASKS", {"tiny": TINY})
-    monkeypatch.setattr(Bench, "train", train)
-    monkeypatch.setattr(Bench, "times", times)
+    monkeypatch.setattr(LoadedTask, "train", train)
+    monkeypatch.setattr(LoadedTask, "times", times)
     return calls
 
 
@@ -82,18 +82,18 @@ def test_an_interrupted_run_goes_on(
     tiny: list[tuple[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["accuracy", "--work", str(tmp_path / "work"), "--json", str(tmp_path / "result.json")]
-    train = Bench.train
+    train = LoadedTask.train
 
-    def interrupted(self: Bench, name: str, run: int, tick: Any) -> dict[str, Any]:
+    def interrupted(self: LoadedTask, name: str, run: int, tick: Any) -> dict[str, Any]:
         if (name, run) == ("collapse4", 1):
             raise KeyboardInterrupt
         return train(self, name, run, tick)
 
-    monkeypatch.setattr(Bench, "train", interrupted)
+    monkeypatch.setattr(LoadedTask, "train", interrupted)
     assert main(command) == 130
     assert "goes on from there" in capsys.readouterr().err.replace("\n", " ")
     assert not (tmp_path / "result.json").exists()
-    monkeypatch.setattr(Bench, "train", train)
+    monkeypatch.setattr(LoadedTask, "train", train)
     assert main(command) == 0
     assert tiny == [("exact", 0), ("exact", 1), ("collapse4", 0), ("collapse4", 1), ("preserve4", 0), ("preserve4", 1)]
     result = read_json(tmp_path / "result.json")

@@ -10,7 +10,7 @@ import pytest
 
 from bench.accuracy.model import aggregation, initial, logits, shapes
 from bench.accuracy.modes import VARIANTS
-from bench.accuracy.run import Bench
+from bench.accuracy.run import LoadedTask
 from bench.shared import model
 from tests.support.accuracy_tasks import TINY
 
@@ -68,7 +68,7 @@ def test_only_the_plain_sum_forgets_the_order() -> None:
 @pytest.mark.parametrize("name", ["exact", "learned4", "preserve4"])
 def test_training_learns(name: str) -> None:
     task = replace(TINY, settings=replace(TINY.settings, epochs=6, rate=2e-2))
-    record = Bench(task).train(name, 0, lambda word, share: None)
+    record = LoadedTask(task).train(name, 0, lambda word, share: None)
     assert record["losses"][-1] < 0.6 * record["losses"][0]
     assert record["accuracy"] >= 0.8
     assert (record["training"], record["tested"], len(record["curve"])) == (80, 40, 6)
@@ -78,6 +78,6 @@ def test_training_learns(name: str) -> None:
 
 
 def test_training_repeats() -> None:
-    records = [Bench(TINY).train("collapse4", 1, lambda word, share: None) for _ in range(2)]
+    records = [LoadedTask(TINY).train("collapse4", 1, lambda word, share: None) for _ in range(2)]
     assert records[0]["losses"] == records[1]["losses"]
     assert records[0]["accuracy"] == records[1]["accuracy"]

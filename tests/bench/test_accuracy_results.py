@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from bench.__main__ import main
-from bench.accuracy.result import Result, Spread, as_json, read_json
+from bench.accuracy.result import AccuracyResult, Spread, as_json, read_json
 from bench.shared.results import ResultError
 from tests.support import ROOT
 
 # statistics
 
 
-def stored(advice: tuple[str | None, int | None], **right: list[float]) -> Result:
+def stored(advice: tuple[str | None, int | None], **right: list[float]) -> AccuracyResult:
     """A result of one task with these accuracies."""
     about = {"training": 80, "tested": 40, "parameters": 10, "epoch_seconds": [1.0], "load": 1.0, "seconds": 60.0}
     trained = {
@@ -47,7 +47,7 @@ def stored(advice: tuple[str | None, int | None], **right: list[float]) -> Resul
         "channels": [1, 16, 32],
     }
     settings |= {"layer": {"beta": 0.9, "threshold": 1.0}, "allocator": "any"}
-    return Result(settings, {"processor": "P", "cores": 2, "platform": "L"}, {"mnist": task})
+    return AccuracyResult(settings, {"processor": "P", "cores": 2, "platform": "L"}, {"mnist": task})
 
 
 def test_differences_are_taken_run_by_run() -> None:

@@ -19,8 +19,8 @@ from bench.sparsity.command import add_arguments, choose, make_plan
 from bench.sparsity.conclusion import conclusion
 from bench.sparsity.result import (
     Crossover,
-    Result,
-    Row,
+    SparsityResult,
+    SparsityRow,
     as_dict,
     as_json,
     crossover,
@@ -37,9 +37,11 @@ BEGIN, END = markers("sparsity")
 # results
 
 
-def synthetic(times: Callable[[str, str, float], float], densities: tuple[float, ...] = (0.001, 0.01, 0.1)) -> Result:
+def synthetic(
+    times: Callable[[str, str, float], float], densities: tuple[float, ...] = (0.001, 0.01, 0.1)
+) -> SparsityResult:
     """A result whose medians are given by (backend, contender, density), on S3 with independent spikes."""
-    result = Result({"environment": {}, "hopeless": 4.0}, machine() | {"processor": "P", "cores": 2})
+    result = SparsityResult({"environment": {}, "hopeless": 4.0}, machine() | {"processor": "P", "cores": 2})
     result.subjects = {name: {"backend": name, "version": f"{name} 1"} for name in ("numpy", "jax")}
     result.cases = {"S3": describe_case(CASES["S3"])}
     for backend in ("numpy", "jax"):
@@ -47,7 +49,7 @@ def synthetic(times: Callable[[str, str, float], float], densities: tuple[float,
             for density in densities:
                 seconds = times(backend, name, density)
                 rounds = [[seconds, seconds], [seconds, 9.0]]
-                result.rows.append(Row("S3", "iid", density, backend, name, "only", rounds))
+                result.rows.append(SparsityRow("S3", "iid", density, backend, name, "only", rounds))
     return result
 
 

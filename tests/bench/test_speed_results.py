@@ -19,7 +19,7 @@ from bench.shared.results import ResultError
 from bench.speed.command import choose
 from bench.speed.peers import PEERS, PLAIN
 from bench.speed.report import case_rows, conditions, print_result
-from bench.speed.result import Result, Row, read_json
+from bench.speed.result import SpeedResult, SpeedRow, read_json
 from bench.speed.run import settings
 from bench.speed.sweep import AXES, fit
 from bench.speed.targets import targets
@@ -32,9 +32,9 @@ BEGIN, END = markers("speed")
 
 
 @pytest.fixture(scope="module")
-def result() -> Result:
+def result() -> SpeedResult:
     """A result with round numbers: 10 ms for all of S3, unless said otherwise."""
-    result = Result(settings(PLAN), machine())
+    result = SpeedResult(settings(PLAN), machine())
     milliseconds: dict[tuple[str, str], float] = {
         ("tacops numpy", "exact"): 10.0,
         ("tacops numpy", "collapse16"): 0.5,
@@ -51,10 +51,12 @@ def result() -> Result:
     }
     result.cases = {"S3": describe_case(CASES["S3"])}
     result.rows = [
-        Row("S3", name, kinds[name], mode, "only", [[value / 1e3], [value / 1e3, 1.0, 0.0]], agree=0.999, shared=0.75)
+        SpeedRow(
+            "S3", name, kinds[name], mode, "only", [[value / 1e3], [value / 1e3, 1.0, 0.0]], agree=0.999, shared=0.75
+        )
         for (name, mode), value in milliseconds.items()
     ]
-    gemm = Row("S3", "ceilings", "ceiling", "exact", "BLAS", [[0.008]])
+    gemm = SpeedRow("S3", "ceilings", "ceiling", "exact", "BLAS", [[0.008]])
     result.ceilings = [gemm, replace(gemm, mode="copy", rounds=[[0.02]]), replace(gemm, mode="sgemm", rounds=[[0.05]])]
     result.overhead = {"numpy": {"tacops": 90e-6, "plain": 50e-6, "threads": 160e-6}}
     result.beside_blas = {"alone": 0.007, "after": 0.015, "timeout": 0.008}
@@ -66,7 +68,7 @@ def result() -> Result:
 # what is stored
 
 
-def test_results_survive_a_file(result: Result, tmp_path: Path) -> None:
+def test_results_survive_a_file(result: SpeedResult, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text(stored_text(result))
     assert stored_text(read_json(path)) == path.read_text()
@@ -106,7 +108,7 @@ def test_files_that_are_no_results(content: str, message: str, tmp_path: Path) -
 # what is derived
 
 
-def test_targets_are_computed_from_the_numbers(result: Result) -> None:
+def test_targets_are_computed_from_the_numbers(result: SpeedResult) -> None:
     found = {target.text: target for target in targets(result)}
     values: dict[str, tuple[dict[str, float], bool | None]] = {
         "exact on NumPy over the fastest SNN library": ({"S3": 1.5}, True),
@@ -131,17 +133,17 @@ def test_targets_are_computed_from_the_numbers(result: Result) -> None:
 
 
 def test_targets_without_numbers_are_not_met_and_not_missed() -> None:
-    assert {target.met for target in targets(Result(settings(PLAN), machine()))} == {None}
+    assert {target.met for target in targets(SpeedResult(settings(PLAN), machine()))} == {None}
 
 
-def test_rows_compare_with_ceiling_peer_and_exact(result: Result) -> None:
+def test_rows_compare_with_ceiling_peer_and_exact(result: SpeedResult) -> None:
     rows = {row[:2]: row for row in case_rows(result, "S3")}
     row = rows["collapse K=16", "tacops numpy"]
     assert row[6:] == ("30.00 x", "20.00 x", "75.00%")
     assert [name for mode, name in rows if mode == "exact"] == ["tacops numpy", "other", "plain numpy", "slower"]
 
 
-def test_report_is_printed(result: Result) -> None:
+def test_report_is_printed(result: SpeedResult) -> None:
     from rich.console import Console
 
     console = Console(record=True, width=160, file=io.StringIO())
@@ -151,7 +153,7 @@ def test_report_is_printed(result: Result) -> None:
         assert part in text
 
 
-def test_roofline_is_drawn(result: Result, tmp_path: Path) -> None:
+def test_roofline_is_drawn(result: SpeedResult, tmp_path: Path) -> None:
     roofline = pytest.importorskip("bench.speed.roofline", reason="needs matplotlib")
     svg, png = roofline.save_plots(result, tmp_path / "speed")
     assert "products alone" in svg.read_text()
@@ -162,7 +164,7 @@ def test_roofline_is_drawn(result: Result, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def stored(result: Result, tmp_path: Path) -> str:
+def stored(result: SpeedResult, tmp_path: Path) -> str:
     path = tmp_path / "result.json"
     path.write_text(stored_text(result))
     return str(path)

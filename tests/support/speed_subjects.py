@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.speed.result import Result, as_json
+from bench.speed.result import SpeedResult, as_json
 from bench.speed.run import SpeedPlan
 from bench.speed.targets import targets
 from bench.timing.cases import CASES, TINY, Case, Mode
@@ -57,6 +57,6 @@ def silent() -> Subject:
 FAKE = Entry("fake", "peer", "tests.support.speed_subjects:Fake", note="It fires always.")
 
 
-def stored_text(result: Result) -> str:
+def stored_text(result: SpeedResult) -> str:
     """The text of a result's file."""
     return as_json(result, (target.as_dict() for target in targets(result)))
