@@ -8,12 +8,11 @@ import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from bench.accuracy.modes import VARIANTS
 from bench.shared.files import DAMAGE, reason
-from bench.shared.results import ResultError, check_kind, read_content
+from bench.shared.results import ResultError, check_kind
 
 SCHEMA = 1
 NAME = "accuracy"
@@ -176,12 +175,12 @@ def as_json(result: AccuracyResult) -> str:
     )
 
 
-def read_json(path: Path) -> AccuracyResult:
-    """Read a result; `ResultError` if it isn't one."""
-    content = check_kind(read_content(path), str(path), NAME, [SCHEMA])
+def from_dict(content: Any, name: str) -> AccuracyResult:
+    """The result in a file of this name, or `ResultError`."""
+    check_kind(content, name, NAME, [SCHEMA])
     try:
         result = AccuracyResult(content["settings"], content["machine"], content["tasks"])
         as_json(result)  # derives everything
     except DAMAGE as error:
-        raise ResultError(f"{path} is incomplete: {type(error).__name__} {reason(error)}") from error
+        raise ResultError(f"{name} is incomplete: {type(error).__name__} {reason(error)}") from error
     return result

@@ -9,13 +9,12 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.shared.files import DAMAGE, reason
-from bench.shared.results import ResultError, check_kind, read_content
+from bench.shared.results import ResultError, check_kind
 from bench.sparsity.cases import CONTENDERS, STRATEGIES
 
 SCHEMA = 1
@@ -228,7 +227,7 @@ def as_json(content: Mapping[str, Any]) -> str:
 
 
 def from_dict(content: Any, name: str) -> SparsityResult:
-    """A result, or `ResultError`; `name` is the file's."""
+    """The result in a file of this name, or `ResultError`."""
     check_kind(content, name, NAME, [SCHEMA])
     names = [name for name in SparsityResult.__dataclass_fields__ if name != "rows"]
     try:
@@ -241,8 +240,3 @@ def from_dict(content: Any, name: str) -> SparsityResult:
     except DAMAGE as error:
         raise ResultError(f"{name} is damaged: {reason(error)}") from error
     return result
-
-
-def read_json(path: Path) -> SparsityResult:
-    """Read a file; `ResultError` if it holds no result."""
-    return from_dict(read_content(path), str(path))

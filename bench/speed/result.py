@@ -7,13 +7,12 @@ import os
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.shared.files import DAMAGE, reason
-from bench.shared.results import ResultError, check_kind, read_content
+from bench.shared.results import ResultError, check_kind
 from bench.speed.ceilings import COPY_BYTES, SGEMM_FLOPS, least_seconds
 from bench.timing.cases import MODES, Case, Mode
 
@@ -164,9 +163,9 @@ def as_json(result: SpeedResult, targets: Iterable[Mapping[str, Any]]) -> str:
     return json.dumps({**content, "targets": list(targets)}, indent=1) + os.linesep
 
 
-def read_json(path: Path) -> SpeedResult:
-    """Read a result; `ResultError` if it isn't one."""
-    content = check_kind(read_content(path), str(path), "speed", [SCHEMA])
+def from_dict(content: Any, name: str) -> SpeedResult:
+    """The result in a file of this name, or `ResultError`."""
+    check_kind(content, name, "speed", [SCHEMA])
     names = [name for name in SpeedResult.__dataclass_fields__ if name not in ("rows", "ceilings", "sweep")]
     try:
         return SpeedResult(
@@ -176,4 +175,4 @@ def read_json(path: Path) -> SpeedResult:
             sweep=[Slope(**slope) for slope in content["sweep"]],
         )
     except DAMAGE as error:
-        raise ResultError(f"{path} is incomplete: {reason(error)}") from error
+        raise ResultError(f"{name} is incomplete: {reason(error)}") from error

@@ -1,12 +1,10 @@
-"""``python -m bench speed-table``: a stored result as Markdown, put between markers in a page."""
+"""Results of ``python -m bench speed`` as Markdown, for ``python -m bench table``."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.shared.page import put_tables
 from bench.shared.tables import markdown, milliseconds
 from bench.speed.report import (
     HEAD,
@@ -18,36 +16,20 @@ from bench.speed.report import (
     sweep_rows,
     target_rows,
 )
-from bench.speed.result import SpeedResult, read_json
+from bench.speed.result import SpeedResult, from_dict
 from bench.speed.targets import targets
 from bench.timing.cases import MODES, SIZES
+
+__all__ = ["from_dict", "full", "plot", "short"]
 
 SHORT_MODES = ("collapse16", "preserve4")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
-    parser.add_argument("result", type=Path, metavar="RESULT.json", help="written by python -m bench speed --json")
-    parser.add_argument(
-        "--into",
-        type=Path,
-        metavar="PAGE.md",
-        help="replace what is between <!-- speed:begin --> and <!-- speed:end -->",
-    )
-    parser.add_argument("--plot", type=Path, metavar="STEM", help="draw STEM.svg and STEM.png again, and no tables")
-    parser.add_argument("--full", action="store_true", help="every row, the targets and the conditions")
-    parser.add_argument("--check", action="store_true", help="write nothing; say whether the page is up to date")
+def plot(result: SpeedResult, stem: Path) -> list[Path]:
+    """Draw it again."""
+    from bench.speed.roofline import save_plots  # needs Matplotlib
 
-
-def main(args: argparse.Namespace) -> int:
-    """Print the tables or put them into a page; 0 if all is well, 1 if a checked page is out of date, 2 for bad input."""
-
-    def plot(result: SpeedResult, stem: Path) -> None:
-        from bench.speed.roofline import save_plots
-
-        save_plots(result, stem)
-
-    return put_tables("speed", args, read_json, full if args.full else short, plot)
+    return save_plots(result, stem)
 
 
 def short(result: SpeedResult) -> str:

@@ -13,8 +13,9 @@ import pytest
 
 from bench.__main__ import main
 from bench.accuracy import command as accuracy
-from bench.accuracy.result import read_json
+from bench.accuracy.result import from_dict
 from bench.accuracy.run import LoadedTask
+from bench.shared.results import read_content
 from bench.shared.store import CheckpointError, Store
 from tests.support.accuracy_tasks import TINY
 
@@ -96,7 +97,7 @@ def test_an_interrupted_run_goes_on(
     monkeypatch.setattr(LoadedTask, "train", train)
     assert main(command) == 0
     assert tiny == [("exact", 0), ("exact", 1), ("collapse4", 0), ("collapse4", 1), ("preserve4", 0), ("preserve4", 1)]
-    result = read_json(tmp_path / "result.json")
+    result = from_dict(read_content(tmp_path / "result.json"), "it")
     assert result.accuracies("tiny", "collapse4") == {0: 0.8, 1: 0.81}
     written = (tmp_path / "result.json").read_text()
     assert main(command) == 0
@@ -139,7 +140,7 @@ def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert "Tiny: 4 classes, T = 16, 80 training and 40 test samples, 1 seed, 3 epochs" in printed
-    result = read_json(Path(f"{stem}.json"))
+    result = from_dict(read_content(Path(f"{stem}.json")), "it")
     row = result.row("tiny", "preserve4")
     assert row.convolutions == 8
     assert 0 < row.train < 100
@@ -147,5 +148,5 @@ def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     names = {path.name for path in stem.parent.iterdir() if path.is_file()}
     assert names == {"result.json", "result.svg", "result.png", "result-curves.svg", "result-curves.png"}
     first = stem.with_suffix(".svg").read_bytes()
-    assert main(["accuracy-table", f"{stem}.json", "--plot", str(stem)]) == 0
+    assert main(["table", f"{stem}.json", "--plot", str(stem)]) == 0
     assert stem.with_suffix(".svg").read_bytes() == first

@@ -13,7 +13,7 @@ from bench.__main__ import main
 from bench.shared.files import write_whole
 from bench.shared.machine import machine
 from bench.shared.page import markers
-from bench.shared.results import ResultError
+from bench.shared.results import ResultError, read_content
 from bench.sparsity.cases import DENSE, STRATEGIES
 from bench.sparsity.command import add_arguments, choose, make_plan
 from bench.sparsity.conclusion import conclusion
@@ -26,7 +26,6 @@ from bench.sparsity.result import (
     crossover,
     from_dict,
     percent,
-    read_json,
 )
 from bench.sparsity.run import SparsityPlan, choose_contenders
 from bench.timing.cases import CASES, describe_case
@@ -131,7 +130,7 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     result = synthetic(winning_below)
     content = as_dict(result, conclusion(result))
     write_whole(tmp_path / "r.json", as_json(content).encode())
-    again = read_json(tmp_path / "r.json")
+    again = from_dict(read_content(tmp_path / "r.json"), "it")
     assert as_json(as_dict(again, conclusion(again))) == as_json(content)
     own = [c for c in content["crossovers"] if (c["backend"], c["strategy"]) == ("numpy", "scatter")]
     assert {c["against"]: c["wins"] for c in own}["dense, same backend"]
@@ -155,10 +154,10 @@ def test_a_damaged_file_is_one_sentence(
     path = tmp_path / "r.json"
     path.write_text(damage(as_json(as_dict(synthetic(losing), []))))
     with pytest.raises(ResultError, match=message):
-        read_json(path)
-    assert main(["sparsity-table", str(path)]) == 2
+        from_dict(read_content(path), "it")
+    assert main(["table", str(path)]) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"python -m bench sparsity-table: {path}")
+    assert said.startswith(f"python -m bench table: {path}")
     assert said.count("\n") == 1
 
 
@@ -166,7 +165,7 @@ def test_tables_go_between_the_markers(tmp_path: Path, capsys: pytest.CaptureFix
     result, page = synthetic(winning_below), tmp_path / "page.md"
     (tmp_path / "r.json").write_text(as_json(as_dict(result, [])))
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    command = ["sparsity-table", str(tmp_path / "r.json"), "--into", str(page)]
+    command = ["table", str(tmp_path / "r.json"), str(page)]
     assert main([*command, "--check"]) == 1
     assert main(command) == 0
     assert main([*command, "--check"]) == 0
@@ -232,7 +231,7 @@ def test_the_command_measures_a_small_layer(
     out = capsys.readouterr().out
     assert "packed bits and tables" in out
     assert "compared with NumPy's dense one, bit for bit" in out
-    result = read_json(tmp_path / "r.json")
+    result = from_dict(read_content(tmp_path / "r.json"), "it")
     assert result.failed == {}
     assert {row.contender for row in result.rows} == {"dense", "collapse8", "preserve4", "table", "frames"}
     assert result.curve("S1", "events", "numpy", "table").keys() == {0.01, 0.5}

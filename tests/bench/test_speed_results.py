@@ -15,11 +15,11 @@ import pytest
 from bench.__main__ import COMMANDS, main
 from bench.shared.machine import machine
 from bench.shared.page import markers
-from bench.shared.results import ResultError
+from bench.shared.results import ResultError, read_content
 from bench.speed.command import choose
 from bench.speed.peers import PEERS, PLAIN
 from bench.speed.report import case_rows, conditions, print_result
-from bench.speed.result import SpeedResult, SpeedRow, read_json
+from bench.speed.result import SpeedResult, SpeedRow, from_dict
 from bench.speed.run import settings
 from bench.speed.sweep import AXES, fit
 from bench.speed.targets import targets
@@ -71,7 +71,7 @@ def result() -> SpeedResult:
 def test_results_survive_a_file(result: SpeedResult, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text(stored_text(result))
-    assert stored_text(read_json(path)) == path.read_text()
+    assert stored_text(from_dict(read_content(path), "it")) == path.read_text()
     content = json.loads(path.read_text())
     assert set(content) >= {
         "benchmark",
@@ -102,7 +102,7 @@ def test_files_that_are_no_results(content: str, message: str, tmp_path: Path) -
     path = tmp_path / "result.json"
     path.write_text(content)
     with pytest.raises(ResultError, match=message):
-        read_json(path)
+        from_dict(read_content(path), "it")
 
 
 # what is derived
@@ -174,7 +174,7 @@ def stored(result: SpeedResult, tmp_path: Path) -> str:
 def test_table_goes_between_the_markers(full: bool, stored: str, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nwhat was there\n{END}\nafter\n")
-    arguments = ["speed-table", stored, "--into", str(page), *(["--full"] if full else [])]
+    arguments = ["table", stored, str(page), *(["--full"] if full else [])]
     assert main([*arguments, "--check"]) == 1
     assert main(arguments) == 0
     text = page.read_text()
@@ -190,16 +190,16 @@ def test_table_goes_between_the_markers(full: bool, stored: str, tmp_path: Path)
 
 def test_plot_is_drawn_again(stored: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    assert main(["speed-table", stored, "--plot", str(tmp_path / "again")]) == 0
+    assert main(["table", stored, "--plot", str(tmp_path / "again")]) == 0
     assert {path.name for path in tmp_path.glob("again.*")} == {"again.svg", "again.png"}
 
 
 def test_table_refuses_what_it_cannot_use(stored: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.md"
     page.write_text("no markers")
-    assert main(["speed-table", stored, "--into", str(page)]) == 2
+    assert main(["table", stored, str(page)]) == 2
     assert "must have one line" in capsys.readouterr().err
-    assert main(["speed-table", str(tmp_path / "absent.json")]) == 2
+    assert main(["table", str(tmp_path / "absent.json")]) == 2
     assert page.read_text() == "no markers"
 
 
@@ -220,7 +220,7 @@ def test_what_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_commands_are_listed() -> None:
-    assert {"speed", "speed-table"} <= set(COMMANDS)
+    assert {"speed", "table"} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("entry", [*PLAIN.values(), *PEERS.values()], ids=lambda entry: entry.name)
