@@ -30,10 +30,11 @@ from bench.accuracy.report import print_result
 from bench.accuracy.result import AccuracyResult, as_json
 from bench.accuracy.run import ADVISED, CALLS, CURVE, LoadedTask, Tick
 from bench.accuracy.tasks import TASKS, Task
-from bench.shared.files import check_output, write_whole
+from bench.shared.files import check_output
 from bench.shared.machine import cores, load, machine
 from bench.shared.model import CHANNELS, LAYER
 from bench.shared.plots import plot_files
+from bench.shared.results import stem, write_content
 from bench.shared.store import CheckpointError, Store, fingerprint
 from bench.shared.training import SLOPE
 
@@ -50,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work", type=Path, metavar="DIR", help="folder of checkpoints (default: beside the JSON file)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything into this file")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write everything into this file; compressed if it ends with .gz"
+    )
     parser.add_argument("--plot", type=Path, metavar="STEM", help="draw STEM.svg, STEM.png and STEM-curves.svg, .png")
 
 
@@ -71,7 +74,7 @@ def main(args: argparse.Namespace) -> int:
         raise
     print_result(Console(), result)
     if args.json:
-        write_whole(args.json, as_json(result).encode())
+        write_content(args.json, as_json(result))
     if args.plot:
         from bench.accuracy.plot import save_plots
 
@@ -193,8 +196,8 @@ def _ticker(progress: Progress, bar: Any) -> Callable[[str, float], Tick]:
 
 def _work(args: argparse.Namespace) -> Path:
     """The default folder of checkpoints; quick runs have one of their own."""
-    stem = args.json.with_suffix("") if args.json else Path("accuracy")
-    return stem.with_name(f"{stem.name}{'-quick' * args.quick}-checkpoints")
+    beside = stem(args.json) if args.json else Path("accuracy")
+    return beside.with_name(f"{beside.name}{'-quick' * args.quick}-checkpoints")
 
 
 def _count(text: str) -> int:

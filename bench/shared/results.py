@@ -1,14 +1,16 @@
-"""What the results of all benchmarks share: how a file is read, and the error if it holds none."""
+"""What the results of all benchmarks share: how a file is written and read, and the error if it holds none."""
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from bench.shared.files import DAMAGE, read_json, reason
+from bench.shared.files import DAMAGE, parse_json, reason, write_whole
+from tacops._files.damage import LARGEST
 
-__all__ = ["ResultError", "check_kind", "read_content"]
+__all__ = ["ResultError", "check_kind", "read_content", "stem", "write_content"]
 
 
 class ResultError(ValueError):
@@ -16,11 +18,26 @@ class ResultError(ValueError):
 
 
 def read_content(path: Path) -> Any:
-    """What a JSON file holds; `ResultError` if it can't be read."""
+    """What a JSON file holds, compressed if its name ends with ``.gz``; `ResultError` if it can't be read."""
     try:
-        return read_json(path)
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            raw = file.read(LARGEST + 1)
+        if len(raw) > LARGEST:
+            raise ValueError(f"larger than {LARGEST >> 20} MiB")
+        return parse_json(raw)
     except DAMAGE as error:
         raise ResultError(f"{path} cannot be read: {reason(error)}") from error
+
+
+def write_content(path: Path, text: str) -> None:
+    """Write JSON, compressed if the file's name ends with ``.gz``."""
+    raw = text.encode()
+    write_whole(path, gzip.compress(raw, mtime=0) if path.suffix == ".gz" else raw)
+
+
+def stem(path: Path) -> Path:
+    """A result's path without ``.json`` or ``.json.gz``: what lies beside the file begins with it."""
+    return path.with_suffix("").with_suffix("") if path.suffix == ".gz" else path.with_suffix("")
 
 
 def check_kind(content: Any, name: str, benchmark: str, schemas: Collection[int]) -> dict[str, Any]:

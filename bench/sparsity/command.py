@@ -10,9 +10,10 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.shared.devices import add_device, place
-from bench.shared.files import check_output, write_whole
+from bench.shared.files import check_output
 from bench.shared.plots import plot_files
 from bench.shared.progress import minutes, progress
+from bench.shared.results import stem, write_content
 from bench.sparsity.cases import DENSITIES, QUICK_DENSITIES, STRATEGIES, STRUCTURED_DENSITIES, STRUCTURES, TAC
 from bench.sparsity.conclusion import conclusion
 from bench.sparsity.report import print_result
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help=f"time to use; repeats adapt ({MINUTES:g}, quick {QUICK_MINUTES:g})",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, raw times included")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results; compressed if it ends with .gz")
     parser.add_argument(
         "--plot", type=Path, metavar="STEM", help="write STEM.svg and STEM.png (default: beside the JSON file)"
     )
@@ -63,25 +64,25 @@ def main(args: argparse.Namespace) -> int:
     """Measure and report; 0 if all ran, 1 if something failed, 2 if a named backend is missing."""
     log = Console(stderr=True)
     check_output(args.json)
-    stem = args.plot or (args.json.with_suffix("") if args.json else None)
-    check_output(*(plot_files(stem) if stem else []))
+    beside = args.plot or (stem(args.json) if args.json else None)
+    check_output(*(plot_files(beside) if beside else []))
     try:
         entries, missing = choose(args.backends, args.strategies, args.device)
     except (BackendUnavailable, ValueError) as error:
         log.print(f"python -m bench sparsity: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
-    if stem:
+    if beside:
         from bench.sparsity.plot import save_plots  # what it needs is missed now, not when all is measured
     plan = make_plan(args)
     with progress(log, plan.seconds) as tell:
         result = run(plan, entries, missing, tell)
     result.settings["unset_variables"] = list(args.unset_variables)
     if args.json:
-        write_whole(args.json, as_json(as_dict(result, conclusion(result))).encode())
+        write_content(args.json, as_json(as_dict(result, conclusion(result))))
     console = Console()
     print_result(console if console.is_terminal else Console(width=160), result)
-    if stem:
-        log.print("wrote", *([args.json] if args.json else []), *save_plots(result, stem), highlight=False)
+    if beside:
+        log.print("wrote", *([args.json] if args.json else []), *save_plots(result, beside), highlight=False)
     return 1 if result.failed or not result.rows else 0
 
 

@@ -85,7 +85,7 @@ def strategy_rows(result: SparsityResult, case: str, structure: str) -> list[tup
 def conditions(result: SparsityResult) -> list[str]:
     """Say how the numbers were measured."""
     m, s = result.machine, result.settings
-    rounds = sorted({len(row.rounds) for row in result.rows}) or [0]
+    rounds = sorted({row.times.rounds for row in result.rows}) or [0]
     variables = ", ".join(f"{name}={value}" for name, value in s["environment"].items())
     versions = "; ".join(about["version"] for about in result.subjects.values())
     where = f"{m['processor']}, {m['cores']} cores, {m['memory']}, {m['libc']}, Python {m['python']}"

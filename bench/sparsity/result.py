@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from typing import Any
-
-import numpy as np
 
 from bench.shared.files import DAMAGE, reason
 from bench.shared.results import ResultError, check_kind
 from bench.sparsity.cases import CONTENDERS, STRATEGIES
+from bench.timing.times import Times, with_times
 
-SCHEMA = 1
+SCHEMA = 2
 NAME = "sparsity"
 
 
@@ -32,22 +29,17 @@ class SparsityRow:
     backend: str
     contender: str
     variant: str
-    rounds: list[list[float]] = field(repr=False)
-    """Seconds of every timed call, visit by visit."""
+    times: Times
 
-    @cached_property
+    @property
     def seconds(self) -> float:
         """Median of all calls."""
-        return statistics.median(self._all())
+        return self.times.median
 
     @property
     def quartiles(self) -> tuple[float, float]:
         """A quarter of the calls were faster, a quarter slower."""
-        low, high = np.percentile(self._all(), [25, 75])
-        return float(low), float(high)
-
-    def _all(self) -> list[float]:
-        return [seconds for visit in self.rounds for seconds in visit]
+        return self.times.quartiles
 
 
 Curve = dict[float, float]
@@ -228,11 +220,11 @@ def as_json(content: Mapping[str, Any]) -> str:
 
 def from_dict(content: Any, name: str) -> SparsityResult:
     """The result in a file of this name, or `ResultError`."""
-    check_kind(content, name, NAME, [SCHEMA])
+    check_kind(content, name, NAME, (1, SCHEMA))
     names = [name for name in SparsityResult.__dataclass_fields__ if name != "rows"]
     try:
         result = SparsityResult(
-            **{name: content[name] for name in names}, rows=[SparsityRow(**row) for row in content["rows"]]
+            **{name: content[name] for name in names}, rows=[SparsityRow(**with_times(row)) for row in content["rows"]]
         )
         for row in result.rows:
             if not row.seconds > 0 or row.contender not in CONTENDERS or row.case not in result.cases:

@@ -19,6 +19,7 @@ from bench.timing.cases import BETA, SEED, Case, describe_case
 from bench.timing.pool import environment
 from bench.timing.session import Item, Plan, Session
 from bench.timing.subject import Entry, UnsupportedError
+from bench.timing.times import Times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,7 @@ def measure_workload(run: SparsityRun, workload: Workload, deadline: float) -> N
         if item.rounds:
             backend = backend_of(session.entries[item.name])
             key = (workload.case.name, workload.structure, workload.density, backend, item.mode.name)
-            result.rows.append(SparsityRow(*key, item.variant, item.rounds))
+            result.rows.append(SparsityRow(*key, item.variant, Times.of(item.rounds)))
     give_up(run, workload)
 
 

@@ -12,9 +12,10 @@ from typing import Any
 from rich.console import Console
 
 from bench.shared.devices import add_device, place
-from bench.shared.files import check_output, write_whole
+from bench.shared.files import check_output
 from bench.shared.plots import plot_files
 from bench.shared.progress import minutes, progress
+from bench.shared.results import stem, write_content
 from bench.speed.peers import PEERS, PLAIN
 from bench.speed.report import print_result
 from bench.speed.result import as_json
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--minutes", type=minutes, metavar="M", help="time to use; repeats adapt (default: 16, with --quick 1.2)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, raw times included")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results; compressed if it ends with .gz")
     parser.add_argument(
         "--plot", type=Path, metavar="STEM", help="write STEM.svg and STEM.png (default: beside the JSON file)"
     )
@@ -56,25 +57,25 @@ def main(args: argparse.Namespace) -> int:
     """Measure and report; 0 if all ran, 1 if something failed, 2 if a named backend is missing."""
     log = Console(stderr=True)
     check_output(args.json)
-    stem = args.plot or (args.json.with_suffix("") if args.json else None)
-    check_output(*(plot_files(stem) if stem else []))
+    beside = args.plot or (stem(args.json) if args.json else None)
+    check_output(*(plot_files(beside) if beside else []))
     try:
         entries, missing = choose(args.backend, peers=not args.no_peers, device=args.device)
     except (BackendUnavailable, ValueError) as error:
         log.print(f"python -m bench speed: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
-    if stem:
+    if beside:
         from bench.speed.roofline import save_plots  # what it needs is missed now, not when all is measured
     plan = make_plan(args)
     with progress(log, plan.seconds) as tell:
         result = run(plan, entries, missing, tell)
     result.settings["unset_variables"] = list(args.unset_variables)
     if args.json:
-        write_whole(args.json, as_json(result, (target.as_dict() for target in targets(result))).encode())
+        write_content(args.json, as_json(result, (target.as_dict() for target in targets(result))))
     console = Console()
     print_result(console if console.is_terminal else Console(width=160), result)
-    if stem:
-        log.print("wrote", *([args.json] if args.json else []), *save_plots(result, stem), highlight=False)
+    if beside:
+        log.print("wrote", *([args.json] if args.json else []), *save_plots(result, beside), highlight=False)
     return 1 if result.failed else 0
 
 

@@ -146,7 +146,7 @@ def extras(result: SpeedResult) -> list[str]:
 def conditions(result: SpeedResult) -> list[str]:
     """Say how the numbers were measured."""
     m, s = result.machine, result.settings
-    rounds = sorted({len(row.rounds) for row in result.rows}) or [0]
+    rounds = sorted({row.times.rounds for row in result.rows}) or [0]
     variables = ", ".join(f"{name}={value}" for name, value in s["environment"].items())
     where = f"{m['processor']}, {m['cores']} cores, {m['memory']}, {m['libc']}, Python {m['python']}"
     how = "one process per library, one working at a time; compiled and warmed up; input on the device; results waited for"

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
-
-import numpy as np
 
 from bench.shared.files import DAMAGE, reason
 from bench.shared.results import ResultError, check_kind
 from bench.speed.ceilings import COPY_BYTES, SGEMM_FLOPS, least_seconds
 from bench.timing.cases import MODES, Case, Mode
+from bench.timing.times import Times, with_times
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -28,8 +26,7 @@ class SpeedRow:
     kind: str
     mode: str
     variant: str
-    rounds: list[list[float]] = field(repr=False)
-    """Seconds of every timed call, visit by visit."""
+    times: Times
     agree: float | None = None
     """Share of spike decisions, neurons times frames, that are those of tacops on NumPy."""
     shared: float | None = None
@@ -38,16 +35,12 @@ class SpeedRow:
     @property
     def seconds(self) -> float:
         """Median of all calls."""
-        return statistics.median(self._all())
+        return self.times.median
 
     @property
     def quartiles(self) -> tuple[float, float]:
         """A quarter of the calls were faster, a quarter slower."""
-        low, high = np.percentile(self._all(), [25, 75])
-        return float(low), float(high)
-
-    def _all(self) -> list[float]:
-        return [seconds for visit in self.rounds for seconds in visit]
+        return self.times.quartiles
 
 
 @dataclass(frozen=True)
@@ -165,13 +158,13 @@ def as_json(result: SpeedResult, targets: Iterable[Mapping[str, Any]]) -> str:
 
 def from_dict(content: Any, name: str) -> SpeedResult:
     """The result in a file of this name, or `ResultError`."""
-    check_kind(content, name, "speed", [SCHEMA])
+    check_kind(content, name, "speed", (2, SCHEMA))
     names = [name for name in SpeedResult.__dataclass_fields__ if name not in ("rows", "ceilings", "sweep")]
     try:
         return SpeedResult(
             **{name: content[name] for name in names},
-            rows=[SpeedRow(**row) for row in content["rows"]],
-            ceilings=[SpeedRow(**row) for row in content["ceilings"]],
+            rows=[SpeedRow(**with_times(row)) for row in content["rows"]],
+            ceilings=[SpeedRow(**with_times(row)) for row in content["ceilings"]],
             sweep=[Slope(**slope) for slope in content["sweep"]],
         )
     except DAMAGE as error:

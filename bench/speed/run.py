@@ -19,6 +19,7 @@ from bench.timing.cases import BETA, DENSITY, MODES, SEED, THRESHOLD, Case, Mode
 from bench.timing.pool import environment
 from bench.timing.session import Item, Plan, Session
 from bench.timing.subject import REFERENCE, Entry, UnsupportedError
+from bench.timing.times import Times
 
 LAG = {"spyx": 1}
 """Frames by which a library emits its spikes late."""
@@ -82,7 +83,9 @@ def measure_case(session: Session, result: SpeedResult, modes: Sequence[Mode], c
         if item.rounds:
             kind = session.entries[item.name].kind
             agree, shared = shares.get((item.name, item.mode.name), (None, None))
-            row = SpeedRow(case.name, item.name, kind, item.mode.name, item.variant, item.rounds, agree, shared)
+            row = SpeedRow(
+                case.name, item.name, kind, item.mode.name, item.variant, Times.of(item.rounds), agree, shared
+            )
             (result.ceilings if kind == "ceiling" else result.rows).append(row)
 
 

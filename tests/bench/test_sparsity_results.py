@@ -29,6 +29,7 @@ from bench.sparsity.result import (
 )
 from bench.sparsity.run import SparsityPlan, choose_contenders
 from bench.timing.cases import CASES, describe_case
+from bench.timing.times import Times
 from tests.support.sparsity_cases import SMALL
 
 BEGIN, END = markers("sparsity")
@@ -47,8 +48,8 @@ def synthetic(
         for name in ("dense", "collapse8", "scatter", "table"):
             for density in densities:
                 seconds = times(backend, name, density)
-                rounds = [[seconds, seconds], [seconds, 9.0]]
-                result.rows.append(SparsityRow("S3", "iid", density, backend, name, "only", rounds))
+                times_of = Times.of([[seconds, seconds], [seconds, 9.0]])
+                result.rows.append(SparsityRow("S3", "iid", density, backend, name, "only", times_of))
     return result
 
 
@@ -142,9 +143,9 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     [
         (lambda text: text[: len(text) // 2], "cannot be read"),
         (lambda text: "[]", "is no result of python -m bench sparsity"),
-        (lambda text: text.replace('"schema": 1', '"schema": 2'), "has schema 2; this version reads 1"),
+        (lambda text: text.replace('"schema": 2', '"schema": 3'), "has schema 3; this version reads 1, 2"),
         (lambda text: text.replace('"rows"', '"raws"'), "is damaged: 'rows'"),
-        (lambda text: text.replace("9.0", '"nine"'), "is damaged"),
+        (lambda text: text.replace('"median": 0.02', '"median": "nine"'), "is damaged"),
         (lambda text: text.replace('"contender": "scatter"', '"contender": "hope"'), "is damaged: row S3, iid"),
     ],
 )

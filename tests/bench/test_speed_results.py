@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 from contextlib import closing
@@ -15,7 +16,7 @@ import pytest
 from bench.__main__ import COMMANDS, main
 from bench.shared.machine import machine
 from bench.shared.page import markers
-from bench.shared.results import ResultError, read_content
+from bench.shared.results import ResultError, read_content, stem, write_content
 from bench.speed.command import choose
 from bench.speed.peers import PEERS, PLAIN
 from bench.speed.report import case_rows, conditions, print_result
@@ -26,6 +27,8 @@ from bench.speed.targets import targets
 from bench.timing.cases import CASES, EXACT, describe_case
 from bench.timing.pool import Worker, environment
 from bench.timing.subject import Entry, Tacops, fires
+from bench.timing.times import Times
+from tacops._files.damage import LARGEST
 from tests.support.speed_subjects import PLAN, SMALL, stored_text
 
 BEGIN, END = markers("speed")
@@ -52,12 +55,23 @@ def result() -> SpeedResult:
     result.cases = {"S3": describe_case(CASES["S3"])}
     result.rows = [
         SpeedRow(
-            "S3", name, kinds[name], mode, "only", [[value / 1e3], [value / 1e3, 1.0, 0.0]], agree=0.999, shared=0.75
+            "S3",
+            name,
+            kinds[name],
+            mode,
+            "only",
+            Times.of([[value / 1e3], [value / 1e3, 1.0, 0.0]]),
+            agree=0.999,
+            shared=0.75,
         )
         for (name, mode), value in milliseconds.items()
     ]
-    gemm = SpeedRow("S3", "ceilings", "ceiling", "exact", "BLAS", [[0.008]])
-    result.ceilings = [gemm, replace(gemm, mode="copy", rounds=[[0.02]]), replace(gemm, mode="sgemm", rounds=[[0.05]])]
+    gemm = SpeedRow("S3", "ceilings", "ceiling", "exact", "BLAS", Times.of([[0.008]]))
+    result.ceilings = [
+        gemm,
+        replace(gemm, mode="copy", times=Times.of([[0.02]])),
+        replace(gemm, mode="sgemm", times=Times.of([[0.05]])),
+    ]
     result.overhead = {"numpy": {"tacops": 90e-6, "plain": 50e-6, "threads": 160e-6}}
     result.beside_blas = {"alone": 0.007, "after": 0.015, "timeout": 0.008}
     result.memory = {"input": 100, "unfolded": 900, "work": 10, "work_2T": 10, "work_2B": 20}
@@ -89,13 +103,37 @@ def test_results_survive_a_file(result: SpeedResult, tmp_path: Path) -> None:
     assert derived["fraction_of_ceiling"] == pytest.approx(0.8)
 
 
+def test_older_results_are_read(result: SpeedResult) -> None:
+    """Their rows hold every time, visit by visit."""
+    content = json.loads(stored_text(result))
+    for row in [*content["rows"], *content["ceilings"]]:
+        row["rounds"] = [[row.pop("times")["median"]], [1.0, 0.0]]
+    again = from_dict({**content, "schema": 2}, "it")
+    assert [row.seconds for row in again.rows] == [row.seconds for row in result.rows]
+    assert {row.times.calls for row in again.rows} == {3}
+
+
+def test_results_may_be_compressed(result: SpeedResult, tmp_path: Path) -> None:
+    path = tmp_path / "result.json.gz"
+    write_content(path, stored_text(result))
+    assert stem(path) == stem(tmp_path / "result.json") == tmp_path / "result"
+    assert path.stat().st_size < len(stored_text(result)) / 2
+    assert read_content(path) == json.loads(stored_text(result))
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ResultError, match=r"result\.json\.gz cannot be read"):
+        read_content(path)
+    path.write_bytes(gzip.compress(bytes(LARGEST + 1)))
+    with pytest.raises(ResultError, match="larger than 64 MiB"):
+        read_content(path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("{", "cannot be read"),
         ("[]", "is no result"),
         ('{"benchmark": "tacops speed", "schema": 0}', "has schema 0"),
-        ('{"benchmark": "tacops speed", "schema": 2}', "is incomplete"),
+        ('{"benchmark": "tacops speed", "schema": 3}', "is incomplete"),
     ],
 )
 def test_files_that_are_no_results(content: str, message: str, tmp_path: Path) -> None:

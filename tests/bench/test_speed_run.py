@@ -153,7 +153,7 @@ def test_a_run_measures_what_works_and_names_what_fails(tmp_path: Path) -> None:
         for mode in modes:
             row = result.find("tiny", name, mode)
             assert row is not None
-            assert 1 <= len(row.rounds) <= 2
+            assert 1 <= row.times.rounds <= 2
             low, high = row.quartiles
             assert 0 < low <= row.seconds <= high
     plain, fake = (result.find("tiny", name, "exact") for name in ("plain numpy", "fake"))

@@ -15,9 +15,16 @@ PAGES = {
 }
 
 
+def test_stored_files_are_small() -> None:
+    sizes = {path.name: path.stat().st_size / 1024 for path in RESULTS.iterdir()}
+    assert sum(name.endswith(".json.gz") for name in sizes) >= len(PAGES)
+    most = {name: 500 if name.endswith((".png", ".svg")) else 300 for name in sizes}
+    assert not {name: size for name, size in sizes.items() if size > most[name]}
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_pages_hold_the_tables_of_the_stored_results(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    stored = str(RESULTS / f"{name}.json")
+    stored = str(RESULTS / f"{name}.json.gz")
     assert main(["table", stored, str(ROOT / PAGES[name]), "--full", "--check"]) == 0
     assert main(["table", stored, str(ROOT / "README.md"), "--check"]) == 0
     assert capsys.readouterr().out.count("up to date") == 2
