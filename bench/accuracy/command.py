@@ -64,6 +64,8 @@ def main(args: argparse.Namespace) -> int:
     check_output(args.json)
     store = Store(args.work or _work(args))
     check_output(store.path("any"), *(plot_files(args.plot, "", "-curves") if args.plot else []))
+    if args.plot:
+        from bench.accuracy.plot import save_plots  # what it needs is missed now, not when all is measured
     try:
         result = measure(tasks, args, store, console)
     except CheckpointError as error:
@@ -76,8 +78,6 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         write_content(args.json, as_json(result))
     if args.plot:
-        from bench.accuracy.plot import save_plots
-
         save_plots(result, args.plot)
     return 0
 

@@ -66,13 +66,13 @@ def main(args: argparse.Namespace) -> int:
     check_output(args.json)
     beside = args.plot or (stem(args.json) if args.json else None)
     check_output(*(plot_files(beside) if beside else []))
+    if beside:
+        from bench.sparsity.plot import save_plots  # what it needs is missed now, not when all is measured
     try:
         entries, missing = choose(args.backends, args.strategies, args.device)
     except (BackendUnavailable, ValueError) as error:
         log.print(f"python -m bench sparsity: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
-    if beside:
-        from bench.sparsity.plot import save_plots  # what it needs is missed now, not when all is measured
     plan = make_plan(args)
     with progress(log, plan.seconds) as tell:
         result = run(plan, entries, missing, tell)

@@ -59,13 +59,13 @@ def main(args: argparse.Namespace) -> int:
     check_output(args.json)
     beside = args.plot or (stem(args.json) if args.json else None)
     check_output(*(plot_files(beside) if beside else []))
+    if beside:
+        from bench.speed.roofline import save_plots  # what it needs is missed now, not when all is measured
     try:
         entries, missing = choose(args.backend, peers=not args.no_peers, device=args.device)
     except (BackendUnavailable, ValueError) as error:
         log.print(f"python -m bench speed: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
-    if beside:
-        from bench.speed.roofline import save_plots  # what it needs is missed now, not when all is measured
     plan = make_plan(args)
     with progress(log, plan.seconds) as tell:
         result = run(plan, entries, missing, tell)

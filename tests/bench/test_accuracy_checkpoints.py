@@ -117,7 +117,7 @@ def test_other_settings_stop_the_run(
     changed = replace(TINY, settings=replace(TINY.settings, rate=1e-3))
     monkeypatch.setattr(accuracy, "TASKS", {"tiny": changed})
     assert main(command) == 2
-    assert "other settings (rate: 0.005 there, 0.001 here)" in capsys.readouterr().err
+    assert "other settings (rate: 0.02 there, 0.001 here)" in capsys.readouterr().err
     assert len(tiny) == 3
 
 
@@ -139,7 +139,7 @@ def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     command = ["accuracy", "--modes", "preserve4", "--seeds", "1", "--json", f"{stem}.json", "--plot", str(stem)]
     assert main(command) == 0
     printed = capsys.readouterr().out
-    assert "Tiny: 4 classes, T = 16, 80 training and 40 test samples, 1 seed, 3 epochs" in printed
+    assert "Tiny: 4 classes, T = 16, 80 training and 40 test samples, 1 seed, 6 epochs" in printed
     result = from_dict(read_content(Path(f"{stem}.json")), "it")
     row = result.row("tiny", "preserve4")
     assert row.convolutions == 8
