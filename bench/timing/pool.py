@@ -55,7 +55,7 @@ class Worker:
 
     def __init__(self, entry: Entry, settings: Mapping[str, str]) -> None:
         self.entry = entry
-        handle, name = tempfile.mkstemp(prefix="bench-speed-", suffix=".log")
+        handle, name = tempfile.mkstemp(prefix="bench-", suffix=".log")
         os.close(handle)
         self.log = Path(name)
         context = multiprocessing.get_context("spawn")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 
 import pytest
@@ -27,6 +28,7 @@ Modules = Mapping[str, str]
 """Source by dotted name."""
 
 
+@cache
 def modules() -> dict[str, str]:
     """Every module of the benchmark."""
     found = {}
@@ -36,17 +38,21 @@ def modules() -> dict[str, str]:
     return found
 
 
-def named(source: str) -> Iterator[str]:
+@cache
+def named(source: str) -> frozenset[str]:
     """What a module imports, in functions and for type checkers, too; and the modules that it names in strings."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            yield node.module or ""
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Constant) and re.fullmatch(r"bench(\.\w+)+(:\w+)?", str(node.value)):
-            yield str(node.value).partition(":")[0]
+    return frozenset(name for node in ast.walk(ast.parse(source)) for name in _named(node))
+
+
+def _named(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "imports are absolute"
+        yield node.module or ""
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    elif isinstance(node, ast.Constant) and re.fullmatch(r"bench(\.\w+)+(:\w+)?", str(node.value)):
+        yield str(node.value).partition(":")[0]
 
 
 def imports(of: Modules) -> dict[str, set[str]]:
