@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 
 from bench.shared.results import read_content
-from bench.speed import extras
 from bench.speed.peers import PLAIN
 from bench.speed.result import from_dict
 from bench.speed.run import CEILINGS, run
 from bench.speed.sweep import AXES, Axis, fit
-from bench.timing.cases import CASES, EXACT, MODES, TINY, Case, Mode
+from bench.timing.cases import CASES, EXACT, MEMORY, MODES, TINY, Case, Mode
 from bench.timing.pool import SubjectError, Timer, Worker, WorkerDiedError, environment
 from bench.timing.subject import Entry, Tacops, UnsupportedError, fires
 from tests.support.speed_subjects import FAKE, PLAN, SMALL, stored_text
@@ -177,7 +176,7 @@ def test_a_run_measures_what_works_and_names_what_fails(tmp_path: Path) -> None:
 def test_extras_and_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a smaller layer, and an input of 20 MiB: still more than twice NumPy's work area."""
     monkeypatch.setitem(CASES, "S4", SMALL["S4"])
-    monkeypatch.setattr(extras, "MEMORY", replace(extras.MEMORY, B=10))
+    monkeypatch.setattr("bench.speed.extras.MEMORY", replace(MEMORY, B=10))
     short = Axis("K", "collapse", (1, 2, 4), "")
     plan = replace(PLAN, cases=[], axes=[short], seconds=3600.0, extras=True)
     result = run(plan, [NUMPY, PLAIN["numpy"]], {}, lambda _: None)
