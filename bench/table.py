@@ -55,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print tables or put them into a page; 0 if all is well, 1 if a checked page is out of date, 2 for bad input."""
     try:
+        if args.check and args.page is None:
+            raise ResultError("--check: a PAGE.md must be named")
         kind, tables = choose(content := read_content(args.result), str(args.result))
         result = tables.from_dict(content, str(args.result))
         if args.plot:

@@ -19,6 +19,10 @@ __all__ = ["SPIN", "measure_beside_blas", "measure_memory", "measure_overhead"]
 EAGER = ("numpy", "torch")
 """Backends on which every call runs our Python; with the others it is compiled once."""
 
+BATCHES = (50, 15)
+"""Calls of a tiny layer in a batch, and batches, each time that it is asked for; the clock is too coarse for single calls."""
+REPEATS = 5
+
 SPIN = "20"
 """OpenBLAS's threads then wait 2^20 cycles for the next product, not its default of 2^26."""
 
@@ -32,14 +36,14 @@ def measure_overhead(session: Session, result: SpeedResult) -> None:
             continue
         session.tell("call overhead")
         questions: dict[str, tuple[str, str, list[object]]] = {
-            key: (name, "batches", [TINY, mode, 50, 15]) for key, name in names.items()
+            key: (name, "batches", [TINY, mode, *BATCHES]) for key, name in names.items()
         }
         if backend == "numpy":
-            questions["threads"] = names["tacops"], "threads", [50, 15]
+            questions["threads"] = names["tacops"], "threads", [*BATCHES]
         times: dict[str, list[float]] = {key: [] for key in questions}
         for name in names.values():
             session.ask(name, TINY.name, "prepare", TINY, mode)
-        for _ in range(5):
+        for _ in range(REPEATS):
             for key, (name, command, arguments) in questions.items():
                 time.sleep(session.plan.pause)
                 seconds = session.ask(name, TINY.name, command, *arguments)

@@ -30,12 +30,12 @@ def test_every_mode_answers(name: str) -> None:
 
 
 def test_the_network_is_that_of_the_demonstration() -> None:
-    frames = jnp.asarray(np.random.default_rng(0).random((16, 3, 28, 28, 1)) < 0.2)
+    frames = jnp.asarray(np.random.default_rng(0).random((16, 2, 28, 28, 1)) < 0.2)
     trained = model.load_trained()
-    for name, mode in model.MODES.items():
+    for name in ("exact", "collapse4", "preserve4"):
         weights = {key: jnp.asarray(array) for key, array in trained.parameters[name].items()}
         assert {key: array.shape for key, array in weights.items()} == shapes((28, 28, 1), 10, 3)
-        expected = model.forward(weights, frames, mode, jnp).logits
+        expected = model.forward(weights, frames, model.MODES[name], jnp).logits
         np.testing.assert_array_equal(logits(weights, frames, VARIANTS[name]), expected)
 
 

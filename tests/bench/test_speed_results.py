@@ -237,6 +237,8 @@ def test_table_refuses_what_it_cannot_use(stored: str, tmp_path: Path, capsys: p
     page.write_text("no markers")
     assert main(["table", stored, str(page)]) == 2
     assert "must have one line" in capsys.readouterr().err
+    assert main(["table", stored, "--check"]) == 2
+    assert "a PAGE.md must be named" in capsys.readouterr().err
     assert main(["table", str(tmp_path / "absent.json")]) == 2
     assert page.read_text() == "no markers"
 

@@ -174,9 +174,10 @@ def test_a_run_measures_what_works_and_names_what_fails(tmp_path: Path) -> None:
 
 
 def test_extras_and_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a smaller layer, and an input of 20 MiB: still more than twice NumPy's work area."""
+    """On a smaller layer, with fewer calls, and an input of 20 MiB: still more than twice NumPy's work area."""
     monkeypatch.setitem(CASES, "S4", SMALL["S4"])
     monkeypatch.setattr("bench.speed.extras.MEMORY", replace(MEMORY, B=10))
+    monkeypatch.setattr("bench.speed.extras.BATCHES", (10, 3))
     short = Axis("K", "collapse", (1, 2, 4), "")
     plan = replace(PLAN, cases=[], axes=[short], seconds=3600.0, extras=True)
     result = run(plan, [NUMPY, PLAIN["numpy"]], {}, lambda _: None)
