@@ -21,7 +21,6 @@ COMMANDS = {
         "bench.speed.command",
         "time tacops, SNN libraries and plain code on the same layers, and the machine's ceilings",
     ),
-    "speed-table": ("bench.speed.table", "put the tables of a stored speed result into a page"),
     "flips": (
         "bench.spikes.flips",
         "count the spikes on which array libraries disagree, layer by layer, and draw the figure",
@@ -31,17 +30,19 @@ COMMANDS = {
         "bench.accuracy.command",
         "train networks in every mode on real data, several seeds, and compare with the paper",
     ),
-    "accuracy-table": ("bench.accuracy.table", "put the table of a stored accuracy result into a page"),
     "sparsity": (
         "bench.sparsity.command",
         "time five sparse strategies against dense convolution and temporal aggregation",
     ),
-    "sparsity-table": ("bench.sparsity.table", "put the tables of a stored sparsity result into a page"),
     "geometries": (
         "bench.spikes.geometries",
         "try random convolutions of every dtype, forwards and backwards, on every array library",
     ),
     "digests": ("bench.spikes.digests", "compare the spikes of reproducible mode with the digests that are stored"),
+    "table": (
+        "bench.table",
+        "print the tables of a stored result of speed, accuracy or sparsity, or put them into a page",
+    ),
     "run": ("bench.machine.command", "run the standard set and write one self-describing result file"),
     "compare": ("bench.compare.command", "compare result files of several machines: a table and an HTML report"),
     "train": ("bench.demo.train", "train the networks of the demonstration again (JAX and Optax, tens of minutes)"),

@@ -27,15 +27,16 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 import tacops
 from bench.accuracy.modes import VARIANTS
 from bench.accuracy.report import print_result
-from bench.accuracy.result import Result, as_json
-from bench.accuracy.run import ADVISED, CALLS, CURVE, Bench, Tick
+from bench.accuracy.result import AccuracyResult, as_json
+from bench.accuracy.run import ADVISED, CALLS, CURVE, LoadedTask, Tick
 from bench.accuracy.tasks import TASKS, Task
-from bench.demo.report import cores, load
-from bench.shared.files import check_output, plot_files, write_whole
+from bench.shared.files import check_output
+from bench.shared.machine import cores, load, machine
 from bench.shared.model import CHANNELS, LAYER
+from bench.shared.plots import plot_files
+from bench.shared.results import stem, write_content
 from bench.shared.store import CheckpointError, Store, fingerprint
 from bench.shared.training import SLOPE
-from bench.speed.result import machine
 
 REVISION = 1
 """Raised whenever a change of this code changes results: older checkpoints are then refused."""
@@ -50,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work", type=Path, metavar="DIR", help="folder of checkpoints (default: beside the JSON file)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything into this file")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write everything into this file; compressed if it ends with .gz"
+    )
     parser.add_argument("--plot", type=Path, metavar="STEM", help="draw STEM.svg, STEM.png and STEM-curves.svg, .png")
 
 
@@ -61,6 +64,8 @@ def main(args: argparse.Namespace) -> int:
     check_output(args.json)
     store = Store(args.work or _work(args))
     check_output(store.path("any"), *(plot_files(args.plot, "", "-curves") if args.plot else []))
+    if args.plot:
+        from bench.accuracy.plot import save_plots  # what it needs is missed now, not when all is measured
     try:
         result = measure(tasks, args, store, console)
     except CheckpointError as error:
@@ -71,15 +76,13 @@ def main(args: argparse.Namespace) -> int:
         raise
     print_result(Console(), result)
     if args.json:
-        write_whole(args.json, as_json(result).encode())
+        write_content(args.json, as_json(result))
     if args.plot:
-        from bench.accuracy.plot import save_plots
-
         save_plots(result, args.plot)
     return 0
 
 
-def measure(tasks: Iterable[Task], args: argparse.Namespace, store: Store, console: Console) -> Result:
+def measure(tasks: Iterable[Task], args: argparse.Namespace, store: Store, console: Console) -> AccuracyResult:
     """Do all pieces of work that the store doesn't have, and collect all."""
     about = machine()
     plan = [(task, modes(task, args), runs(task, args)) for task in tasks]
@@ -100,14 +103,14 @@ def measure(tasks: Iterable[Task], args: argparse.Namespace, store: Store, conso
     settings = {"quick": args.quick, "slope": SLOPE, "channels": CHANNELS, "layer": LAYER, "advised": ADVISED}
     settings |= {"curve": CURVE, "rounds": rounds(args), "calls": CALLS, "versions": versions()}
     settings["allocator"] = os.environ.get("GLIBC_TUNABLES", "the system's default")
-    return Result(settings, about, found)
+    return AccuracyResult(settings, about, found)
 
 
 def measure_task(
     task: Task, names: list[str], runs: int, rounds: int, store: Store, ticker: Callable[[str, float], Tick]
 ) -> dict[str, Any]:
     """Advice, trainings and times of one task."""
-    bench = Bench(task)
+    loaded = LoadedTask(task)
     common = conditions(task)
 
     def piece(
@@ -125,13 +128,13 @@ def measure_task(
 
     def trained(mode: str, run: int) -> dict[str, Any]:
         settings = {"mode": mode, "run": run}
-        record = piece(f"{task.name}-{mode}-{run}", settings, partial(bench.train, mode, run), cost(task, mode))
+        record = piece(f"{task.name}-{mode}-{run}", settings, partial(loaded.train, mode, run), cost(task, mode))
         return {"run": run, **record}
 
-    advice = piece(f"{task.name}-advice", {"advised": ADVISED}, lambda _: bench.advice(), 0.0)
+    advice = piece(f"{task.name}-advice", {"advised": ADVISED}, lambda _: loaded.advice(), 0.0)
     found = {mode: [trained(mode, run) for run in range(runs)] for mode in names}
     timing = {"modes": names, "rounds": rounds, "calls": CALLS}
-    times = piece(f"{task.name}-times-{fingerprint(timing)[:8]}", timing, partial(bench.times, names, rounds), 0.0)
+    times = piece(f"{task.name}-times-{fingerprint(timing)[:8]}", timing, partial(loaded.times, names, rounds), 0.0)
     about = {"title": task.title, "classes": task.classes, "settings": asdict(task.settings)}
     return {**about, "advice": advice, "trained": found, "times": times}
 
@@ -193,8 +196,8 @@ def _ticker(progress: Progress, bar: Any) -> Callable[[str, float], Tick]:
 
 def _work(args: argparse.Namespace) -> Path:
     """The default folder of checkpoints; quick runs have one of their own."""
-    stem = args.json.with_suffix("") if args.json else Path("accuracy")
-    return stem.with_name(f"{stem.name}{'-quick' * args.quick}-checkpoints")
+    beside = stem(args.json) if args.json else Path("accuracy")
+    return beside.with_name(f"{beside.name}{'-quick' * args.quick}-checkpoints")
 
 
 def _count(text: str) -> int:

@@ -13,10 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from bench.accuracy.modes import VARIANTS, Variant
-from bench.accuracy.result import Result
-from bench.shared.files import save_figure
+from bench.accuracy.result import AccuracyResult
+from bench.shared.plots import STYLE, save_figure
 
-STYLE = {"svg.hashsalt": "tacops", "svg.fonttype": "none", "font.size": 9}
 COLUMNS = 4
 # marker, line, grey
 KINDS = {
@@ -39,14 +38,14 @@ def kind_of(variant: Variant) -> str:
     return "learned" if variant.learned else variant.mode.kind
 
 
-def save_plots(result: Result, stem: Path) -> list[Path]:
+def save_plots(result: AccuracyResult, stem: Path) -> list[Path]:
     """Write ``stem.svg`` and ``.png`` (accuracy against speed) and ``stem-curves.svg`` and ``.png``."""
     with mpl.rc_context(STYLE):
         speed, curves = draw_speed(result), draw_curves(result)
         return [*save_figure(speed, stem, 120), *save_figure(curves, stem, 120, "-curves")]
 
 
-def draw_speed(result: Result) -> Figure:
+def draw_speed(result: AccuracyResult) -> Figure:
     """A panel per task: accuracy against the speed-up of training, K beside each point."""
     figure, panels = _panels(result)
     for axes, task in zip(panels, result.tasks, strict=True):
@@ -83,7 +82,7 @@ def draw_speed(result: Result) -> Figure:
     return figure
 
 
-def draw_curves(result: Result) -> Figure:
+def draw_curves(result: AccuracyResult) -> Figure:
     """A panel per task: test accuracy after each epoch, the mean over runs with its range.
 
     Where the test set is larger than the part of it that is asked after each epoch, the last point, which is of all,
@@ -118,7 +117,7 @@ def draw_curves(result: Result) -> Figure:
     return figure
 
 
-def _panels(result: Result) -> tuple[Figure, Sequence[Any]]:
+def _panels(result: AccuracyResult) -> tuple[Figure, Sequence[Any]]:
     count = len(result.tasks)
     columns = min(count, COLUMNS)
     rows = -(-count // columns)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.accuracy.result import Result, Row, Spread
+from bench.accuracy.result import AccuracyResult, AccuracyRow, Spread
+from bench.shared.tables import terminal_table
 
 HEAD = ("mode", "accuracy, %", "against exact", "s per epoch", "training", "inference", "first layer", "convolutions")
 ADVICE_HEAD = (
@@ -27,17 +27,17 @@ LEARNED_HEAD = ("task", "mode", "weights of the frames of a chunk, first to last
 SHORT_MODES = ("exact", "collapse2", "collapse4", "collapse16", "preserve2", "preserve4")
 
 
-def print_result(console: Console, result: Result) -> None:
+def print_result(console: Console, result: AccuracyResult) -> None:
     """Print all tables."""
     for task in result.tasks:
-        console.print(_rich(title(result, task), HEAD, mode_rows(result, task)))
-    console.print(_rich("What tacops.advise says, and what training says", ADVICE_HEAD, advice_rows(result)))
-    console.print(_rich("The paper's figures and ours", PAPER_HEAD, paper_rows(result)))
+        console.print(_table(title(result, task), HEAD, mode_rows(result, task)))
+    console.print(_table("What tacops.advise says, and what training says", ADVICE_HEAD, advice_rows(result)))
+    console.print(_table("The paper's figures and ours", PAPER_HEAD, paper_rows(result)))
     for line in conditions(result):
         console.print(escape(line), highlight=False)
 
 
-def title(result: Result, task: str) -> str:
+def title(result: AccuracyResult, task: str) -> str:
     """A task with its sizes."""
     about = result.tasks[task]
     records = [record for runs in about["trained"].values() for record in runs]
@@ -51,12 +51,12 @@ def title(result: Result, task: str) -> str:
     )
 
 
-def mode_rows(result: Result, task: str) -> list[tuple[str, ...]]:
+def mode_rows(result: AccuracyResult, task: str) -> list[tuple[str, ...]]:
     """Cells of one task's table."""
     return [_cells(result, row) for row in result.rows(task)]
 
 
-def _cells(result: Result, row: Row) -> tuple[str, ...]:
+def _cells(result: AccuracyResult, row: AccuracyRow) -> tuple[str, ...]:
     return (
         result.label(row.mode),
         percent(row.accuracy),
@@ -69,7 +69,7 @@ def _cells(result: Result, row: Row) -> tuple[str, ...]:
     )
 
 
-def advice_rows(result: Result) -> list[tuple[str, ...]]:
+def advice_rows(result: AccuracyResult) -> list[tuple[str, ...]]:
     """Cells of the comparison with `tacops.advise`."""
     rows: list[tuple[str, ...]] = []
     for task, about in result.tasks.items():
@@ -84,7 +84,7 @@ def advice_rows(result: Result) -> list[tuple[str, ...]]:
     return rows
 
 
-def paper_rows(result: Result) -> list[tuple[str, str, str]]:
+def paper_rows(result: AccuracyResult) -> list[tuple[str, str, str]]:
     """The paper's figures beside ours."""
     rows = []
     for task, figure in (("mnist", "+1.6"), ("fashion", "+5.4")):
@@ -114,7 +114,7 @@ def paper_rows(result: Result) -> list[tuple[str, str, str]]:
     return rows
 
 
-def learned_rows(result: Result) -> list[tuple[str, str, str, str]]:
+def learned_rows(result: AccuracyResult) -> list[tuple[str, str, str, str]]:
     """What L-TAC learned, averaged over runs."""
     rows = []
     for about in result.tasks.values():
@@ -127,7 +127,7 @@ def learned_rows(result: Result) -> list[tuple[str, str, str, str]]:
     return rows
 
 
-def short_rows(result: Result) -> list[tuple[str, ...]]:
+def short_rows(result: AccuracyResult) -> list[tuple[str, ...]]:
     """One row per task: accuracies, and the advice."""
     modes = [mode for mode in SHORT_MODES if any(mode in about["trained"] for about in result.tasks.values())]
     rows: list[tuple[str, ...]] = []
@@ -143,13 +143,13 @@ def short_rows(result: Result) -> list[tuple[str, ...]]:
     return rows
 
 
-def short_head(result: Result) -> tuple[str, ...]:
+def short_head(result: AccuracyResult) -> tuple[str, ...]:
     """Head of that table."""
     modes = [mode for mode in SHORT_MODES if any(mode in about["trained"] for about in result.tasks.values())]
     return ("accuracy, %", *(result.label(mode) for mode in modes), "`advise` says")
 
 
-def conditions(result: Result) -> list[str]:
+def conditions(result: AccuracyResult) -> list[str]:
     """How the numbers were made."""
     about, versions = result.machine, result.settings["versions"]
     busy = statistics.median(record["load"] for record in result.records)
@@ -217,12 +217,5 @@ def _numbers(values: Iterable[float]) -> str:
     return " ".join(f"{value:.2f}" for value in values)
 
 
-def _rich(name: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    layout = Table(
-        title=name, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1), pad_edge=False
-    )
-    for n, column in enumerate(head):
-        layout.add_column(column, overflow="fold", justify="right" if head is HEAD and n else "left")
-    for row in rows:
-        layout.add_row(*map(escape, row))
-    return layout
+def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    return terminal_table(title, head, rows, words=head[:1] if head is HEAD else head)

@@ -8,16 +8,14 @@ import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from bench.accuracy.modes import VARIANTS
 from bench.shared.files import DAMAGE, reason
-from bench.shared.files import read_json as read_content
-from bench.speed.result import ResultError
+from bench.shared.results import ResultError, check_kind
 
 SCHEMA = 1
-NAME = "tacops accuracy"
+NAME = "accuracy"
 Timed = Literal["train", "infer", "layer"]
 
 
@@ -43,7 +41,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Row:
+class AccuracyRow:
     """One mode of a task."""
 
     mode: str
@@ -81,7 +79,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Result:
+class AccuracyResult:
     """All that one run found, as it is stored."""
 
     settings: dict[str, Any]
@@ -112,14 +110,14 @@ class Result:
         seconds = self.tasks[task]["times"][timed]
         return float(statistics.median(seconds["exact"]) / statistics.median(seconds[mode]))
 
-    def rows(self, task: str) -> list[Row]:
+    def rows(self, task: str) -> list[AccuracyRow]:
         """All modes of a task."""
         return [self.row(task, mode) for mode in self.tasks[task]["trained"]]
 
-    def row(self, task: str, mode: str) -> Row:
+    def row(self, task: str, mode: str) -> AccuracyRow:
         """One mode of a task."""
         records = self.tasks[task]["trained"][mode]
-        return Row(
+        return AccuracyRow(
             mode,
             Spread.of(list(self.accuracies(task, mode).values())),
             self.difference(task, mode, "exact"),
@@ -165,30 +163,24 @@ class Result:
         ]
 
 
-def as_json(result: Result) -> str:
+def as_json(result: AccuracyResult) -> str:
     """Write everything, with the derived numbers for readers without this code."""
     derived = {
         task: {"rows": [asdict(row) for row in result.rows(task)], "verdict": asdict(result.verdict(task))}
         for task in result.tasks
     }
     return (
-        json.dumps({"benchmark": NAME, "schema": SCHEMA, **asdict(result), "derived": derived}, indent=1) + os.linesep
+        json.dumps({"benchmark": f"tacops {NAME}", "schema": SCHEMA, **asdict(result), "derived": derived}, indent=1)
+        + os.linesep
     )
 
 
-def read_json(path: Path) -> Result:
-    """Read a result; `ResultError` if it isn't one."""
+def from_dict(content: Any, name: str) -> AccuracyResult:
+    """The result in a file of this name, or `ResultError`."""
+    check_kind(content, name, NAME, [SCHEMA])
     try:
-        content = read_content(path)
-    except DAMAGE as error:
-        raise ResultError(f"{path} cannot be read: {reason(error)}") from error
-    if not isinstance(content, dict) or content.get("benchmark") != NAME:
-        raise ResultError(f"{path} is no result of python -m bench accuracy")
-    if content.get("schema") != SCHEMA:
-        raise ResultError(f"{path} has schema {content.get('schema')!r}; this version reads {SCHEMA}")
-    try:
-        result = Result(content["settings"], content["machine"], content["tasks"])
+        result = AccuracyResult(content["settings"], content["machine"], content["tasks"])
         as_json(result)  # derives everything
     except DAMAGE as error:
-        raise ResultError(f"{path} is incomplete: {type(error).__name__} {reason(error)}") from error
+        raise ResultError(f"{name} is incomplete: {type(error).__name__} {reason(error)}") from error
     return result

@@ -34,7 +34,7 @@ Tick = Callable[[str, float], None]
 """Called with the loss or another word, and with the share of the piece of work that was just done."""
 
 
-class Bench:
+class LoadedTask:
     """A task with its data, which are read when they are first needed."""
 
     def __init__(self, task: Task) -> None:

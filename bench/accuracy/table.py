@@ -1,8 +1,7 @@
-"""``python -m bench accuracy-table``: a stored result as Markdown, put between markers in a page."""
+"""Results of ``python -m bench accuracy`` as Markdown, for ``python -m bench table``."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from bench.accuracy.report import (
@@ -19,37 +18,20 @@ from bench.accuracy.report import (
     short_rows,
     title,
 )
-from bench.accuracy.result import Result, read_json
-from bench.shared.page import put_tables
-from bench.speed.table import markdown
+from bench.accuracy.result import AccuracyResult, from_dict
+from bench.shared.tables import markdown
+
+__all__ = ["from_dict", "full", "plot", "short"]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
-    parser.add_argument("result", type=Path, metavar="RESULT.json", help="written by python -m bench accuracy --json")
-    parser.add_argument(
-        "--into",
-        type=Path,
-        metavar="PAGE.md",
-        help="replace what is between <!-- accuracy:begin --> and <!-- accuracy:end -->",
-    )
-    parser.add_argument("--short", action="store_true", help="one table with a row per task, for a README")
-    parser.add_argument("--plot", type=Path, metavar="STEM", help="draw the plots again, and no tables")
-    parser.add_argument("--check", action="store_true", help="write nothing; say whether the page is up to date")
+def plot(result: AccuracyResult, stem: Path) -> list[Path]:
+    """Draw it again."""
+    from bench.accuracy.plot import save_plots  # needs Matplotlib
+
+    return save_plots(result, stem)
 
 
-def main(args: argparse.Namespace) -> int:
-    """Print the tables or put them into a page; 0 if all is well, 1 if a checked page is out of date, 2 for bad input."""
-
-    def plot(result: Result, stem: Path) -> None:
-        from bench.accuracy.plot import save_plots
-
-        save_plots(result, stem)
-
-    return put_tables("accuracy", args, read_json, short if args.short else full, plot)
-
-
-def short(result: Result) -> str:
+def short(result: AccuracyResult) -> str:
     """One table, and one sentence on how it was made."""
     about = result.machine
     head = (
@@ -59,7 +41,7 @@ def short(result: Result) -> str:
     return f"{head}\n\n{markdown(short_head(result), short_rows(result))}"
 
 
-def full(result: Result) -> str:
+def full(result: AccuracyResult) -> str:
     """Everything."""
     parts = []
     for task in result.tasks:

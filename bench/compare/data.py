@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.machine.result import Content, ResultError, digests, done, read
+from bench.machine.result import Content, digests, done, read
 from bench.shared.model import MODES as NETWORK_MODES
+from bench.shared.results import ResultError
 from bench.spikes.digests import Record, differing
 from bench.timing.cases import MODES
 

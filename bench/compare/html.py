@@ -22,7 +22,7 @@ from bench.compare.data import (
 )
 from bench.compare.plot import dots
 from bench.machine.result import done
-from bench.speed.report import milliseconds
+from bench.shared.tables import milliseconds
 
 TEMPLATE = Path(__file__).with_name("compare.html.jinja")
 

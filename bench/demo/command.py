@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from bench.demo.measure import Batches, Network, Result, Tick, measure, reference, ticks
-from bench.demo.report import Report, as_json, load, print_report
+from bench.demo.measure import Batches, DemoRow, Network, Tick, measure, reference, ticks
+from bench.demo.report import Report, as_json, print_report
 from bench.shared.datasets import Labels
 from bench.shared.devices import add_device, place
 from bench.shared.encoding import TIME_STEPS, rate_code
 from bench.shared.files import check_output, write_whole
+from bench.shared.machine import load
 from bench.shared.model import MODES, Trained, load_trained
 from bench.shared.subset import SUBSET_SIZE, load_subset
 from tacops.backends import Backend, BackendUnavailable, get_backend
@@ -90,7 +91,7 @@ def main(args: argparse.Namespace) -> int:
 
 def run(
     backends: Mapping[str, Backend], trained: Trained, frames: NDArray[np.bool_], labels: Labels, log: Console
-) -> tuple[list[Result], dict[str, str]]:
+) -> tuple[list[DemoRow], dict[str, str]]:
     """Measure each backend in turn; one that fails doesn't stop the others.
 
     Parameters
@@ -108,13 +109,13 @@ def run(
 
     Returns
     -------
-    results : list of Result
+    results : list of DemoRow
     failed : dict
         What went wrong, by backend.
     """
     starts = range(0, len(labels), BATCH)
     batches: Batches = [np.ascontiguousarray(frames[:, start : start + BATCH]) for start in starts]
-    results: list[Result] = []
+    results: list[DemoRow] = []
     failed: dict[str, str] = {}
     with progress_bar(log, len(MODES) * len(batches) + len(backends) * ticks(len(batches))) as tick:
         expected = reference(Network(get_backend("numpy"), trained, batches), tick)

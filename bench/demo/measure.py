@@ -46,7 +46,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Result:
+class DemoRow:
     """One row of the table; ``speedup`` is over exact on the same backend, ``differing`` against NumPy."""
 
     backend: str
@@ -142,7 +142,7 @@ def reference(network: Network, tick: Tick) -> dict[str, Answers]:
     return {mode: network.answer(mode, partial(tick, "numpy: reference spikes")) for mode in MODES}
 
 
-def measure(network: Network, expected: Mapping[str, Answers], labels: Labels, tick: Tick) -> list[Result]:
+def measure(network: Network, expected: Mapping[str, Answers], labels: Labels, tick: Tick) -> list[DemoRow]:
     """Run every mode on one backend: its accuracy, its spikes against ``expected``, and its speed."""
     backend = network.backend
     answers = {}
@@ -153,7 +153,7 @@ def measure(network: Network, expected: Mapping[str, Answers], labels: Labels, t
     median = {name: statistics.median(times) for name, times in seconds.items()}
     about = backend.describe()
     return [
-        Result(
+        DemoRow(
             backend=backend.name,
             version=about["version"],
             device=network.device,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,8 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.demo.measure import ROUNDS, Result
+from bench.demo.measure import ROUNDS, DemoRow
+from bench.shared.machine import cores
 from bench.shared.model import MODES
+from bench.shared.tables import print_reasons
 from tacops import __version__
 
 
@@ -30,7 +31,7 @@ class Report:
     seconds: float
     load: float
     """Average number of processes that were running in the minute before the demonstration began."""
-    results: Sequence[Result]
+    results: Sequence[DemoRow]
     missing: Mapping[str, str]
     failed: Mapping[str, str]
     unset_variables: Sequence[str]
@@ -48,27 +49,14 @@ def as_json(report: Report) -> str:
     return json.dumps({**asdict(report), "machine": machine, "summary": summary(report)}, indent=2)
 
 
-def load() -> float:
-    """Return the average number of running processes in the last minute, 0 where the system doesn't say."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-
-
-def cores() -> int:
-    """Count the processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def print_report(console: Console, report: Report) -> None:
     """Print the table, what it means, and what is missing."""
     if report.results:
         console.print(table(report))
     for sentence in (*summary(report), *conditions(report)):
         console.print(escape(sentence))
-    for title, entries in (("Not installed or not usable here", report.missing), ("FAILED", report.failed)):
-        if entries:
-            console.print(f"\n{title}:")
-            for name, reason in entries.items():
-                console.print(f"  [bold]{name}[/]: {escape(reason)}")
+    print_reasons(console, "Not installed or not usable here", report.missing)
+    print_reasons(console, "FAILED", report.failed)
 
 
 def table(report: Report) -> Table:

@@ -15,8 +15,8 @@ from bench.machine.parts import PARTS, PER_BACKEND, Job, planned_seconds, run_jo
 from bench.machine.result import as_json, assemble, failures, spike_sentence
 from bench.shared.devices import add_device, place
 from bench.shared.files import check_output, write_whole
+from bench.shared.progress import progress
 from bench.shared.store import CheckpointError, Store
-from bench.speed.command import progress
 from tacops.backends import BackendUnavailable
 from tacops.testing import where
 

@@ -14,7 +14,7 @@ from typing import Any
 import bench
 import tacops
 import tacops.backends
-from bench.speed.result import machine
+from bench.shared.machine import machine
 
 LIBRARIES = (
     "tacops",

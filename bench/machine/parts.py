@@ -14,19 +14,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from bench.shared.progress import Tell
 from bench.shared.store import Store
 from bench.speed import command as speed
 from bench.speed import run as speed_run
 from bench.speed.result import as_json as speed_as_json
 from bench.timing.pool import environment
 
-Tell = Callable[[str], None]
 Step = dict[str, Any]
 """``status`` ("done", "failed" or "not run"), ``seconds``, and ``result`` or ``reason``."""
 

@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
 from bench.machine.parts import Job, Step
+from bench.shared.results import ResultError
 from bench.shared.store import fingerprint
 from bench.spikes.digests import Record, differing, load_reference
 from tacops._files.damage import LARGEST, parse_json
@@ -26,10 +27,6 @@ NAME = "tacops run"
 SCHEMA_FILE = Path(__file__).parents[1] / "schema" / f"result-{SCHEMA}.json"
 
 Content = dict[str, Any]
-
-
-class ResultError(ValueError):
-    """A file holds no result that this version can compare; the message is one sentence."""
 
 
 def assemble(

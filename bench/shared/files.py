@@ -20,11 +20,9 @@ __all__ = [
     "check_output",
     "npz_bytes",
     "parse_json",
-    "plot_files",
     "read_json",
     "read_npz",
     "reason",
-    "save_figure",
     "write_figure",
     "write_whole",
 ]
@@ -40,18 +38,3 @@ def read_npz(path: Path, remedy: str) -> dict[str, NDArray[Any]]:
         raise DatasetError(
             f"the shipped file {path} cannot be read ({reason(error)}); {remedy} makes it again"
         ) from error
-
-
-def plot_files(stem: Path, *suffixes: str) -> list[Path]:
-    """The files of a plot: ``stem.svg`` and ``stem.png``, and the same with each suffix after the stem."""
-    if not stem.name:
-        raise OutputError(f"{stem} cannot be written: a plot must have a name")
-    return [stem.with_name(f"{stem.name}{suffix}.{kind}") for suffix in suffixes or ("",) for kind in ("svg", "png")]
-
-
-def save_figure(figure: Any, stem: Path, dpi: int, suffix: str = "") -> list[Path]:
-    """Draw a Matplotlib figure into its ``.svg`` and ``.png``; returns the two paths."""
-    paths = plot_files(stem, suffix)
-    for path in paths:
-        write_figure(path, figure, dpi=dpi)
-    return paths

@@ -1,4 +1,4 @@
-"""Checkpoints of ``python -m bench accuracy``: one file per finished piece of work, never taken for other settings."""
+"""Checkpoints of commands that take long: one file per finished piece of work, never taken for other settings."""
 
 from __future__ import annotations
 

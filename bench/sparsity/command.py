@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from bench.shared.devices import add_device, place
-from bench.shared.files import check_output, plot_files, write_whole
+from bench.shared.files import check_output
+from bench.shared.plots import plot_files
+from bench.shared.progress import minutes, progress
+from bench.shared.results import stem, write_content
 from bench.sparsity.cases import DENSITIES, QUICK_DENSITIES, STRATEGIES, STRUCTURED_DENSITIES, STRUCTURES, TAC
 from bench.sparsity.conclusion import conclusion
 from bench.sparsity.report import print_result
-from bench.sparsity.result import Result, as_dict, as_json
-from bench.sparsity.run import Plan, choose_contenders, run
+from bench.sparsity.result import as_dict, as_json
+from bench.sparsity.run import SparsityPlan, choose_contenders, run
 from bench.sparsity.subject import BACKENDS
-from bench.speed.command import progress
 from bench.timing.cases import CASES, SIZES
 from bench.timing.subject import Entry
 from tacops.backends import BackendUnavailable
@@ -49,11 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--minutes",
-        type=_minutes,
+        type=minutes,
         metavar="M",
         help=f"time to use; repeats adapt ({MINUTES:g}, quick {QUICK_MINUTES:g})",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, raw times included")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results; compressed if it ends with .gz")
     parser.add_argument(
         "--plot", type=Path, metavar="STEM", help="write STEM.svg and STEM.png (default: beside the JSON file)"
     )
@@ -63,61 +64,39 @@ def main(args: argparse.Namespace) -> int:
     """Measure and report; 0 if all ran, 1 if something failed, 2 if a named backend is missing."""
     log = Console(stderr=True)
     check_output(args.json)
-    stem = args.plot or (args.json.with_suffix("") if args.json else None)
-    check_output(*(plot_files(stem) if stem else []))
+    beside = args.plot or (stem(args.json) if args.json else None)
+    check_output(*(plot_files(beside) if beside else []))
+    if beside:
+        from bench.sparsity.plot import save_plots  # what it needs is missed now, not when all is measured
     try:
         entries, missing = choose(args.backends, args.strategies, args.device)
     except (BackendUnavailable, ValueError) as error:
         log.print(f"python -m bench sparsity: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
-    if stem:
-        from bench.sparsity.plot import save_plots  # what it needs is missed now, not when all is measured
     plan = make_plan(args)
     with progress(log, plan.seconds) as tell:
         result = run(plan, entries, missing, tell)
     result.settings["unset_variables"] = list(args.unset_variables)
     if args.json:
-        write_whole(args.json, as_json(as_dict(result, conclusion(result))).encode())
+        write_content(args.json, as_json(as_dict(result, conclusion(result))))
     console = Console()
     print_result(console if console.is_terminal else Console(width=160), result)
-    if stem:
-        log.print("wrote", *([args.json] if args.json else []), *save_plots(result, stem), highlight=False)
+    if beside:
+        log.print("wrote", *([args.json] if args.json else []), *save_plots(result, beside), highlight=False)
     return 1 if result.failed or not result.rows else 0
 
 
-def measure(quick: bool, report: Callable[[str], None]) -> dict[str, Any]:
-    """Run with the command's defaults, for other commands.
-
-    Parameters
-    ----------
-    quick : bool
-        As ``--quick``.
-    report : callable
-        Told what is being done, line by line.
-
-    Returns
-    -------
-    dict
-        What ``--json`` writes; the paragraph under ``"conclusion"``, `bench.sparsity.result.from_dict` reads it again.
-    """
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    plan = make_plan(parser.parse_args(["--quick"] if quick else []))
-    result: Result = run(plan, *choose(None, None), report)
-    return as_dict(result, conclusion(result))
-
-
-def make_plan(args: argparse.Namespace) -> Plan:
+def make_plan(args: argparse.Namespace) -> SparsityPlan:
     """Turn the options into a plan."""
     sizes = args.sizes or (QUICK_SIZES if args.quick else SIZES)
     found = args.structures or (QUICK_STRUCTURES if args.quick else STRUCTURES)
     densities = sorted(set(args.densities or (QUICK_DENSITIES if args.quick else DENSITIES)))
-    return Plan(
-        [CASES[name] for name in dict.fromkeys(sizes)],
-        list(dict.fromkeys(found)),
-        densities,
-        choose_contenders(args.strategies, QUICK_TAC if args.quick else tuple(TAC)),
-        60 * (args.minutes or (QUICK_MINUTES if args.quick else MINUTES)),
+    return SparsityPlan(
+        cases=[CASES[name] for name in dict.fromkeys(sizes)],
+        structures=list(dict.fromkeys(found)),
+        densities=densities,
+        contenders=choose_contenders(args.strategies, QUICK_TAC if args.quick else tuple(TAC)),
+        seconds=60 * (args.minutes or (QUICK_MINUTES if args.quick else MINUTES)),
         rounds=(1, 5) if args.quick else (3, 12),
         structured=() if args.quick or args.densities else STRUCTURED_DENSITIES,
     )
@@ -152,13 +131,6 @@ def choose(
         else:
             missing[entry.name] = f"not installed; try: pip install {entry.install}"
     return entries, missing
-
-
-def _minutes(text: str) -> float:
-    minutes = float(text)
-    if not minutes > 0:
-        raise argparse.ArgumentTypeError(f"must be positive; got {text}")
-    return minutes
 
 
 def _density(text: str) -> float:

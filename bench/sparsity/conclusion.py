@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.sparsity.cases import CONTENDERS
-from bench.sparsity.result import Crossover, Curve, Result, Row, crossover, percent
+from bench.sparsity.result import Crossover, Curve, SparsityResult, SparsityRow, crossover, percent
 
 STRUCTURES = {
     "iid": "independent spikes",
@@ -16,7 +16,7 @@ STRUCTURES = {
 AGAINST = "collapse8"
 
 
-def conclusion(result: Result) -> list[str]:
+def conclusion(result: SparsityResult) -> list[str]:
     """One paragraph, sentence by sentence; the finding comes first."""
     panels = [panel for panel in result.panels() if result.curve(*panel, None, "dense") and result.best_curve(*panel)]
     if not panels:
@@ -35,12 +35,12 @@ def conclusion(result: Result) -> list[str]:
     return [*found, *_own_dense(result, panels), *_aggregation(result, panels)]
 
 
-def _range(result: Result) -> tuple[str, str]:
+def _range(result: SparsityResult) -> tuple[str, str]:
     densities = [row.density for row in result.rows]
     return percent(min(densities)), percent(max(densities))
 
 
-def _by_structure(result: Result, crossings: dict[tuple[str, str], Crossover]) -> list[str]:
+def _by_structure(result: SparsityResult, crossings: dict[tuple[str, str], Crossover]) -> list[str]:
     """A sentence per structure: where the fastest strategy of all backends is faster, which, and by how much at most."""
     sentences = []
     for structure in dict.fromkeys(structure for _, structure in crossings):
@@ -53,7 +53,7 @@ def _by_structure(result: Result, crossings: dict[tuple[str, str], Crossover]) -
     return sentences
 
 
-def _highest(result: Result, case: str, structure: str) -> str:
+def _highest(result: SparsityResult, case: str, structure: str) -> str:
     """The highest density at which strategies were timed."""
     return percent(max(result.best_curve(case, structure)))
 
@@ -66,7 +66,7 @@ def _where(crossing: Crossover, highest: str) -> str:
     return f"from {percent(crossing.low)} to {highest if crossing.high is None else percent(crossing.high)}"
 
 
-def winner(result: Result, case: str, structure: str, against: str) -> tuple[Row, float] | None:
+def winner(result: SparsityResult, case: str, structure: str, against: str) -> tuple[SparsityRow, float] | None:
     """The strategy that gains most on the fastest backend's `against`, at its density, and how many times it is faster."""
     baseline = result.curve(case, structure, None, against)
     rows = [row for density in baseline if (row := result.best(case, structure, density))]
@@ -74,16 +74,16 @@ def winner(result: Result, case: str, structure: str, against: str) -> tuple[Row
     return None if best is None else (best, baseline[best.density] / best.seconds)
 
 
-def _winner(result: Result, case: str, structure: str) -> str:
+def _winner(result: SparsityResult, case: str, structure: str) -> str:
     found = winner(result, case, structure, "dense")
     return "" if found is None else f" (at most {_gain(*found)})"
 
 
-def _gain(row: Row, gain: float) -> str:
+def _gain(row: SparsityRow, gain: float) -> str:
     return f"{gain:.1f} x: {row.backend}, {CONTENDERS[row.contender].label}, at {percent(row.density)}"
 
 
-def _above(result: Result, crossings: dict[tuple[str, str], Crossover]) -> list[str]:
+def _above(result: SparsityResult, crossings: dict[tuple[str, str], Crossover]) -> list[str]:
     """The density above which dense wins, wherever there is one."""
     ends = [crossing.high for crossing in crossings.values() if crossing.wins and crossing.high is not None]
     whole = [panel for panel, crossing in crossings.items() if crossing.wins and crossing.high is None]
@@ -95,7 +95,7 @@ def _above(result: Result, crossings: dict[tuple[str, str], Crossover]) -> list[
     return [f"{count} a strategy still wins at the highest density measured{rest}."]
 
 
-def _own_dense(result: Result, panels: Sequence[tuple[str, str]]) -> list[str]:
+def _own_dense(result: SparsityResult, panels: Sequence[tuple[str, str]]) -> list[str]:
     """How often each backend's strategies beat its own dense path."""
     parts = []
     for backend in result.backends():
@@ -115,7 +115,7 @@ def _own_dense(result: Result, panels: Sequence[tuple[str, str]]) -> list[str]:
     ]
 
 
-def _aggregation(result: Result, panels: Sequence[tuple[str, str]]) -> list[str]:
+def _aggregation(result: SparsityResult, panels: Sequence[tuple[str, str]]) -> list[str]:
     """Strategies against collapse K = 8, each on its fastest backend."""
     label = CONTENDERS[AGAINST].label
     curves: dict[tuple[str, str], Curve] = {panel: result.curve(*panel, None, AGAINST) for panel in panels}

@@ -10,11 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from bench.shared.files import save_figure
+from bench.shared.plots import STYLE, save_figure
 from bench.sparsity.cases import CONTENDERS, STRATEGIES
 from bench.sparsity.conclusion import STRUCTURES
-from bench.sparsity.result import Curve, Result, crossover, percent
-from bench.speed.roofline import STYLE
+from bench.sparsity.result import Curve, SparsityResult, crossover, percent
 
 SHAPES = dict(zip(STRATEGIES, "o^sDPXv", strict=True))
 BASELINES: dict[str, dict[str, Any]] = {
@@ -25,13 +24,13 @@ BASELINES: dict[str, dict[str, Any]] = {
 }
 
 
-def save_plots(result: Result, stem: Path) -> list[Path]:
+def save_plots(result: SparsityResult, stem: Path) -> list[Path]:
     """Write ``stem.svg`` and ``stem.png``."""
     with mpl.rc_context(STYLE):
         return save_figure(draw(result), stem, 130)
 
 
-def draw(result: Result) -> Figure:
+def draw(result: SparsityResult) -> Figure:
     """A row per layer, a column per structure; every curve is of the fastest backend at each density."""
     cases = list(dict.fromkeys(case for case, _ in result.panels()))
     structures = [name for name in STRUCTURES if any(name == structure for _, structure in result.panels())]
@@ -61,7 +60,7 @@ def draw(result: Result) -> Figure:
     return figure
 
 
-def _panel(axes: Any, result: Result, case: str, structure: str) -> dict[str, Any]:
+def _panel(axes: Any, result: SparsityResult, case: str, structure: str) -> dict[str, Any]:
     """Draw one layer and structure; lines by label."""
     lines: dict[str, Any] = {}
     ends: list[float] = []

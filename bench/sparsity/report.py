@@ -6,40 +6,36 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.shared.tables import milliseconds, print_reasons, terminal_table
 from bench.sparsity.cases import CONTENDERS, TAC
 from bench.sparsity.conclusion import STRUCTURES, conclusion
-from bench.sparsity.result import Result, crossover, percent
-from bench.speed.report import milliseconds
+from bench.sparsity.result import SparsityResult, crossover, percent
 
 BASE_HEAD = ("backend", "dense", *(contender.label for contender in TAC.values()))
 AT = (0.01, 0.1)
 """Densities whose times are shown, or the nearest measured."""
 
 
-def print_result(console: Console, result: Result) -> None:
+def print_result(console: Console, result: SparsityResult) -> None:
     """Print all tables, what was left out, how it was measured, and the conclusion."""
     for case in result.cases:
-        console.print(_rich(f"{case}: {result.cases[case]['text']}; milliseconds", BASE_HEAD, base_rows(result, case)))
+        console.print(_table(f"{case}: {result.cases[case]['text']}; milliseconds", BASE_HEAD, base_rows(result, case)))
     for case, structure in result.panels():
         title = f"{case}, {STRUCTURES[structure]}: below which density a strategy beats"
-        console.print(_rich(title, head(result, case, structure), strategy_rows(result, case, structure)))
+        console.print(_table(title, head(result, case, structure), strategy_rows(result, case, structure)))
     for line in conditions(result):
         console.print(escape(line), highlight=False)
-    for title, entries in (("Not measured", result.missing), ("FAILED", result.failed)):
-        if entries:
-            console.print(f"\n{title}:")
-            for name, reason in entries.items():
-                console.print(f"  [bold]{escape(name)}[/]: {escape(reason)}", highlight=False)
+    print_reasons(console, "Not measured", result.missing)
+    print_reasons(console, "FAILED", result.failed)
     first, *rest = conclusion(result)
     console.print(f"\n[bold]{escape(first)}[/] {escape(' '.join(rest))}", highlight=False)
 
 
-def base_rows(result: Result, case: str) -> list[tuple[str, ...]]:
+def base_rows(result: SparsityResult, case: str) -> list[tuple[str, ...]]:
     """Milliseconds of what doesn't depend on the spikes: medians over all kinds of them."""
     rows = []
     for backend in result.backends():
@@ -53,13 +49,13 @@ def base_rows(result: Result, case: str) -> list[tuple[str, ...]]:
     return rows
 
 
-def shown(result: Result, case: str, structure: str) -> list[float]:
+def shown(result: SparsityResult, case: str, structure: str) -> list[float]:
     """The measured densities that are nearest to `AT`."""
     densities = sorted({row.density for row in result.rows if (row.case, row.structure) == (case, structure)})
     return sorted({min(densities, key=lambda density: abs(math.log(density / at))) for at in AT}) if densities else []
 
 
-def head(result: Result, case: str, structure: str) -> tuple[str, ...]:
+def head(result: SparsityResult, case: str, structure: str) -> tuple[str, ...]:
     """Of the table of strategies."""
     densities = [percent(density) for density in shown(result, case, structure)]
     times = [f"ms at {density}" for density in densities]
@@ -67,7 +63,7 @@ def head(result: Result, case: str, structure: str) -> tuple[str, ...]:
     return ("strategy", "backend", "own dense", "fastest dense", "own collapse K=8", *times, *ratios)
 
 
-def strategy_rows(result: Result, case: str, structure: str) -> list[tuple[str, ...]]:
+def strategy_rows(result: SparsityResult, case: str, structure: str) -> list[tuple[str, ...]]:
     """A row per strategy and backend: crossovers, times, and how many times faster it is than its backend's dense and TAC."""
     rows, places = [], shown(result, case, structure)
     for strategy, backend in result.strategies(case, structure):
@@ -86,10 +82,10 @@ def strategy_rows(result: Result, case: str, structure: str) -> list[tuple[str, 
     return rows
 
 
-def conditions(result: Result) -> list[str]:
+def conditions(result: SparsityResult) -> list[str]:
     """Say how the numbers were measured."""
     m, s = result.machine, result.settings
-    rounds = sorted({len(row.rounds) for row in result.rows}) or [0]
+    rounds = sorted({row.times.rounds for row in result.rows}) or [0]
     variables = ", ".join(f"{name}={value}" for name, value in s["environment"].items())
     versions = "; ".join(about["version"] for about in result.subjects.values())
     where = f"{m['processor']}, {m['cores']} cores, {m['memory']}, {m['libc']}, Python {m['python']}"
@@ -106,14 +102,6 @@ def conditions(result: Result) -> list[str]:
     ]
 
 
-def _rich(title: str, names: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table whose first column is not repeated."""
-    table = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", show_edge=False)
-    for name in names:
-        left = name in ("strategy", "backend")
-        table.add_column(name, justify="left" if left else "right", overflow="fold", no_wrap=left)
-    before = None
-    for row in rows:
-        table.add_row("" if row[0] == before else escape(row[0]), *map(escape, row[1:]))
-        before = row[0]
-    return table
+def _table(title: str, names: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    words = ("strategy", "backend")
+    return terminal_table(title, names, rows, words=words, whole=words)

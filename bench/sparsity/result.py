@@ -5,26 +5,21 @@ from __future__ import annotations
 import json
 import math
 import os
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bench.shared.files import DAMAGE, reason
-from bench.shared.files import read_json as read_content
+from bench.shared.results import ResultError, check_kind
 from bench.sparsity.cases import CONTENDERS, STRATEGIES
-from bench.speed.result import ResultError
+from bench.timing.times import Times, with_times
 
-SCHEMA = 1
-NAME = "tacops sparsity"
+SCHEMA = 2
+NAME = "sparsity"
 
 
 @dataclass(frozen=True)
-class Row:
+class SparsityRow:
     """One contender's times for one layer and one kind of spikes."""
 
     case: str
@@ -34,22 +29,17 @@ class Row:
     backend: str
     contender: str
     variant: str
-    rounds: list[list[float]] = field(repr=False)
-    """Seconds of every timed call, visit by visit."""
+    times: Times
 
-    @cached_property
+    @property
     def seconds(self) -> float:
         """Median of all calls."""
-        return statistics.median(self._all())
+        return self.times.median
 
     @property
     def quartiles(self) -> tuple[float, float]:
         """A quarter of the calls were faster, a quarter slower."""
-        low, high = np.percentile(self._all(), [25, 75])
-        return float(low), float(high)
-
-    def _all(self) -> list[float]:
-        return [seconds for visit in self.rounds for seconds in visit]
+        return self.times.quartiles
 
 
 Curve = dict[float, float]
@@ -57,7 +47,7 @@ Curve = dict[float, float]
 
 
 @dataclass
-class Result:
+class SparsityResult:
     """All that one run found."""
 
     settings: dict[str, Any]
@@ -65,7 +55,7 @@ class Result:
     subjects: dict[str, dict[str, str]] = field(default_factory=dict)
     """By name: the backend whose arrays it takes, and versions."""
     cases: dict[str, dict[str, Any]] = field(default_factory=dict)
-    rows: list[Row] = field(default_factory=list)
+    rows: list[SparsityRow] = field(default_factory=list)
     shares: dict[str, float] = field(default_factory=dict)
     """The share of spikes that each kind of spikes really has."""
     missing: dict[str, str] = field(default_factory=dict)
@@ -94,7 +84,7 @@ class Result:
             (pair for pair in found if pair[0] in STRATEGIES), key=lambda pair: (order.index(pair[0]), pair[1])
         )
 
-    def best(self, case: str, structure: str, density: float) -> Row | None:
+    def best(self, case: str, structure: str, density: float) -> SparsityRow | None:
         """The fastest sparse strategy of all backends."""
         key = (case, structure, density)
         rows = [row for row in self.rows if (row.case, row.structure, row.density) == key]
@@ -106,7 +96,7 @@ class Result:
         return fastest(row for row in self.rows if (row.case, row.structure) == key and row.contender in STRATEGIES)
 
 
-def fastest(rows: Iterable[Row]) -> Curve:
+def fastest(rows: Iterable[SparsityRow]) -> Curve:
     """The least median at every density."""
     curve: Curve = {}
     for row in rows:
@@ -178,7 +168,7 @@ def percent(density: float) -> str:
     return f"{float(f'{100 * density:.2g}'):g} %"
 
 
-def as_dict(result: Result, conclusion: Sequence[str]) -> dict[str, Any]:
+def as_dict(result: SparsityResult, conclusion: Sequence[str]) -> dict[str, Any]:
     """Everything, with derived numbers for readers without this code; JSON can hold it."""
     derived = [
         {
@@ -201,11 +191,17 @@ def as_dict(result: Result, conclusion: Sequence[str]) -> dict[str, Any]:
         for strategy, backend in result.strategies(case, structure)
         for against, baseline in baselines(result).items()
     ]
-    content = {"benchmark": NAME, "schema": SCHEMA, **asdict(result), "derived": derived, "crossovers": crossovers}
+    content = {
+        "benchmark": f"tacops {NAME}",
+        "schema": SCHEMA,
+        **asdict(result),
+        "derived": derived,
+        "crossovers": crossovers,
+    }
     return {**content, "conclusion": list(conclusion)}
 
 
-def baselines(result: Result) -> dict[str, Callable[[str, str, str], Curve]]:
+def baselines(result: SparsityResult) -> dict[str, Callable[[str, str, str], Curve]]:
     """What strategies are held against, by name: curves of (case, structure, backend)."""
     return {
         "dense, same backend": lambda case, structure, backend: result.curve(case, structure, backend, "dense"),
@@ -222,27 +218,17 @@ def as_json(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=1) + os.linesep
 
 
-def from_dict(content: Any, name: str) -> Result:
-    """A result, or `ResultError`; `name` is the file's."""
-    if not isinstance(content, dict) or content.get("benchmark") != NAME:
-        raise ResultError(f"{name} is no result of python -m bench sparsity")
-    if content.get("schema") != SCHEMA:
-        raise ResultError(f"{name} has schema {content.get('schema')!r}; this version reads {SCHEMA}")
-    names = [name for name in Result.__dataclass_fields__ if name != "rows"]
+def from_dict(content: Any, name: str) -> SparsityResult:
+    """The result in a file of this name, or `ResultError`."""
+    check_kind(content, name, NAME, (1, SCHEMA))
+    names = [name for name in SparsityResult.__dataclass_fields__ if name != "rows"]
     try:
-        result = Result(**{name: content[name] for name in names}, rows=[Row(**row) for row in content["rows"]])
+        result = SparsityResult(
+            **{name: content[name] for name in names}, rows=[SparsityRow(**with_times(row)) for row in content["rows"]]
+        )
         for row in result.rows:
             if not row.seconds > 0 or row.contender not in CONTENDERS or row.case not in result.cases:
                 raise ValueError(f"row {row.case}, {row.structure}, {row.density}, {row.contender}")
     except DAMAGE as error:
         raise ResultError(f"{name} is damaged: {reason(error)}") from error
     return result
-
-
-def read_json(path: Path) -> Result:
-    """Read a file; `ResultError` if it holds no result."""
-    try:
-        content = read_content(path)
-    except DAMAGE as error:
-        raise ResultError(f"{path} cannot be read: {reason(error)}") from error
-    return from_dict(content, str(path))

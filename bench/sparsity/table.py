@@ -1,44 +1,26 @@
-"""``python -m bench sparsity-table``: a stored result as Markdown, put between markers in a page."""
+"""Results of ``python -m bench sparsity`` as Markdown, for ``python -m bench table``."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from bench.shared.page import put_tables
+from bench.shared.tables import markdown
 from bench.sparsity.cases import CONTENDERS
 from bench.sparsity.conclusion import STRUCTURES, conclusion, winner
 from bench.sparsity.report import BASE_HEAD, base_rows, conditions, head, strategy_rows
-from bench.sparsity.result import Result, crossover, percent, read_json
-from bench.speed.table import markdown
+from bench.sparsity.result import SparsityResult, crossover, from_dict, percent
+
+__all__ = ["from_dict", "full", "plot", "short"]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
-    parser.add_argument("result", type=Path, metavar="RESULT.json", help="written by python -m bench sparsity --json")
-    parser.add_argument(
-        "--into",
-        type=Path,
-        metavar="PAGE.md",
-        help="replace what is between <!-- sparsity:begin --> and <!-- sparsity:end -->",
-    )
-    parser.add_argument("--plot", type=Path, metavar="STEM", help="draw STEM.svg and STEM.png again, and no tables")
-    parser.add_argument("--full", action="store_true", help="every strategy on every backend, and the conditions")
-    parser.add_argument("--check", action="store_true", help="write nothing; say whether the page is up to date")
+def plot(result: SparsityResult, stem: Path) -> list[Path]:
+    """Draw it again."""
+    from bench.sparsity.plot import save_plots  # needs Matplotlib
+
+    return save_plots(result, stem)
 
 
-def main(args: argparse.Namespace) -> int:
-    """Print the tables or put them into a page; 0 if all is well, 1 if a checked page is out of date, 2 for bad input."""
-
-    def plot(result: Result, stem: Path) -> None:
-        from bench.sparsity.plot import save_plots
-
-        save_plots(result, stem)
-
-    return put_tables("sparsity", args, read_json, full if args.full else short, plot)
-
-
-def short(result: Result) -> str:
+def short(result: SparsityResult) -> str:
     """One table: where the fastest strategy of all beats the fastest dense path of all, and by how much."""
     cases = list(result.cases)
     structures = list(dict.fromkeys(structure for _, structure in result.panels()))
@@ -48,7 +30,7 @@ def short(result: Result) -> str:
     return f"{title}{about['processor']}, {about['cores']} cores.\n\n{markdown(('spikes', *cases), rows)}"
 
 
-def _cell(result: Result, case: str, structure: str) -> str:
+def _cell(result: SparsityResult, case: str, structure: str) -> str:
     dense = result.curve(case, structure, None, "dense")
     densities = sorted(dense)
     crossing = crossover(result.best_curve(case, structure), dense)
@@ -62,7 +44,7 @@ def _cell(result: Result, case: str, structure: str) -> str:
     return f"{where}; {gain:.1f} x at {percent(row.density)} ({row.backend}, {CONTENDERS[row.contender].label})"
 
 
-def full(result: Result) -> str:
+def full(result: SparsityResult) -> str:
     """Everything."""
     parts = [" ".join(conclusion(result)), short(result)]
     for case in result.cases:

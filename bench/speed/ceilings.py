@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from bench.demo.report import cores
+from bench.shared.machine import cores
 from bench.timing.cases import FLOAT, MODES, Case, Floats, Mode
 from bench.timing.subject import Subject, UnsupportedError, Variant
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bench.shared.devices import add_device, place
-from bench.shared.files import check_output, plot_files, write_whole
+from bench.shared.files import check_output
+from bench.shared.plots import plot_files
+from bench.shared.progress import minutes, progress
+from bench.shared.results import stem, write_content
 from bench.speed.peers import PEERS, PLAIN
 from bench.speed.report import print_result
 from bench.speed.result import as_json
-from bench.speed.run import CEILINGS, Plan, Tell, run
+from bench.speed.run import CEILINGS, SpeedPlan, run
 from bench.speed.sweep import AXES, short
 from bench.speed.targets import targets
 from bench.timing.cases import CASES, MODES
@@ -44,9 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-peers", action="store_true", help="leave out the SNN libraries")
     parser.add_argument("--no-sweep", action="store_true", help="leave out the growth with T, B, C and K")
     parser.add_argument(
-        "--minutes", type=_minutes, metavar="M", help="time to use; repeats adapt (default: 16, with --quick 1.2)"
+        "--minutes", type=minutes, metavar="M", help="time to use; repeats adapt (default: 16, with --quick 1.2)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, raw times included")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results; compressed if it ends with .gz")
     parser.add_argument(
         "--plot", type=Path, metavar="STEM", help="write STEM.svg and STEM.png (default: beside the JSON file)"
     )
@@ -56,38 +57,37 @@ def main(args: argparse.Namespace) -> int:
     """Measure and report; 0 if all ran, 1 if something failed, 2 if a named backend is missing."""
     log = Console(stderr=True)
     check_output(args.json)
-    stem = args.plot or (args.json.with_suffix("") if args.json else None)
-    check_output(*(plot_files(stem) if stem else []))
+    beside = args.plot or (stem(args.json) if args.json else None)
+    check_output(*(plot_files(beside) if beside else []))
+    if beside:
+        from bench.speed.roofline import save_plots  # what it needs is missed now, not when all is measured
     try:
         entries, missing = choose(args.backend, peers=not args.no_peers, device=args.device)
     except (BackendUnavailable, ValueError) as error:
         log.print(f"python -m bench speed: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
-    if stem:
-        from bench.speed.roofline import save_plots  # what it needs is missed now, not when all is measured
     plan = make_plan(args)
     with progress(log, plan.seconds) as tell:
         result = run(plan, entries, missing, tell)
     result.settings["unset_variables"] = list(args.unset_variables)
     if args.json:
-        write_whole(args.json, as_json(result, (target.as_dict() for target in targets(result))).encode())
+        write_content(args.json, as_json(result, (target.as_dict() for target in targets(result))))
     console = Console()
     print_result(console if console.is_terminal else Console(width=160), result)
-    if stem:
-        log.print("wrote", *([args.json] if args.json else []), *save_plots(result, stem), highlight=False)
+    if beside:
+        log.print("wrote", *([args.json] if args.json else []), *save_plots(result, beside), highlight=False)
     return 1 if result.failed else 0
 
 
-def make_plan(args: argparse.Namespace) -> Plan:
+def make_plan(args: argparse.Namespace) -> SpeedPlan:
     """Turn the options into a plan."""
     names = args.size or (QUICK if args.quick else CASES)
     axes = () if args.no_sweep else tuple(short(axis) for axis in AXES) if args.quick else AXES
-    cases = [CASES[name] for name in dict.fromkeys(names)]
+    what: dict[str, Any] = {"cases": [CASES[name] for name in dict.fromkeys(names)], "axes": axes}
     if args.quick:
-        modes = [MODES[name] for name in QUICK_MODES]
-        seconds = 60 * (args.minutes or 1.2)
-        return Plan(cases, axes, seconds, rounds=(1, 5), visit=0.02, calls=5, modes=modes, sweep_share=0.2)
-    return Plan(cases, axes, 60 * (args.minutes or 16.0), rounds=(3, 12), visit=0.12, calls=15)
+        what |= {"modes": [MODES[name] for name in QUICK_MODES], "sweep_share": 0.2}
+        return SpeedPlan(**what, seconds=60 * (args.minutes or 1.2), rounds=(1, 5), visit=0.02, calls=5)
+    return SpeedPlan(**what, seconds=60 * (args.minutes or 16.0), rounds=(3, 12), visit=0.12, calls=15)
 
 
 def choose(
@@ -124,32 +124,3 @@ def choose(
 def _default(library: str) -> str:
     """The device that a library's backend would use."""
     return get_backend(library).on(None).device or ""
-
-
-@contextmanager
-def progress(log: Console, seconds: float) -> Iterator[Tell]:
-    """Show how much of the time is used; without a terminal, a line for each layer."""
-    columns = (TextColumn("{task.description:44}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
-    start, before = time.perf_counter(), ""
-    with Progress(*columns, TimeRemainingColumn(), console=log, disable=not log.is_terminal) as bar:
-        task = bar.add_task("starting", total=seconds)
-
-        def tell(text: str) -> None:
-            nonlocal before
-            spent = time.perf_counter() - start
-            bar.update(task, completed=min(spent, 0.99 * seconds), description=text)
-            stage = text.split(":")[0]
-            if not log.is_terminal and stage != before:
-                left = max(0.0, seconds - spent)
-                log.print(f"{stage} ({spent:.0f} s, about {left:.0f} s left)", highlight=False)
-            before = stage
-
-        yield tell
-        bar.update(task, completed=seconds, description="done")
-
-
-def _minutes(text: str) -> float:
-    minutes = float(text)
-    if not minutes > 0:
-        raise argparse.ArgumentTypeError(f"must be positive; got {text}")
-    return minutes

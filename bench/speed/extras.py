@@ -5,57 +5,59 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.speed.result import SpeedResult
 from bench.timing.cases import CASES, MEMORY, MODES, TINY, Case
 from bench.timing.pool import START_SECONDS, SubjectError, Worker, WorkerDiedError, environment
+from bench.timing.session import Session
 from bench.timing.subject import REFERENCE
-
-if TYPE_CHECKING:
-    from bench.speed.run import Bench
 
 __all__ = ["SPIN", "measure_beside_blas", "measure_memory", "measure_overhead"]
 
 EAGER = ("numpy", "torch")
 """Backends on which every call runs our Python; with the others it is compiled once."""
 
+BATCHES = (50, 15)
+"""Calls of a tiny layer in a batch, and batches, each time that it is asked for; the clock is too coarse for single calls."""
+REPEATS = 5
+
 SPIN = "20"
 """OpenBLAS's threads then wait 2^20 cycles for the next product, not its default of 2^26."""
 
 
-def measure_overhead(bench: Bench) -> None:
+def measure_overhead(session: Session, result: SpeedResult) -> None:
     """Time a tiny layer, tacops and the same calls by hand in turn, and on NumPy what it takes to wake threads for nothing."""
     mode = MODES["exact"]
     for backend in EAGER:
         names = {"tacops": f"tacops {backend}", "plain": f"plain {backend}"}
-        if not set(names.values()) <= set(bench.workers):
+        if not set(names.values()) <= set(session.workers):
             continue
-        bench.tell("call overhead")
+        session.tell("call overhead")
         questions: dict[str, tuple[str, str, list[object]]] = {
-            key: (name, "batches", [TINY, mode, 50, 15]) for key, name in names.items()
+            key: (name, "batches", [TINY, mode, *BATCHES]) for key, name in names.items()
         }
         if backend == "numpy":
-            questions["threads"] = names["tacops"], "threads", [50, 15]
+            questions["threads"] = names["tacops"], "threads", [*BATCHES]
         times: dict[str, list[float]] = {key: [] for key in questions}
         for name in names.values():
-            bench.ask(name, TINY.name, "prepare", TINY, mode)
-        for _ in range(5):
+            session.ask(name, TINY.name, "prepare", TINY, mode)
+        for _ in range(REPEATS):
             for key, (name, command, arguments) in questions.items():
-                time.sleep(bench.plan.pause)
-                seconds = bench.ask(name, TINY.name, command, *arguments)
+                time.sleep(session.plan.pause)
+                seconds = session.ask(name, TINY.name, command, *arguments)
                 times[key] += [seconds] if isinstance(seconds, float) else []
         if all(times.values()):
-            bench.result.overhead[backend] = {key: float(np.median(values)) for key, values in times.items()}
+            result.overhead[backend] = {key: float(np.median(values)) for key, values in times.items()}
 
 
-def measure_beside_blas(bench: Bench) -> None:
+def measure_beside_blas(session: Session, result: SpeedResult) -> None:
     """Time a layer on NumPy by itself and among matrix products of the caller's, with both settings of OpenBLAS."""
-    entry = bench.entries.get(REFERENCE)
+    entry = session.entries.get(REFERENCE)
     if entry is None:
         return
-    bench.tell("layers among other products")
+    session.tell("layers among other products")
     case, mode = CASES["S4"], MODES["exact"]
     found: dict[str, list[float]] = {}
     try:
@@ -63,20 +65,20 @@ def measure_beside_blas(bench: Bench) -> None:
             with closing(Worker(entry, {**environment(), **change})) as worker:
                 worker.receive(START_SECONDS)
                 worker.ask("prepare", case, mode)
-                found.setdefault("alone", []).extend(worker.ask("measure", case, mode, 25, bench.plan.warm))
+                found.setdefault("alone", []).extend(worker.ask("measure", case, mode, 25, session.plan.warm))
                 found[key] = worker.ask("after_product", case, mode, 25)
     except (SubjectError, WorkerDiedError) as error:
-        bench.result.failed[f"{REFERENCE}, among other products"] = str(error)
+        result.failed[f"{REFERENCE}, among other products"] = str(error)
         return
-    bench.result.beside_blas = {key: float(np.median(times)) for key, times in found.items()}
+    result.beside_blas = {key: float(np.median(times)) for key, times in found.items()}
 
 
-def measure_memory(bench: Bench) -> None:
+def measure_memory(session: Session, result: SpeedResult) -> None:
     """Take the peak on NumPy beside the result, for an input ten times the work area, and for twice its T and B."""
-    entry = bench.entries.get(REFERENCE)
+    entry = session.entries.get(REFERENCE)
     if entry is None:
         return
-    bench.tell("peak memory")
+    session.tell("peak memory")
     found = {"input": 4 * MEMORY.T * MEMORY.rows * MEMORY.c_in, "unfolded": 4 * MEMORY.T * MEMORY.rows * MEMORY.depth}
     mode = MODES["exact"]
     for key, case in {"work": MEMORY, "work_2T": _twice(MEMORY, "T"), "work_2B": _twice(MEMORY, "B")}.items():
@@ -85,10 +87,10 @@ def measure_memory(bench: Bench) -> None:
                 worker.receive(START_SECONDS)
                 peak = worker.ask("peak", case, mode)
         except (SubjectError, WorkerDiedError) as error:
-            bench.result.failed[f"{REFERENCE}, peak memory"] = str(error)
+            result.failed[f"{REFERENCE}, peak memory"] = str(error)
             return
         found[key] = peak - 4 * (case.T + 1) * case.rows * case.c_out
-    bench.result.memory = found
+    result.memory = found
 
 
 def _twice(case: Case, axis: str) -> Case:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.shared.tables import milliseconds, print_reasons, terminal_table
 from bench.speed.extras import SPIN
-from bench.speed.result import Result, Row
+from bench.speed.result import SpeedResult, SpeedRow
 from bench.speed.sweep import AXES
 from bench.speed.targets import Target, targets
 from bench.timing.cases import MODES
@@ -19,23 +19,20 @@ VERDICT = {True: "met", False: "NOT MET", None: "not measured"}
 HEAD = ("mode", "library", "ms", "quartiles", "GFLOP/s", "of ceiling", "over peer", "over exact", "same spikes")
 
 
-def print_result(console: Console, result: Result) -> None:
+def print_result(console: Console, result: SpeedResult) -> None:
     """Print all tables and whether each promise is kept."""
     for case in result.cases:
         console.print(case_table(result, case))
     if result.sweep:
-        console.print(_rich("Growth: slope of log time over log size", SWEEP_HEAD, sweep_rows(result)))
-    console.print(_rich("Targets", TARGET_HEAD, target_rows(targets(result))))
+        console.print(_table("Growth: slope of log time over log size", SWEEP_HEAD, sweep_rows(result)))
+    console.print(_table("Targets", TARGET_HEAD, target_rows(targets(result))))
     for line in [*extras(result), *conditions(result)]:
         console.print(escape(line), highlight=False)
-    for title, entries in (("Not installed or not usable here", result.missing), ("FAILED", result.failed)):
-        if entries:
-            console.print(f"\n{title}:")
-            for name, reason in entries.items():
-                console.print(f"  [bold]{escape(name)}[/]: {escape(reason)}", highlight=False)
+    print_reasons(console, "Not installed or not usable here", result.missing)
+    print_reasons(console, "FAILED", result.failed)
 
 
-def case_table(result: Result, case: str) -> Table:
+def case_table(result: SpeedResult, case: str) -> Table:
     """Lay out one layer's rows, by mode and speed."""
     gemm, sgemm = result.gemm(case, MODES["exact"]), result.sgemm(case)
     flops = result.layer(case).flops
@@ -43,10 +40,10 @@ def case_table(result: Result, case: str) -> Table:
     known += [f"sgemm {sgemm:.0f}"] if sgemm else []
     known += [f"copy {result.bandwidth(case) / 1e9:.0f} GB/s"] if result.find(case, "ceilings", "copy") else []
     title = "; ".join([f"{case}: {result.cases[case]['text']}", *known])
-    return _rich(title, HEAD, case_rows(result, case))
+    return _table(title, HEAD, case_rows(result, case))
 
 
-def case_rows(result: Result, case: str) -> list[tuple[str, ...]]:
+def case_rows(result: SpeedResult, case: str) -> list[tuple[str, ...]]:
     """Cells of one layer's table, a row per mode and library."""
     rows = [row for row in result.rows if row.case == case]
     order = list(MODES)
@@ -54,7 +51,7 @@ def case_rows(result: Result, case: str) -> list[tuple[str, ...]]:
     return [_cells(result, row) for row in rows]
 
 
-def _cells(result: Result, row: Row) -> tuple[str, ...]:
+def _cells(result: SpeedResult, row: SpeedRow) -> tuple[str, ...]:
     peer, ceiling = result.fastest(row.case, "peer"), result.ceiling(row)
     own = result.find(row.case, row.subject, "exact")
     low, high = map(milliseconds, row.quartiles)
@@ -71,11 +68,6 @@ def _cells(result: Result, row: Row) -> tuple[str, ...]:
     )
 
 
-def milliseconds(seconds: float) -> str:
-    """Three digits, or all before the point."""
-    return f"{1e3 * seconds:,.0f}" if seconds >= 1 else f"{1e3 * seconds:.3g}"
-
-
 def share(value: float) -> str:
     """Percent; "all" only for exactly one."""
     return "all" if value == 1 else "> 99.99%" if value > 0.9999 else f"{value:.2%}"
@@ -85,7 +77,7 @@ SWEEP_HEAD = ("size", "mode", "library", "range", "slope", "expected")
 TARGET_HEAD = ("target", "goal", "measured", "")
 
 
-def sweep_rows(result: Result) -> list[tuple[str, ...]]:
+def sweep_rows(result: SpeedResult) -> list[tuple[str, ...]]:
     """Cells of the table of slopes."""
     expected = {(axis.name, axis.mode): axis.expected for axis in AXES}
     return [
@@ -126,7 +118,7 @@ def _missed(target: Target, name: str) -> str:
     return f" (!, {target.limits[name]:.2f} {target.limit})" if name in target.limits else " (!)"
 
 
-def extras(result: Result) -> list[str]:
+def extras(result: SpeedResult) -> list[str]:
     """Call overhead and memory in words."""
     lines = []
     for backend, times in result.overhead.items():
@@ -151,10 +143,10 @@ def extras(result: Result) -> list[str]:
     return lines
 
 
-def conditions(result: Result) -> list[str]:
+def conditions(result: SpeedResult) -> list[str]:
     """Say how the numbers were measured."""
     m, s = result.machine, result.settings
-    rounds = sorted({len(row.rounds) for row in result.rows}) or [0]
+    rounds = sorted({row.times.rounds for row in result.rows}) or [0]
     variables = ", ".join(f"{name}={value}" for name, value in s["environment"].items())
     where = f"{m['processor']}, {m['cores']} cores, {m['memory']}, {m['libc']}, Python {m['python']}"
     how = "one process per library, one working at a time; compiled and warmed up; input on the device; results waited for"
@@ -168,7 +160,7 @@ def conditions(result: Result) -> list[str]:
     ]
 
 
-def library_rows(result: Result) -> list[tuple[str, ...]]:
+def library_rows(result: SpeedResult) -> list[tuple[str, ...]]:
     """Cells of the table of libraries: what was run, how it was configured, and how far its spikes are ours."""
     cells: list[tuple[str, ...]] = []
     for name, about in result.subjects.items():
@@ -178,14 +170,6 @@ def library_rows(result: Result) -> list[tuple[str, ...]]:
     return cells
 
 
-def _rich(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table whose first column is not repeated."""
-    table = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", show_edge=False)
-    for name in head:
-        right = name not in ("mode", "library", "expected", "target", "measured", "size", "")
-        table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=name == "library")
-    before = None
-    for row in rows:
-        table.add_row("" if row[0] == before else escape(row[0]), *map(escape, row[1:]))
-        before = row[0]
-    return table
+def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    words = ("mode", "library", "expected", "target", "measured", "size", "")
+    return terminal_table(title, head, rows, words=words, whole=("library",))

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from bench.demo.report import cores, load
 from bench.shared.files import DAMAGE, reason
-from bench.shared.files import read_json as read_content
+from bench.shared.results import ResultError, check_kind
 from bench.speed.ceilings import COPY_BYTES, SGEMM_FLOPS, least_seconds
 from bench.timing.cases import MODES, Case, Mode
+from bench.timing.times import Times, with_times
 
-SCHEMA = 2
-
-
-class ResultError(ValueError):
-    """A file is no result of this benchmark; the message says why."""
+SCHEMA = 3
 
 
 @dataclass(frozen=True)
-class Row:
+class SpeedRow:
     """One subject's times for one layer in one mode."""
 
     case: str
@@ -35,8 +26,7 @@ class Row:
     kind: str
     mode: str
     variant: str
-    rounds: list[list[float]] = field(repr=False)
-    """Seconds of every timed call, visit by visit."""
+    times: Times
     agree: float | None = None
     """Share of spike decisions, neurons times frames, that are those of tacops on NumPy."""
     shared: float | None = None
@@ -45,16 +35,12 @@ class Row:
     @property
     def seconds(self) -> float:
         """Median of all calls."""
-        return statistics.median(self._all())
+        return self.times.median
 
     @property
     def quartiles(self) -> tuple[float, float]:
         """A quarter of the calls were faster, a quarter slower."""
-        low, high = np.percentile(self._all(), [25, 75])
-        return float(low), float(high)
-
-    def _all(self) -> list[float]:
-        return [seconds for visit in self.rounds for seconds in visit]
+        return self.times.quartiles
 
 
 @dataclass(frozen=True)
@@ -71,7 +57,7 @@ class Slope:
 
 
 @dataclass
-class Result:
+class SpeedResult:
     """All that one run found."""
 
     settings: dict[str, Any]
@@ -79,8 +65,8 @@ class Result:
     subjects: dict[str, dict[str, str]] = field(default_factory=dict)
     """By name: kind, version, device and note."""
     cases: dict[str, dict[str, Any]] = field(default_factory=dict)
-    rows: list[Row] = field(default_factory=list)
-    ceilings: list[Row] = field(default_factory=list)
+    rows: list[SpeedRow] = field(default_factory=list)
+    ceilings: list[SpeedRow] = field(default_factory=list)
     sweep: list[Slope] = field(default_factory=list)
     overhead: dict[str, dict[str, float]] = field(default_factory=dict)
     """By backend, seconds of one call of a tiny layer, ``tacops`` and ``plain``; on NumPy, those in which ``threads`` are
@@ -99,11 +85,11 @@ class Result:
         sizes = {name: self.cases[case][name] for name in Case.__dataclass_fields__}
         return Case(**{**sizes, "space": tuple(sizes["space"])})
 
-    def find(self, case: str, subject: str, mode: str) -> Row | None:
+    def find(self, case: str, subject: str, mode: str) -> SpeedRow | None:
         """The row, if it was measured."""
         return self._index().get((case, subject, mode))
 
-    def _index(self) -> dict[tuple[str, str, str], Row]:
+    def _index(self) -> dict[tuple[str, str, str], SpeedRow]:
         return {(row.case, row.subject, row.mode): row for row in (*self.rows, *self.ceilings)}
 
     def names(self, kind: str) -> list[str]:
@@ -115,12 +101,12 @@ class Result:
         first, second = self.find(case, *slower), self.find(case, *faster)
         return None if first is None or second is None else first.seconds / second.seconds
 
-    def fastest(self, case: str, kind: str, mode: str = "exact") -> Row | None:
+    def fastest(self, case: str, kind: str, mode: str = "exact") -> SpeedRow | None:
         """The fastest subject of a kind."""
         rows = [row for row in self.rows if (row.case, row.kind, row.mode) == (case, kind, mode)]
         return min(rows, key=lambda row: row.seconds, default=None)
 
-    def rate(self, row: Row) -> float:
+    def rate(self, row: SpeedRow) -> float:
         """Effective GFLOP/s: the exact layer's operations, however few the mode really does."""
         return self.layer(row.case).flops / row.seconds / 1e9
 
@@ -140,7 +126,7 @@ class Result:
         row = self.find(case, "ceilings", same)
         return row.seconds if row else None
 
-    def ceiling(self, row: Row) -> float | None:
+    def ceiling(self, row: SpeedRow) -> float | None:
         """Fraction of what the machine can do: the larger of products alone and traffic alone, over the time taken.
 
         None on accelerators: the ceilings that are measured are the processor's.
@@ -152,39 +138,7 @@ class Result:
         return least / row.seconds if least else None
 
 
-def describe_case(case: Case) -> dict[str, Any]:
-    """A layer for the file."""
-    return {**asdict(case), "text": case.text, "gflop": case.flops / 1e9}
-
-
-def machine() -> dict[str, Any]:
-    """Describe where this runs."""
-    return {
-        "platform": platform.platform(),
-        "processor": _first("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
-        "cores": cores(),
-        "memory": _first("/proc/meminfo", "MemTotal") or "unknown",
-        "huge_pages": _text("/sys/kernel/mm/transparent_hugepage/enabled") or "unknown",
-        "libc": " ".join(platform.libc_ver()),
-        "python": platform.python_version(),
-        "load_before": load(),
-    }
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return ""
-
-
-def _first(path: str, key: str) -> str:
-    """The value of a ``key : value`` line."""
-    lines = (line.split(":", 1) for line in _text(path).splitlines() if line.startswith(key))
-    return next((value.strip() for _, value in lines), "")
-
-
-def as_json(result: Result, targets: Iterable[Mapping[str, Any]]) -> str:
+def as_json(result: SpeedResult, targets: Iterable[Mapping[str, Any]]) -> str:
     """Write everything, with the derived numbers for readers without this code."""
     derived = [
         {
@@ -202,23 +156,16 @@ def as_json(result: Result, targets: Iterable[Mapping[str, Any]]) -> str:
     return json.dumps({**content, "targets": list(targets)}, indent=1) + os.linesep
 
 
-def read_json(path: Path) -> Result:
-    """Read a result; `ResultError` if it isn't one."""
+def from_dict(content: Any, name: str) -> SpeedResult:
+    """The result in a file of this name, or `ResultError`."""
+    check_kind(content, name, "speed", (2, SCHEMA))
+    names = [name for name in SpeedResult.__dataclass_fields__ if name not in ("rows", "ceilings", "sweep")]
     try:
-        content = read_content(path)
-    except DAMAGE as error:
-        raise ResultError(f"{path} cannot be read: {reason(error)}") from error
-    if not isinstance(content, dict) or content.get("benchmark") != "tacops speed":
-        raise ResultError(f"{path} is no result of python -m bench speed")
-    if content.get("schema") != SCHEMA:
-        raise ResultError(f"{path} has schema {content.get('schema')!r}; this version reads {SCHEMA}")
-    names = [name for name in Result.__dataclass_fields__ if name not in ("rows", "ceilings", "sweep")]
-    try:
-        return Result(
+        return SpeedResult(
             **{name: content[name] for name in names},
-            rows=[Row(**row) for row in content["rows"]],
-            ceilings=[Row(**row) for row in content["ceilings"]],
+            rows=[SpeedRow(**with_times(row)) for row in content["rows"]],
+            ceilings=[SpeedRow(**with_times(row)) for row in content["ceilings"]],
             sweep=[Slope(**slope) for slope in content["sweep"]],
         )
     except DAMAGE as error:
-        raise ResultError(f"{path} is incomplete: {reason(error)}") from error
+        raise ResultError(f"{name} is incomplete: {reason(error)}") from error

@@ -12,23 +12,22 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from bench.shared.files import save_figure
-from bench.speed.result import Result, Row
+from bench.shared.plots import STYLE, save_figure
+from bench.speed.result import SpeedResult, SpeedRow
 from bench.timing.cases import MODES, Case, Mode
 
 PANELS = ("exact", "collapse16", "preserve4")
 SHAPES = "osD^vP*X<>"
 GREYS = ("0.1", "0.35", "0.55")
-STYLE = {"svg.hashsalt": "tacops", "svg.fonttype": "none", "font.size": 9}
 
 
-def save_plots(result: Result, stem: Path) -> list[Path]:
+def save_plots(result: SpeedResult, stem: Path) -> list[Path]:
     """Write ``stem.svg`` and ``stem.png``."""
     with mpl.rc_context(STYLE):
         return save_figure(draw(result), stem, 150)
 
 
-def draw(result: Result) -> Figure:
+def draw(result: SpeedResult) -> Figure:
     """Draw a panel per mode."""
     figure = Figure(figsize=(12, 5.2), layout="constrained")
     panels = figure.subplots(1, len(PANELS), sharex=True, sharey=True)
@@ -54,7 +53,7 @@ def draw(result: Result) -> Figure:
     return figure
 
 
-def _roof(axes: Any, result: Result) -> None:
+def _roof(axes: Any, result: SpeedResult) -> None:
     """The larger matrix product and the copy, medians over the layers."""
     peaks = [peak for case in result.cases if (peak := result.sgemm(case))]
     copies = [result.bandwidth(case) / 1e9 for case in result.cases if result.find(case, "ceilings", "copy")]
@@ -66,12 +65,12 @@ def _roof(axes: Any, result: Result) -> None:
         axes.annotate(f"copy {copy:.0f} GB/s", (0.22, copy * 0.22), ha="left", va="bottom", fontsize=8)
 
 
-def _case(axes: Any, result: Result, case: Case, mode: Mode, shapes: dict[str, str], drop: int) -> None:
+def _case(axes: Any, result: SpeedResult, case: Case, mode: Mode, shapes: dict[str, str], drop: int) -> None:
     """Points of one layer; its name is written `drop` points below the lowest."""
     name = case.name
     intensity = case.performed(mode) / case.traffic(mode)
 
-    def height(row: Row) -> float:
+    def height(row: SpeedRow) -> float:
         return case.performed(mode) / row.seconds / 1e9
 
     rows = [row for subject in shapes if (row := result.find(name, subject, mode.name))]

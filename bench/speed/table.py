@@ -1,12 +1,11 @@
-"""``python -m bench speed-table``: a stored result as Markdown, put between markers in a page."""
+"""Results of ``python -m bench speed`` as Markdown, for ``python -m bench table``."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench.shared.page import put_tables
+from bench.shared.tables import markdown, milliseconds
 from bench.speed.report import (
     HEAD,
     SWEEP_HEAD,
@@ -14,43 +13,26 @@ from bench.speed.report import (
     conditions,
     extras,
     library_rows,
-    milliseconds,
     sweep_rows,
     target_rows,
 )
-from bench.speed.result import Result, read_json
+from bench.speed.result import SpeedResult, from_dict
 from bench.speed.targets import targets
 from bench.timing.cases import MODES, SIZES
+
+__all__ = ["from_dict", "full", "plot", "short"]
 
 SHORT_MODES = ("collapse16", "preserve4")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
-    parser.add_argument("result", type=Path, metavar="RESULT.json", help="written by python -m bench speed --json")
-    parser.add_argument(
-        "--into",
-        type=Path,
-        metavar="PAGE.md",
-        help="replace what is between <!-- speed:begin --> and <!-- speed:end -->",
-    )
-    parser.add_argument("--plot", type=Path, metavar="STEM", help="draw STEM.svg and STEM.png again, and no tables")
-    parser.add_argument("--full", action="store_true", help="every row, the targets and the conditions")
-    parser.add_argument("--check", action="store_true", help="write nothing; say whether the page is up to date")
+def plot(result: SpeedResult, stem: Path) -> list[Path]:
+    """Draw it again."""
+    from bench.speed.roofline import save_plots  # needs Matplotlib
+
+    return save_plots(result, stem)
 
 
-def main(args: argparse.Namespace) -> int:
-    """Print the tables or put them into a page; 0 if all is well, 1 if a checked page is out of date, 2 for bad input."""
-
-    def plot(result: Result, stem: Path) -> None:
-        from bench.speed.roofline import save_plots
-
-        save_plots(result, stem)
-
-    return put_tables("speed", args, read_json, full if args.full else short, plot)
-
-
-def short(result: Result) -> str:
+def short(result: SpeedResult) -> str:
     """One table: milliseconds of a layer by library and size, and one sentence on how they were taken."""
     sizes = [case for case in result.cases if case in SIZES] or list(result.cases)
     layers = "; ".join(f"{size}: {result.cases[size]['text']}" for size in sizes)
@@ -59,7 +41,7 @@ def short(result: Result) -> str:
     return f"{head}\n\n{markdown(('mode', 'library', *sizes), short_rows(result, sizes))}"
 
 
-def short_rows(result: Result, sizes: Sequence[str]) -> list[tuple[str, ...]]:
+def short_rows(result: SpeedResult, sizes: Sequence[str]) -> list[tuple[str, ...]]:
     """The exact path of all, then what aggregation makes of tacops."""
     kinds = {"tacops": 0, "plain": 1, "peer": 2}
     names = sorted(
@@ -76,7 +58,7 @@ def short_rows(result: Result, sizes: Sequence[str]) -> list[tuple[str, ...]]:
     return rows
 
 
-def full(result: Result) -> str:
+def full(result: SpeedResult) -> str:
     """Everything."""
     parts = ["### Targets", markdown(("target", "goal", "measured", "met"), target_rows(targets(result)))]
     parts += ["### Libraries", markdown(("library", "versions", "configuration", "same spikes"), library_rows(result))]
@@ -89,9 +71,3 @@ def full(result: Result) -> str:
         if entries:
             parts += [f"### {title}", "\n".join(f"- {name}: {reason}" for name, reason in entries.items())]
     return "\n\n".join(parts)
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)

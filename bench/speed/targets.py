@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
-from bench.speed.result import Result, Row
+from bench.speed.result import SpeedResult, SpeedRow
 from bench.timing.cases import COMPUTE_BOUND, MODES, SIZES
 
 REFERENCE = "tacops array_api"
@@ -43,7 +43,7 @@ class Target:
         return {**asdict(self), "met": self.met}
 
 
-def targets(result: Result) -> list[Target]:
+def targets(result: SpeedResult) -> list[Target]:
     """All promises."""
     return [
         at_least(
@@ -86,7 +86,7 @@ def with_call(text: str, goal: float, values: Iterable[Value]) -> Target:
     return replace(target, limits=limits, limit="by the call alone")
 
 
-def _over(result: Result, name: str, slower: Row | None, faster: Row | None) -> Value:
+def _over(result: SpeedResult, name: str, slower: SpeedRow | None, faster: SpeedRow | None) -> Value:
     """How many times as long one takes as the other, and as the other would at its ceiling."""
     if slower is None or faster is None:
         return name, None, None
@@ -94,47 +94,47 @@ def _over(result: Result, name: str, slower: Row | None, faster: Row | None) -> 
     return name, value, value / fraction if fraction else None
 
 
-def _over_peers(result: Result, name: str, case: str, subject: str, mode: str) -> Value:
+def _over_peers(result: SpeedResult, name: str, case: str, subject: str, mode: str) -> Value:
     return _over(result, name, result.fastest(case, "peer"), result.find(case, subject, mode))
 
 
-def _over_exact(result: Result, case: str, subject: str, mode: str) -> Value:
+def _over_exact(result: SpeedResult, case: str, subject: str, mode: str) -> Value:
     rows = (result.find(case, subject, name) for name in ("exact", mode))
     return _over(result, f"{_short(subject)} {case}", *rows)
 
 
-def _gemm_shares(result: Result) -> Iterable[Value]:
+def _gemm_shares(result: SpeedResult) -> Iterable[Value]:
     for size in COMPUTE_BOUND:
         gemm, row = result.gemm(size, MODES["exact"]), result.find(size, "tacops numpy", "exact")
         yield size, gemm / row.seconds if gemm and row else None, None
 
 
-def _fastest(result: Result) -> Iterable[Value]:
+def _fastest(result: SpeedResult) -> Iterable[Value]:
     for size in SIZES:
         best = result.fastest(size, "tacops")
         if best:
             yield _over(result, f"{size} {_short(best.subject)}", result.fastest(size, "peer"), best)
 
 
-def _collapse_over_own(result: Result) -> Iterable[Value]:
+def _collapse_over_own(result: SpeedResult) -> Iterable[Value]:
     for subject in COLLAPSE:
         for size in COMPUTE_BOUND:
             yield _over_exact(result, size, subject, "collapse16")
 
 
-def _collapse_over_peers(result: Result) -> Iterable[Value]:
+def _collapse_over_peers(result: SpeedResult) -> Iterable[Value]:
     for subject in COLLAPSE:
         for size in COMPUTE_BOUND:
             yield _over_peers(result, f"{_short(subject)} {size}", size, subject, "collapse16")
 
 
-def _preserve(result: Result) -> Iterable[Value]:
+def _preserve(result: SpeedResult) -> Iterable[Value]:
     for subject in _backends(result):
         for size in SIZES:
             yield _over_exact(result, size, subject, "preserve4")
 
 
-def _over_plain(result: Result) -> Iterable[Value]:
+def _over_plain(result: SpeedResult) -> Iterable[Value]:
     """The worst mode of each backend and case."""
     for subject in _backends(result):
         backend = _short(subject).split(",")[0]
@@ -149,36 +149,36 @@ def _over_plain(result: Result) -> Iterable[Value]:
                 yield f"{_short(subject)} {case} {mode}", ratio, 1 + call / row.seconds if call else None
 
 
-def _call_seconds(result: Result, backend: str) -> float:
+def _call_seconds(result: SpeedResult, backend: str) -> float:
     """What every call costs beside plain code: overhead, and the threads that NumPy's plain code doesn't wake."""
     times = result.overhead.get(backend)
     return times["tacops"] - times["plain"] + times.get("threads", 0.0) if times else 0.0
 
 
-def _reproducible(result: Result) -> Iterable[tuple[str, float | None]]:
+def _reproducible(result: SpeedResult) -> Iterable[tuple[str, float | None]]:
     for subject in REPRODUCIBLE:
         for size in SIZES:
             yield f"{_short(subject)} {size}", result.ratio(size, (subject, "reproducible"), (subject, "exact"))
 
 
-def _overhead(result: Result) -> Iterable[tuple[str, float | None]]:
+def _overhead(result: SpeedResult) -> Iterable[tuple[str, float | None]]:
     times = result.overhead.get("numpy")
     yield "numpy", (times["tacops"] - times["plain"]) * 1e6 if times else None
 
 
-def _memory(result: Result) -> Iterable[tuple[str, float | None]]:
+def _memory(result: SpeedResult) -> Iterable[tuple[str, float | None]]:
     memory = result.memory
     yield "numpy", memory["work"] / memory["input"] if memory else None
 
 
-def _memory_growth(result: Result) -> Iterable[tuple[str, float | None]]:
+def _memory_growth(result: SpeedResult) -> Iterable[tuple[str, float | None]]:
     """The work area is bounded."""
     memory = result.memory
     for axis in ("T", "B"):
         yield axis, memory[f"work_2{axis}"] / memory["work"] if memory else None
 
 
-def _backends(result: Result) -> list[str]:
+def _backends(result: SpeedResult) -> list[str]:
     return [name for name in result.names("tacops") if name != REFERENCE]
 
 

@@ -23,8 +23,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bench.shared.encoding import rate_code
-from bench.shared.files import check_output, plot_files, save_figure, write_whole
+from bench.shared.files import check_output, write_whole
 from bench.shared.model import LAYER, MODES, Mode, hidden_layer, load_trained
+from bench.shared.plots import plot_files, save_figure
 from bench.shared.subset import load_subset
 from tacops import __version__, conv_lif, tac_linear
 from tacops.backends import Backend, BackendUnavailable, available_backends, get_backend
@@ -49,7 +50,7 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Row:
+class FlipsRow:
     """Spikes of each layer that differ from NumPy's."""
 
     name: str
@@ -147,7 +148,7 @@ def tf32(weight: NDArray[np.float32]) -> NDArray[np.float32]:
     return rounded
 
 
-def count(backends: list[Backend], size: Size, seed: int, tick: Callable[[str], None]) -> list[Row]:
+def count(backends: list[Backend], size: Size, seed: int, tick: Callable[[str], None]) -> list[FlipsRow]:
     """Run every variant both ways."""
     spikes, weights = problem(size, seed)
     numpy = get_backend("numpy")
@@ -156,9 +157,9 @@ def count(backends: list[Backend], size: Size, seed: int, tick: Callable[[str], 
         tick("numpy: reference spikes")
         want = run(numpy, spikes, weights, reproducible=reproducible, compiled=False)
 
-        def row(name: str, version: str, got: Spikes, want: Spikes = want, mode: bool = reproducible) -> Row:
+        def row(name: str, version: str, got: Spikes, want: Spikes = want, mode: bool = reproducible) -> FlipsRow:
             differing = [int(np.sum(a != b)) for a, b in zip(got, want, strict=True)]
-            return Row(name, version, mode, differing, want[0].size)
+            return FlipsRow(name, version, mode, differing, want[0].size)
 
         for name, backend, compiled in variants(backends):
             tick(f"{name}{', reproducible' if reproducible else ''}")
@@ -212,7 +213,7 @@ def forward(parameters: Any, frames: Numbers, mode: Mode, reproducible: bool) ->
     return tac_linear(flat, parameters["readout"], parameters["bias3"], **more).membrane, first != 0, last != 0
 
 
-def report(console: Console, rows: list[Row], accuracies: list[Accuracy]) -> None:
+def report(console: Console, rows: list[FlipsRow], accuracies: list[Accuracy]) -> None:
     """Two tables."""
     table = Table("differs from NumPy", *(f"layer {n + 1}" for n in range(LAYERS)), title_justify="left", box=None)
     table.title = f"Spikes that differ, of {rows[0].decisions:,} in each layer"
@@ -227,7 +228,7 @@ def report(console: Console, rows: list[Row], accuracies: list[Accuracy]) -> Non
     console.print(table)
 
 
-def save(folder: Path, rows: list[Row], accuracies: list[Accuracy], size: Size) -> None:
+def save(folder: Path, rows: list[FlipsRow], accuracies: list[Accuracy], size: Size) -> None:
     """Write the numbers and the figure."""
     machine = {"platform": platform.platform(), "numpy": np.__version__, "tacops": __version__}
     found = {
@@ -240,7 +241,7 @@ def save(folder: Path, rows: list[Row], accuracies: list[Accuracy], size: Size) 
     draw(folder, rows)
 
 
-def draw(folder: Path, rows: list[Row]) -> None:
+def draw(folder: Path, rows: list[FlipsRow]) -> None:
     """The share of differing spikes by layer, on an axis that has a zero."""
     import matplotlib as mpl
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,6 +129,11 @@ class Case:
         x = rng.random((self.T, self.B, *self.space, self.c_in), dtype=np.float32) < DENSITY
         w = rng.standard_normal(self.weight_shape, dtype=np.float32) * np.float32(math.sqrt(2 / self.depth))
         return x.astype(np.float32), w
+
+
+def describe_case(case: Case) -> dict[str, Any]:
+    """A layer for a file."""
+    return {**asdict(case), "text": case.text, "gflop": case.flops / 1e9}
 
 
 CASES = {

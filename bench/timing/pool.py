@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.demo.report import cores
+from bench.shared.machine import cores
 from bench.timing.cases import WARM_UP, Case, Mode
 from bench.timing.subject import Entry, UnsupportedError, Variant, fires
 
@@ -55,7 +55,7 @@ class Worker:
 
     def __init__(self, entry: Entry, settings: Mapping[str, str]) -> None:
         self.entry = entry
-        handle, name = tempfile.mkstemp(prefix="bench-speed-", suffix=".log")
+        handle, name = tempfile.mkstemp(prefix="bench-", suffix=".log")
         os.close(handle)
         self.log = Path(name)
         context = multiprocessing.get_context("spawn")
@@ -66,7 +66,7 @@ class Worker:
         theirs.close()
 
     def ask(self, command: str, *arguments: object, timeout: float = 300.0) -> Any:
-        """Run a `Session` method over there; `SubjectError` or `UnsupportedError` if it raises."""
+        """Run a `Timer` method over there; `SubjectError` or `UnsupportedError` if it raises."""
         with contextlib.suppress(OSError):  # a dead worker is noticed below
             self.connection.send((command, arguments))
         return self.receive(timeout)
@@ -125,8 +125,8 @@ def serve(connection: Connection, log: str, entry: Entry) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     try:
-        session = Session(entry)
-        connection.send(("ok", session.subject.version()))
+        timer = Timer(entry)
+        connection.send(("ok", timer.subject.version()))
     except Exception as error:  # noqa: BLE001 (whatever a library raises belongs in the report)
         connection.send(("error", _sentence(error)))
         return
@@ -136,7 +136,7 @@ def serve(connection: Connection, log: str, entry: Entry) -> None:
         except (EOFError, OSError):
             return
         try:
-            connection.send(("ok", getattr(session, command)(*arguments)))
+            connection.send(("ok", getattr(timer, command)(*arguments)))
         except UnsupportedError as error:
             connection.send(("unsupported", str(error)))
         except Exception as error:  # noqa: BLE001
@@ -148,7 +148,7 @@ def _sentence(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:500]
 
 
-class Session:
+class Timer:
     """The worker's side: layers that are ready to be timed."""
 
     def __init__(self, entry: Entry) -> None:

@@ -13,8 +13,9 @@ import pytest
 
 from bench.__main__ import main
 from bench.accuracy import command as accuracy
-from bench.accuracy.result import read_json
-from bench.accuracy.run import Bench
+from bench.accuracy.result import from_dict
+from bench.accuracy.run import LoadedTask
+from bench.shared.results import read_content
 from bench.shared.store import CheckpointError, Store
 from tests.support.accuracy_tasks import TINY
 
@@ -63,18 +64,18 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Offer the tiny task alone, with a training that only writes down what it was asked for."""
     calls: list[tuple[str, int]] = []
 
-    def train(self: Bench, name: str, run: int, tick: Any) -> dict[str, Any]:
+    def train(self: LoadedTask, name: str, run: int, tick: Any) -> dict[str, Any]:
         calls.append((name, run))
         about = {"training": 80, "tested": 40, "parameters": 10, "step_seconds": 1.0}
         right = {"exact": 0.9, "collapse4": 0.8, "preserve4": 0.85}[name] + 0.01 * run
         return {"accuracy": right, "curve": [0.5, right], "losses": [2.0, 1.0], "epoch_seconds": [1.0, 2.0], **about}
 
-    def times(self: Bench, names: list[str], rounds: int, tick: Any) -> dict[str, Any]:
+    def times(self: LoadedTask, names: list[str], rounds: int, tick: Any) -> dict[str, Any]:
         return {kind: {name: [2.0 / (1 + n)] for n, name in enumerate(names)} for kind in ("train", "infer", "layer")}
 
     monkeypatch.setattr(accuracy, "TASKS", {"tiny": TINY})
-    monkeypatch.setattr(Bench, "train", train)
-    monkeypatch.setattr(Bench, "times", times)
+    monkeypatch.setattr(LoadedTask, "train", train)
+    monkeypatch.setattr(LoadedTask, "times", times)
     return calls
 
 
@@ -82,21 +83,21 @@ def test_an_interrupted_run_goes_on(
     tiny: list[tuple[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["accuracy", "--work", str(tmp_path / "work"), "--json", str(tmp_path / "result.json")]
-    train = Bench.train
+    train = LoadedTask.train
 
-    def interrupted(self: Bench, name: str, run: int, tick: Any) -> dict[str, Any]:
+    def interrupted(self: LoadedTask, name: str, run: int, tick: Any) -> dict[str, Any]:
         if (name, run) == ("collapse4", 1):
             raise KeyboardInterrupt
         return train(self, name, run, tick)
 
-    monkeypatch.setattr(Bench, "train", interrupted)
+    monkeypatch.setattr(LoadedTask, "train", interrupted)
     assert main(command) == 130
     assert "goes on from there" in capsys.readouterr().err.replace("\n", " ")
     assert not (tmp_path / "result.json").exists()
-    monkeypatch.setattr(Bench, "train", train)
+    monkeypatch.setattr(LoadedTask, "train", train)
     assert main(command) == 0
     assert tiny == [("exact", 0), ("exact", 1), ("collapse4", 0), ("collapse4", 1), ("preserve4", 0), ("preserve4", 1)]
-    result = read_json(tmp_path / "result.json")
+    result = from_dict(read_content(tmp_path / "result.json"), "it")
     assert result.accuracies("tiny", "collapse4") == {0: 0.8, 1: 0.81}
     written = (tmp_path / "result.json").read_text()
     assert main(command) == 0
@@ -116,7 +117,7 @@ def test_other_settings_stop_the_run(
     changed = replace(TINY, settings=replace(TINY.settings, rate=1e-3))
     monkeypatch.setattr(accuracy, "TASKS", {"tiny": changed})
     assert main(command) == 2
-    assert "other settings (rate: 0.005 there, 0.001 here)" in capsys.readouterr().err
+    assert "other settings (rate: 0.02 there, 0.001 here)" in capsys.readouterr().err
     assert len(tiny) == 3
 
 
@@ -138,8 +139,8 @@ def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     command = ["accuracy", "--modes", "preserve4", "--seeds", "1", "--json", f"{stem}.json", "--plot", str(stem)]
     assert main(command) == 0
     printed = capsys.readouterr().out
-    assert "Tiny: 4 classes, T = 16, 80 training and 40 test samples, 1 seed, 3 epochs" in printed
-    result = read_json(Path(f"{stem}.json"))
+    assert "Tiny: 4 classes, T = 16, 80 training and 40 test samples, 1 seed, 6 epochs" in printed
+    result = from_dict(read_content(Path(f"{stem}.json")), "it")
     row = result.row("tiny", "preserve4")
     assert row.convolutions == 8
     assert 0 < row.train < 100
@@ -147,5 +148,5 @@ def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     names = {path.name for path in stem.parent.iterdir() if path.is_file()}
     assert names == {"result.json", "result.svg", "result.png", "result-curves.svg", "result-curves.png"}
     first = stem.with_suffix(".svg").read_bytes()
-    assert main(["accuracy-table", f"{stem}.json", "--plot", str(stem)]) == 0
+    assert main(["table", f"{stem}.json", "--plot", str(stem)]) == 0
     assert stem.with_suffix(".svg").read_bytes() == first

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 from bench.__main__ import main
-from bench.accuracy.result import Result, Spread, as_json, read_json
-from bench.speed.result import ResultError
+from bench.accuracy.result import AccuracyResult, Spread, as_json, from_dict
+from bench.shared.results import ResultError, read_content
+from tests.support import ROOT
 
 # statistics
 
 
-def stored(advice: tuple[str | None, int | None], **right: list[float]) -> Result:
+def stored(advice: tuple[str | None, int | None], **right: list[float]) -> AccuracyResult:
     """A result of one task with these accuracies."""
     about = {"training": 80, "tested": 40, "parameters": 10, "epoch_seconds": [1.0], "load": 1.0, "seconds": 60.0}
     trained = {
@@ -46,7 +47,7 @@ def stored(advice: tuple[str | None, int | None], **right: list[float]) -> Resul
         "channels": [1, 16, 32],
     }
     settings |= {"layer": {"beta": 0.9, "threshold": 1.0}, "allocator": "any"}
-    return Result(settings, {"processor": "P", "cores": 2, "platform": "L"}, {"mnist": task})
+    return AccuracyResult(settings, {"processor": "P", "cores": 2, "platform": "L"}, {"mnist": task})
 
 
 def test_differences_are_taken_run_by_run() -> None:
@@ -113,7 +114,7 @@ def file(tmp_path: Path) -> Path:
 def test_table_of_a_stored_result(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- accuracy:begin -->\nold\n<!-- accuracy:end -->\nafter\n")
-    command = ["accuracy-table", str(file), "--into", str(page)]
+    command = ["table", str(file), str(page), "--full"]
     assert main([*command, "--check"]) == 1
     assert main(command) == 0
     text = page.read_text()
@@ -124,9 +125,9 @@ def test_table_of_a_stored_result(file: Path, tmp_path: Path, capsys: pytest.Cap
     assert "| preserve K=2: -11.0 ± 1.0 | preserve K=2 over collapse K=2: -5.0 ± 5.0 | no difference |" in text
     assert "| +1.6 | K=2: -6.0 ± 4.0 |" in text
     assert main([*command, "--check"]) == 0
-    assert main([*command, "--check", "--short"]) == 1
+    assert main([*command[:-1], "--check"]) == 1
     capsys.readouterr()
-    assert main(["accuracy-table", str(file), "--short"]) == 0
+    assert main(["table", str(file)]) == 0
     assert "| Tiny / small | 91.0 ± 1.0 | 85.0 ± 5.0 | 80.0 ± 0.0 | preserve K=2 |" in capsys.readouterr().out
 
 
@@ -143,7 +144,7 @@ def without(content: dict[str, Any], *keys: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: {**content, "benchmark": "tacops speed"}, "is no result of python -m bench accuracy"),
+        (lambda content: {**content, "benchmark": "tacops run"}, "is no result of python -m bench accuracy"),
         (lambda content: {**content, "schema": 99}, "has schema 99"),
         (lambda content: without(content, "machine"), "is incomplete"),
         (lambda content: without(content, "tasks", "mnist", "trained", "exact"), "is incomplete"),
@@ -156,22 +157,25 @@ def test_a_foreign_or_damaged_result(
 ) -> None:
     file.write_text(json.dumps(change(json.loads(file.read_text()))))
     with pytest.raises(ResultError, match=message):
-        read_json(file)
-    assert main(["accuracy-table", str(file)]) == 2
-    assert message in capsys.readouterr().err
+        from_dict(read_content(file), "it")
+    assert main(["table", str(file)]) == 2
+    assert message.removesuffix(" accuracy") in capsys.readouterr().err
 
 
 def test_a_page_without_markers(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.md"
     page.write_text("nothing\n")
-    assert main(["accuracy-table", str(file), "--into", str(page)]) == 2
+    assert main(["table", str(file), str(page)]) == 2
     assert "must have one line" in capsys.readouterr().err
     assert page.read_text() == "nothing\n"
 
 
-@pytest.mark.parametrize("name", ["accuracy_report", "accuracy_result", "accuracy_store", "encode"])
-def test_examples(name: str) -> None:
-    module = importlib.import_module(f"bench.{name}")
-    found = doctest.testmod(module, extraglobs={"np": np})
+WITH_EXAMPLES = [path for path in sorted((ROOT / "bench").rglob("*.py")) if ">>> " in path.read_text()]
+
+
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: path.stem)
+def test_examples(path: Path) -> None:
+    module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    found = doctest.testmod(module, extraglobs={"np": np}, optionflags=doctest.ELLIPSIS)
     assert found.attempted > 0
     assert found.failed == 0

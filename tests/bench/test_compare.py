@@ -12,7 +12,8 @@ import pytest
 from bench.__main__ import main
 from bench.compare.data import ceilings, common_layers, speeds, speedups, spikes
 from bench.machine.parts import Job
-from bench.machine.result import ResultError, as_json, read, sealed
+from bench.machine.result import as_json, read, sealed
+from bench.shared.results import ResultError
 from bench.spikes import digests as digest
 from tacops._files.damage import LARGEST
 from tests.support.compare_results import compared, content, flipped, steps, store

@@ -14,7 +14,12 @@ from tests.support import ROOT
 NEEDS = {
     "rich": (["--images", "1"], ["digests"], ["run", "-o", "x.json"], ["speed"], ["sparsity"]),
     "jsonschema": (["run", "-o", "x.json"], ["compare", "x.json"]),
-    "matplotlib": (["speed", "--plot", "x"], ["speed", "--json", "x.json"], ["sparsity", "--json", "x.json"]),
+    "matplotlib": (
+        ["speed", "--plot", "x"],
+        ["speed", "--json", "x.json"],
+        ["sparsity", "--json", "x.json"],
+        ["accuracy", "--plot", "x"],
+    ),
     "optax": (["train"],),
     "numpy": ([], ["speed"]),
 }

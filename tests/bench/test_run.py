@@ -91,25 +91,13 @@ def test_the_schema_is_one_and_refuses(whole: tuple[Path, subprocess.CompletedPr
         assert not validator.is_valid({**content, "parts": {"digests": {"numpy": wrong}}}), wrong
 
 
-def start(path: Path, *more: str) -> subprocess.Popen[str]:
+def start(path: Path, options: list[str]) -> subprocess.Popen[str]:
     """Start a run that is going to be interrupted, and wait until its first part is finished."""
-    command = [
-        sys.executable,
-        "-m",
-        "bench",
-        "run",
-        "--quick",
-        "--backend",
-        "numpy",
-        "array_api",
-        "-o",
-        str(path),
-        *more,
-    ]
+    command = [sys.executable, "-m", "bench", "run", *options, "-o", str(path)]
     # a shell's background jobs, and what they start, ignore it
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
-        [*command, "--parts", "digests", "accuracy"],
+        command,
         cwd=ROOT,
         text=True,
         stdout=subprocess.PIPE,
@@ -134,26 +122,34 @@ def ends(search: list[str]) -> bool:
     return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_run_goes_on(number: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "words", "last"),
+    [
+        (signal.SIGKILL, "--backend numpy --parts digests accuracy", ("accuracy", "numpy")),
+        (signal.SIGINT, "--backend numpy array_api --parts digests", ("digests", "array_api")),
+    ],
+)
+def test_an_interrupted_run_goes_on(number: signal.Signals, words: str, last: tuple[str, str], tmp_path: Path) -> None:
+    """With the next part, and with the next backend."""
     pytest.importorskip("array_api_strict")
-    path = tmp_path / "result.json"
-    process = start(path)
+    path, options = tmp_path / "result.json", ["--quick", *words.split()]
+    process = start(path, options)
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert ends(["pgrep", "-f", f"run_step {path}.parts"])  # its worker doesn't outlive it
+    assert ends(["pgrep", "-f", f"bench.machine.step {path}.parts"])  # its worker doesn't outlive it
     assert process.returncode == (130 if number == signal.SIGINT else -number)
     assert not path.exists()
     if number == signal.SIGINT:
         assert "the same command goes on from there" in " ".join(said.split())
     first = tmp_path / "result.json.parts" / "digests-numpy.json"
     kept = first.read_bytes()
-    again = bench("--quick", "--backend", "numpy", "array_api", "-o", str(path), "--parts", "digests", "accuracy")
+    again = bench(*options, "-o", str(path))
     assert again.returncode == 0, again.stderr
     assert "taken up from" in again.stderr
     content = run_result.read(path)
     assert content["parts"]["digests"]["numpy"] == json.loads(kept)["record"]
-    assert set(content["parts"]["accuracy"]) == {"numpy", "array_api"}
+    done = {(part, backend) for part, steps in content["parts"].items() for backend in steps}
+    assert done == {("digests", "numpy"), last}
 
 
 def test_parts_of_other_settings_are_never_taken_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
 import time
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,14 @@ from bench.machine import parts as run_parts
 from bench.machine import result as run_result
 from bench.machine.description import describe_machine
 from bench.shared.store import Store
+from bench.sparsity import command as sparsity
+from bench.sparsity.cases import CONTENDERS
+from bench.sparsity.result import from_dict
 from bench.speed import command as speed
 from bench.spikes import digests as digest
+from bench.timing.cases import CASES
 from tests.support import ROOT
+from tests.support.sparsity_cases import SMALL
 
 
 def orders(tmp_path: Path) -> tuple[list[run_parts.Job], Store, dict[str, Any]]:
@@ -87,14 +90,28 @@ def test_speed_is_what_the_schema_says(monkeypatch: pytest.MonkeyPatch) -> None:
     step = run_parts.run_here("speed", ["numpy"], True, lambda text: None)
     assert step["status"] == "done", step
     run_result.check(assembled({run_parts.Job("speed", ""): step}), "it")
-    medians = {
-        (row["case"], row["subject"], row["mode"]): statistics.median(chain.from_iterable(row["rounds"]))
-        for row in step["result"]["rows"]
-    }
+    medians = {(row["case"], row["subject"], row["mode"]): row["times"]["median"] for row in step["result"]["rows"]}
     assert {subject for _, subject, _ in medians} == {"tacops numpy"}
     for row in step["result"]["derived"]:
         assert row["median_seconds"] == medians[row["case"], row["subject"], row["mode"]]
         assert row["fraction_of_ceiling"] > 0
+
+
+def test_sparsity_is_what_the_schema_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On NumPy, a small layer and one strategy; as many rounds as there may be at most."""
+    monkeypatch.setitem(run_parts.MINUTES, "sparsity", (60.0, 60.0))
+    monkeypatch.setitem(CASES, "S1", SMALL["S1"])
+    for name, value in {"SIZES": ("S1",), "STRUCTURES": ("patches",), "DENSITIES": (0.1,)}.items():
+        monkeypatch.setattr(sparsity, f"QUICK_{name}", value)
+    monkeypatch.setattr(sparsity, "choose_contenders", lambda *_: [CONTENDERS["dense"], CONTENDERS["rows"]])
+    said: list[str] = []
+    step = run_parts.run_here("sparsity", ["numpy"], True, said.append)
+    assert step["status"] == "done", step
+    assert "sparsity: S1/patches/0.1: round 5" in said
+    run_result.check(assembled({run_parts.Job("sparsity", ""): step}), "it")
+    result = from_dict(step["result"], "measured")
+    assert [row.contender for row in result.rows] == ["dense", "rows"]
+    assert result.failed == {}
 
 
 def test_a_differing_digest_fails_the_run(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,25 +11,25 @@ import pytest
 
 from bench.__main__ import main
 from bench.shared.files import write_whole
+from bench.shared.machine import machine
 from bench.shared.page import markers
+from bench.shared.results import ResultError, read_content
 from bench.sparsity.cases import DENSE, STRATEGIES
-from bench.sparsity.command import choose, measure
+from bench.sparsity.command import add_arguments, choose, make_plan
 from bench.sparsity.conclusion import conclusion
 from bench.sparsity.result import (
     Crossover,
-    Result,
-    Row,
+    SparsityResult,
+    SparsityRow,
     as_dict,
     as_json,
     crossover,
     from_dict,
     percent,
-    read_json,
 )
-from bench.sparsity.run import Plan, choose_contenders
-from bench.speed.result import ResultError, describe_case, machine
-from bench.timing.cases import CASES
-from bench.timing.subject import Entry
+from bench.sparsity.run import SparsityPlan, choose_contenders
+from bench.timing.cases import CASES, describe_case
+from bench.timing.times import Times
 from tests.support.sparsity_cases import SMALL
 
 BEGIN, END = markers("sparsity")
@@ -36,17 +37,19 @@ BEGIN, END = markers("sparsity")
 # results
 
 
-def synthetic(times: Callable[[str, str, float], float], densities: tuple[float, ...] = (0.001, 0.01, 0.1)) -> Result:
+def synthetic(
+    times: Callable[[str, str, float], float], densities: tuple[float, ...] = (0.001, 0.01, 0.1)
+) -> SparsityResult:
     """A result whose medians are given by (backend, contender, density), on S3 with independent spikes."""
-    result = Result({"environment": {}, "hopeless": 4.0}, machine() | {"processor": "P", "cores": 2})
+    result = SparsityResult({"environment": {}, "hopeless": 4.0}, machine() | {"processor": "P", "cores": 2})
     result.subjects = {name: {"backend": name, "version": f"{name} 1"} for name in ("numpy", "jax")}
     result.cases = {"S3": describe_case(CASES["S3"])}
     for backend in ("numpy", "jax"):
         for name in ("dense", "collapse8", "scatter", "table"):
             for density in densities:
                 seconds = times(backend, name, density)
-                rounds = [[seconds, seconds], [seconds, 9.0]]
-                result.rows.append(Row("S3", "iid", density, backend, name, "only", rounds))
+                times_of = Times.of([[seconds, seconds], [seconds, 9.0]])
+                result.rows.append(SparsityRow("S3", "iid", density, backend, name, "only", times_of))
     return result
 
 
@@ -128,7 +131,7 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     result = synthetic(winning_below)
     content = as_dict(result, conclusion(result))
     write_whole(tmp_path / "r.json", as_json(content).encode())
-    again = read_json(tmp_path / "r.json")
+    again = from_dict(read_content(tmp_path / "r.json"), "it")
     assert as_json(as_dict(again, conclusion(again))) == as_json(content)
     own = [c for c in content["crossovers"] if (c["backend"], c["strategy"]) == ("numpy", "scatter")]
     assert {c["against"]: c["wins"] for c in own}["dense, same backend"]
@@ -140,9 +143,9 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     [
         (lambda text: text[: len(text) // 2], "cannot be read"),
         (lambda text: "[]", "is no result of python -m bench sparsity"),
-        (lambda text: text.replace('"schema": 1', '"schema": 2'), "has schema 2; this version reads 1"),
+        (lambda text: text.replace('"schema": 2', '"schema": 3'), "has schema 3; this version reads 1, 2"),
         (lambda text: text.replace('"rows"', '"raws"'), "is damaged: 'rows'"),
-        (lambda text: text.replace("9.0", '"nine"'), "is damaged"),
+        (lambda text: text.replace('"median": 0.02', '"median": "nine"'), "is damaged"),
         (lambda text: text.replace('"contender": "scatter"', '"contender": "hope"'), "is damaged: row S3, iid"),
     ],
 )
@@ -152,10 +155,10 @@ def test_a_damaged_file_is_one_sentence(
     path = tmp_path / "r.json"
     path.write_text(damage(as_json(as_dict(synthetic(losing), []))))
     with pytest.raises(ResultError, match=message):
-        read_json(path)
-    assert main(["sparsity-table", str(path)]) == 2
+        from_dict(read_content(path), "it")
+    assert main(["table", str(path)]) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"python -m bench sparsity-table: {path}")
+    assert said.startswith(f"python -m bench table: {path}")
     assert said.count("\n") == 1
 
 
@@ -163,7 +166,7 @@ def test_tables_go_between_the_markers(tmp_path: Path, capsys: pytest.CaptureFix
     result, page = synthetic(winning_below), tmp_path / "page.md"
     (tmp_path / "r.json").write_text(as_json(as_dict(result, [])))
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    command = ["sparsity-table", str(tmp_path / "r.json"), "--into", str(page)]
+    command = ["table", str(tmp_path / "r.json"), str(page)]
     assert main([*command, "--check"]) == 1
     assert main(command) == 0
     assert main([*command, "--check"]) == 0
@@ -187,7 +190,18 @@ def test_tables_go_between_the_markers(tmp_path: Path, capsys: pytest.CaptureFix
 def test_sizes_and_time_of_the_plans() -> None:
     names = {contender.name for contender in choose_contenders(["table"], ["collapse8"])}
     assert names == {"dense", "collapse8", "table"}
-    plan = Plan(list(CASES.values()), ["iid", "channels"], (0.01, 0.1), [DENSE], 60.0, rounds=(1, 1))
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    quick = make_plan(parser.parse_args(["--quick"]))
+    assert {contender.name for contender in quick.contenders} == {"dense", "collapse8", "preserve4", *STRATEGIES}
+    plan = SparsityPlan(
+        cases=list(CASES.values()),
+        structures=["iid", "channels"],
+        densities=(0.01, 0.1),
+        contenders=[DENSE],
+        seconds=60.0,
+        rounds=(1, 1),
+    )
     assert [workload.name for workload in plan.workloads(CASES["S1"])] == ["S1/iid/0.01", "S1/iid/0.1"]
     assert [workload.structure for workload in plan.workloads(CASES["S3"])] == ["iid", "iid", "channels", "channels"]
 
@@ -218,24 +232,10 @@ def test_the_command_measures_a_small_layer(
     out = capsys.readouterr().out
     assert "packed bits and tables" in out
     assert "compared with NumPy's dense one, bit for bit" in out
-    result = read_json(tmp_path / "r.json")
+    result = from_dict(read_content(tmp_path / "r.json"), "it")
     assert result.failed == {}
     assert {row.contender for row in result.rows} == {"dense", "collapse8", "preserve4", "table", "frames"}
     assert result.curve("S1", "events", "numpy", "table").keys() == {0.01, 0.5}
     assert json.loads((tmp_path / "r.json").read_text())["conclusion"] == conclusion(result)
     assert (tmp_path / "r.svg").read_text().count("event-camera-like frames") == 1
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_measure_answers_what_the_file_would_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = Entry("numpy", "tacops", "bench.sparsity.subject:SparseSubject", "numpy")
-    monkeypatch.setattr("bench.sparsity.command.choose", lambda backends, strategies: ([entry], {}))
-    monkeypatch.setattr("bench.sparsity.command.QUICK_SIZES", ("S1",))
-    monkeypatch.setattr("bench.sparsity.command.QUICK_DENSITIES", (0.1,))
-    monkeypatch.setitem(CASES, "S1", SMALL["S1"])
-    said: list[str] = []
-    content = measure(True, said.append)
-    assert any("S1/patches/0.1" in line for line in said)
-    result = from_dict(json.loads(json.dumps(content)), "measured")
-    assert set(STRATEGIES) - {"brainevent"} <= {row.contender for row in result.rows}
-    assert result.failed == {}

@@ -49,7 +49,7 @@ KINDS = {
 }
 """Spikes on which each strategy must be right."""
 
-COMPILED = {"S1": ["corner", "full"], "S2": [], "S3": ["iid", "patches"], "S4": []}
+COMPILED = {"S1": ["full"], "S2": [], "S3": ["iid", "patches"], "S4": []}
 """Of these for JAX, which compiles anew for every size."""
 
 

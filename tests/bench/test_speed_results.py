@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 from contextlib import closing
@@ -13,26 +14,30 @@ import numpy as np
 import pytest
 
 from bench.__main__ import COMMANDS, main
+from bench.shared.machine import machine
 from bench.shared.page import markers
+from bench.shared.results import ResultError, read_content, stem, write_content
 from bench.speed.command import choose
 from bench.speed.peers import PEERS, PLAIN
 from bench.speed.report import case_rows, conditions, print_result
-from bench.speed.result import Result, ResultError, Row, describe_case, machine, read_json
+from bench.speed.result import SpeedResult, SpeedRow, from_dict
 from bench.speed.run import settings
 from bench.speed.sweep import AXES, fit
 from bench.speed.targets import targets
-from bench.timing.cases import CASES, EXACT
+from bench.timing.cases import CASES, EXACT, describe_case
 from bench.timing.pool import Worker, environment
 from bench.timing.subject import Entry, Tacops, fires
+from bench.timing.times import Times
+from tacops._files.damage import LARGEST
 from tests.support.speed_subjects import PLAN, SMALL, stored_text
 
 BEGIN, END = markers("speed")
 
 
 @pytest.fixture(scope="module")
-def result() -> Result:
+def result() -> SpeedResult:
     """A result with round numbers: 10 ms for all of S3, unless said otherwise."""
-    result = Result(settings(PLAN), machine())
+    result = SpeedResult(settings(PLAN), machine())
     milliseconds: dict[tuple[str, str], float] = {
         ("tacops numpy", "exact"): 10.0,
         ("tacops numpy", "collapse16"): 0.5,
@@ -49,11 +54,24 @@ def result() -> Result:
     }
     result.cases = {"S3": describe_case(CASES["S3"])}
     result.rows = [
-        Row("S3", name, kinds[name], mode, "only", [[value / 1e3], [value / 1e3, 1.0, 0.0]], agree=0.999, shared=0.75)
+        SpeedRow(
+            "S3",
+            name,
+            kinds[name],
+            mode,
+            "only",
+            Times.of([[value / 1e3], [value / 1e3, 1.0, 0.0]]),
+            agree=0.999,
+            shared=0.75,
+        )
         for (name, mode), value in milliseconds.items()
     ]
-    gemm = Row("S3", "ceilings", "ceiling", "exact", "BLAS", [[0.008]])
-    result.ceilings = [gemm, replace(gemm, mode="copy", rounds=[[0.02]]), replace(gemm, mode="sgemm", rounds=[[0.05]])]
+    gemm = SpeedRow("S3", "ceilings", "ceiling", "exact", "BLAS", Times.of([[0.008]]))
+    result.ceilings = [
+        gemm,
+        replace(gemm, mode="copy", times=Times.of([[0.02]])),
+        replace(gemm, mode="sgemm", times=Times.of([[0.05]])),
+    ]
     result.overhead = {"numpy": {"tacops": 90e-6, "plain": 50e-6, "threads": 160e-6}}
     result.beside_blas = {"alone": 0.007, "after": 0.015, "timeout": 0.008}
     result.memory = {"input": 100, "unfolded": 900, "work": 10, "work_2T": 10, "work_2B": 20}
@@ -64,10 +82,10 @@ def result() -> Result:
 # what is stored
 
 
-def test_results_survive_a_file(result: Result, tmp_path: Path) -> None:
+def test_results_survive_a_file(result: SpeedResult, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text(stored_text(result))
-    assert stored_text(read_json(path)) == path.read_text()
+    assert stored_text(from_dict(read_content(path), "it")) == path.read_text()
     content = json.loads(path.read_text())
     assert set(content) >= {
         "benchmark",
@@ -85,26 +103,50 @@ def test_results_survive_a_file(result: Result, tmp_path: Path) -> None:
     assert derived["fraction_of_ceiling"] == pytest.approx(0.8)
 
 
+def test_older_results_are_read(result: SpeedResult) -> None:
+    """Their rows hold every time, visit by visit."""
+    content = json.loads(stored_text(result))
+    for row in [*content["rows"], *content["ceilings"]]:
+        row["rounds"] = [[row.pop("times")["median"]], [1.0, 0.0]]
+    again = from_dict({**content, "schema": 2}, "it")
+    assert [row.seconds for row in again.rows] == [row.seconds for row in result.rows]
+    assert {row.times.calls for row in again.rows} == {3}
+
+
+def test_results_may_be_compressed(result: SpeedResult, tmp_path: Path) -> None:
+    path = tmp_path / "result.json.gz"
+    write_content(path, stored_text(result))
+    assert stem(path) == stem(tmp_path / "result.json") == tmp_path / "result"
+    assert path.stat().st_size < len(stored_text(result)) / 2
+    assert read_content(path) == json.loads(stored_text(result))
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ResultError, match=r"result\.json\.gz cannot be read"):
+        read_content(path)
+    path.write_bytes(gzip.compress(bytes(LARGEST + 1)))
+    with pytest.raises(ResultError, match="larger than 64 MiB"):
+        read_content(path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("{", "cannot be read"),
         ("[]", "is no result"),
         ('{"benchmark": "tacops speed", "schema": 0}', "has schema 0"),
-        ('{"benchmark": "tacops speed", "schema": 2}', "is incomplete"),
+        ('{"benchmark": "tacops speed", "schema": 3}', "is incomplete"),
     ],
 )
 def test_files_that_are_no_results(content: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text(content)
     with pytest.raises(ResultError, match=message):
-        read_json(path)
+        from_dict(read_content(path), "it")
 
 
 # what is derived
 
 
-def test_targets_are_computed_from_the_numbers(result: Result) -> None:
+def test_targets_are_computed_from_the_numbers(result: SpeedResult) -> None:
     found = {target.text: target for target in targets(result)}
     values: dict[str, tuple[dict[str, float], bool | None]] = {
         "exact on NumPy over the fastest SNN library": ({"S3": 1.5}, True),
@@ -129,17 +171,17 @@ def test_targets_are_computed_from_the_numbers(result: Result) -> None:
 
 
 def test_targets_without_numbers_are_not_met_and_not_missed() -> None:
-    assert {target.met for target in targets(Result(settings(PLAN), machine()))} == {None}
+    assert {target.met for target in targets(SpeedResult(settings(PLAN), machine()))} == {None}
 
 
-def test_rows_compare_with_ceiling_peer_and_exact(result: Result) -> None:
+def test_rows_compare_with_ceiling_peer_and_exact(result: SpeedResult) -> None:
     rows = {row[:2]: row for row in case_rows(result, "S3")}
     row = rows["collapse K=16", "tacops numpy"]
     assert row[6:] == ("30.00 x", "20.00 x", "75.00%")
     assert [name for mode, name in rows if mode == "exact"] == ["tacops numpy", "other", "plain numpy", "slower"]
 
 
-def test_report_is_printed(result: Result) -> None:
+def test_report_is_printed(result: SpeedResult) -> None:
     from rich.console import Console
 
     console = Console(record=True, width=160, file=io.StringIO())
@@ -149,7 +191,7 @@ def test_report_is_printed(result: Result) -> None:
         assert part in text
 
 
-def test_roofline_is_drawn(result: Result, tmp_path: Path) -> None:
+def test_roofline_is_drawn(result: SpeedResult, tmp_path: Path) -> None:
     roofline = pytest.importorskip("bench.speed.roofline", reason="needs matplotlib")
     svg, png = roofline.save_plots(result, tmp_path / "speed")
     assert "products alone" in svg.read_text()
@@ -160,7 +202,7 @@ def test_roofline_is_drawn(result: Result, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def stored(result: Result, tmp_path: Path) -> str:
+def stored(result: SpeedResult, tmp_path: Path) -> str:
     path = tmp_path / "result.json"
     path.write_text(stored_text(result))
     return str(path)
@@ -170,7 +212,7 @@ def stored(result: Result, tmp_path: Path) -> str:
 def test_table_goes_between_the_markers(full: bool, stored: str, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nwhat was there\n{END}\nafter\n")
-    arguments = ["speed-table", stored, "--into", str(page), *(["--full"] if full else [])]
+    arguments = ["table", stored, str(page), *(["--full"] if full else [])]
     assert main([*arguments, "--check"]) == 1
     assert main(arguments) == 0
     text = page.read_text()
@@ -186,16 +228,18 @@ def test_table_goes_between_the_markers(full: bool, stored: str, tmp_path: Path)
 
 def test_plot_is_drawn_again(stored: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    assert main(["speed-table", stored, "--plot", str(tmp_path / "again")]) == 0
+    assert main(["table", stored, "--plot", str(tmp_path / "again")]) == 0
     assert {path.name for path in tmp_path.glob("again.*")} == {"again.svg", "again.png"}
 
 
 def test_table_refuses_what_it_cannot_use(stored: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.md"
     page.write_text("no markers")
-    assert main(["speed-table", stored, "--into", str(page)]) == 2
+    assert main(["table", stored, str(page)]) == 2
     assert "must have one line" in capsys.readouterr().err
-    assert main(["speed-table", str(tmp_path / "absent.json")]) == 2
+    assert main(["table", stored, "--check"]) == 2
+    assert "a PAGE.md must be named" in capsys.readouterr().err
+    assert main(["table", str(tmp_path / "absent.json")]) == 2
     assert page.read_text() == "no markers"
 
 
@@ -216,7 +260,7 @@ def test_what_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_commands_are_listed() -> None:
-    assert {"speed", "speed-table"} <= set(COMMANDS)
+    assert {"speed", "table"} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("entry", [*PLAIN.values(), *PEERS.values()], ids=lambda entry: entry.name)

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.shared.results import read_content
 from bench.speed.peers import PLAIN
-from bench.speed.result import read_json
+from bench.speed.result import from_dict
 from bench.speed.run import CEILINGS, run
 from bench.speed.sweep import AXES, Axis, fit
-from bench.timing.cases import CASES, EXACT, MODES, TINY, Case, Mode
-from bench.timing.pool import Session, SubjectError, Worker, WorkerDiedError, environment
+from bench.timing.cases import CASES, EXACT, MEMORY, MODES, TINY, Case, Mode
+from bench.timing.pool import SubjectError, Timer, Worker, WorkerDiedError, environment
 from bench.timing.subject import Entry, Tacops, UnsupportedError, fires
 from tests.support.speed_subjects import FAKE, PLAN, SMALL, stored_text
 
@@ -73,7 +74,7 @@ def test_ceilings_are_timed_for_dense_products_only() -> None:
 
 
 def test_peak_memory_is_traced() -> None:
-    peak = Session(NUMPY).peak(SMALL["S3"], EXACT)
+    peak = Timer(NUMPY).peak(SMALL["S3"], EXACT)
     assert peak > 4 * 17 * 16 * 64
 
 
@@ -152,7 +153,7 @@ def test_a_run_measures_what_works_and_names_what_fails(tmp_path: Path) -> None:
         for mode in modes:
             row = result.find("tiny", name, mode)
             assert row is not None
-            assert 1 <= len(row.rounds) <= 2
+            assert 1 <= row.times.rounds <= 2
             low, high = row.quartiles
             assert 0 < low <= row.seconds <= high
     plain, fake = (result.find("tiny", name, "exact") for name in ("plain numpy", "fake"))
@@ -168,13 +169,17 @@ def test_a_run_measures_what_works_and_names_what_fails(tmp_path: Path) -> None:
     assert result.missing == {"left out": "a reason"}
     path = tmp_path / "result.json"
     path.write_text(stored_text(result))
-    assert stored_text(read_json(path)) == path.read_text()
+    assert stored_text(from_dict(read_content(path), "it")) == path.read_text()
     assert any("preparing" in text for text in told)
 
 
-def test_extras_and_sweep() -> None:
+def test_extras_and_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a smaller layer, with fewer calls, and an input of 20 MiB: still more than twice NumPy's work area."""
+    monkeypatch.setitem(CASES, "S4", SMALL["S4"])
+    monkeypatch.setattr("bench.speed.extras.MEMORY", replace(MEMORY, B=10))
+    monkeypatch.setattr("bench.speed.extras.BATCHES", (10, 3))
     short = Axis("K", "collapse", (1, 2, 4), "")
-    plan = replace(PLAN, cases=[], axes=[short], seconds=60.0, extras=True)
+    plan = replace(PLAN, cases=[], axes=[short], seconds=3600.0, extras=True)
     result = run(plan, [NUMPY, PLAIN["numpy"]], {}, lambda _: None)
     assert not result.failed
     assert {backend: set(times) for backend, times in result.overhead.items()} == {

@@ -14,9 +14,10 @@ from bench.machine import step as run_step
 from bench.shared import devices
 from bench.speed import command as speed
 from bench.speed.peers import PEERS, PLAIN
-from bench.speed.result import Result, Row, describe_case
-from bench.timing.cases import EXACT, TINY
+from bench.speed.result import SpeedResult, SpeedRow
+from bench.timing.cases import EXACT, TINY, describe_case
 from bench.timing.subject import Tacops
+from bench.timing.times import Times
 from tacops import __main__ as command
 from tacops.backends import Backend, get_backend
 from tacops.testing import Check, run_checks, where
@@ -202,12 +203,12 @@ def test_plain_torch_runs_on_the_device(need: Callable[[str], Backend]) -> None:
 
 def test_no_fraction_of_a_processors_ceiling_on_a_gpu() -> None:
     """Ceilings are measured on the processor."""
-    result = Result({}, {}, cases={TINY.name: describe_case(TINY)})
-    rows = [Row(TINY.name, name, "tacops", "exact", "eager", [[1.0]]) for name in ("here", "there")]
+    result = SpeedResult({}, {}, cases={TINY.name: describe_case(TINY)})
+    rows = [SpeedRow(TINY.name, name, "tacops", "exact", "eager", Times.of([[1.0]])) for name in ("here", "there")]
     result.rows = rows
     result.ceilings = [
-        Row(TINY.name, "ceilings", "ceiling", "exact", "", [[0.5]]),
-        Row(TINY.name, "ceilings", "ceiling", "copy", "", [[0.5]]),
+        SpeedRow(TINY.name, "ceilings", "ceiling", "exact", "", Times.of([[0.5]])),
+        SpeedRow(TINY.name, "ceilings", "ceiling", "copy", "", Times.of([[0.5]])),
     ]
     result.subjects = {"here": {"device": "cpu (2 threads)"}, "there": {"device": "NVIDIA H200 (cuda:0)"}}
     assert result.ceiling(rows[0]) is not None

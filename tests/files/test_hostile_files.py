@@ -159,12 +159,11 @@ def test_other_files_of_ours_made_to_harm(tmp_path: Path, text: str) -> None:
         load_reference(path)
     with pytest.raises(DatasetError, match="cannot be read"):
         load_trained(path)
-    for name in ("speed", "sparsity", "accuracy"):
-        assert bench([f"{name}-table", str(path)]) == 2
+    assert bench(["table", str(path)]) == 2
     page, result = tmp_path / "page.md", tmp_path / "result.json"
     page.write_bytes(b"\xff")
     result.write_text(TABLES["sparsity"]())
-    assert bench(["sparsity-table", str(result), "--into", str(page)]) == 2
+    assert bench(["table", str(result), str(page)]) == 2
     assert page.read_bytes() == b"\xff"
 
 

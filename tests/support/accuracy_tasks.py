@@ -17,4 +17,6 @@ def quadrants(settings: Settings) -> Data:
     return Data(images.astype(np.uint8), labels.astype(np.uint8), settings.training)
 
 
-TINY = Task("tiny", "Tiny", 4, ("exact", "collapse4", "preserve4"), 2, Settings(80, 40, 3, batch=20), quadrants, 1.0)
+TINY = Task(
+    "tiny", "Tiny", 4, ("exact", "collapse4", "preserve4"), 2, Settings(80, 40, 6, batch=20, rate=2e-2), quadrants, 1.0
+)

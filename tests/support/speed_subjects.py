@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from bench.speed.result import Result, as_json
-from bench.speed.run import Plan
+from bench.speed.result import SpeedResult, as_json
+from bench.speed.run import SpeedPlan
 from bench.speed.targets import targets
 from bench.timing.cases import CASES, TINY, Case, Mode
 from bench.timing.subject import Entry, Subject, UnsupportedError, Variant, fires
 
 SMALL = {case.name: replace(case, B=1, space=(4,) * len(case.space)) for case in CASES.values()}
 
-PLAN = Plan([TINY], (), 1.0, rounds=(2, 2), visit=0.001, calls=3, pause=0.0, warm=0.001, extras=False)
+PLAN = SpeedPlan(cases=[TINY], seconds=1.0, rounds=(2, 2), visit=0.001, calls=3, pause=0.0, warm=0.001, extras=False)
 
 
 class Fake(Subject):
@@ -57,6 +57,6 @@ def silent() -> Subject:
 FAKE = Entry("fake", "peer", "tests.support.speed_subjects:Fake", note="It fires always.")
 
 
-def stored_text(result: Result) -> str:
+def stored_text(result: SpeedResult) -> str:
     """The text of a result's file."""
     return as_json(result, (target.as_dict() for target in targets(result)))

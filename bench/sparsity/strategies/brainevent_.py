@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bench.demo.report import cores
+from bench.shared.machine import cores
 from bench.sparsity.strategies.arrays import Convolution, same
 from bench.timing.cases import Floats
 from tacops.backends._unfold import pad, unfold

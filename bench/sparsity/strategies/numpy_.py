@@ -12,7 +12,7 @@ import scipy.linalg  # noqa: F401 (the BLAS that Numba calls must be loaded when
 from scipy import sparse
 from threadpoolctl import ThreadpoolController
 
-from bench.demo.report import cores
+from bench.shared.machine import cores
 from bench.sparsity.strategies import loops
 from bench.sparsity.strategies.arrays import Convolution, same
 from bench.sparsity.strategies.tables import byte_tables, is_narrow, row_tables
