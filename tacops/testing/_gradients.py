@@ -15,7 +15,7 @@ import tacops
 from .._backend.protocol import Array, Backend, Window
 from ._check import Check, NotApplicable
 from ._host import native, np
-from ._reference import chunks, convolve, draw, simulate
+from ._reference import Run, chunks, currents_of, draw, simulate
 
 __all__ = ["PROBLEMS", "Problem", "gradient_checks", "reference_gradients"]
 
@@ -79,7 +79,8 @@ def _problem(name: str) -> tuple[dict[str, Array], dict[str, Array]]:
     """Arrays of a call by name, and the two factors of the loss; the first seed with a margin is taken."""
     for seed in range(200):
         arrays = _arrays(PROBLEMS[name], f"gradients-{name}-{seed}")
-        spikes, membrane, margin = _run(PROBLEMS[name], arrays)
+        spikes, membrane, potentials = _run(PROBLEMS[name], arrays)
+        margin = np.min(np.abs(potentials - arrays["threshold"]))
         if margin >= MARGIN and 0.1 < np.mean(spikes) < 0.9:
             factors = {
                 "spikes": draw(f"{name}-s", spikes.shape, 1.0),
@@ -119,17 +120,13 @@ def _window(problem: Problem) -> Window:
     return Window((1,) * dims, ((padding, padding),) * dims, (1,) * dims, 1)
 
 
-def _run(
-    problem: Problem, arrays: Mapping[str, Array], derivative: Callable[[Array], Array] | None = None
-) -> tuple[Array, Array, float]:
+def _run(problem: Problem, arrays: Mapping[str, Array], derivative: Callable[[Array], Array] | None = None) -> Run:
     """The reference."""
     wide = {name: array.astype(np.result_type(array, np.float64)) for name, array in arrays.items()}
     if problem.function == "lif":
         currents, bias = wide["current"], 0.0
     else:
-        x = wide["spikes"]
-        currents = convolve(x.reshape(-1, *x.shape[2:]), wide["weight"], _window(problem))
-        currents, bias = currents.reshape(*x.shape[:2], *currents.shape[1:]), wide["bias"]
+        currents, bias = currents_of(wide["spikes"], wide["weight"], _window(problem)), wide["bias"]
     aggregation = wide.get("aggregation", problem.aggregation)
     mode = {"mode": problem.mode, "aggregation": aggregation, "beta": wide["beta"]}
     parts = chunks(currents, bias, problem.chunk_size, **mode)

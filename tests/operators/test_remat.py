@@ -201,7 +201,8 @@ def test_torch_memory(need: Callable[[str], Backend], tmp_path: Path) -> None:
         events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
         taken = [event for event in events if event["name"] == "[memory]"]
         taken.sort(key=lambda event: event["ts"])
-        return max(accumulate(event["args"]["Bytes"] for event in taken))
+        counts: list[int] = [event["args"]["Bytes"] for event in taken]
+        return max(accumulate(counts))
 
     frames = 4 * x.numel()  # as many neurons as inputs, in float32
     assert peak(False) > 3 * frames, "a gradient keeps the currents, the membranes and the spikes of all steps"
