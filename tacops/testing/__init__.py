@@ -5,7 +5,7 @@ golden results stored with the package, spikes and membranes, eager and compiled
 default path; a spike may differ from float64 only within the rounding bound of the threshold. **Gradients**, where the
 backend differentiates. **Behaviour**: errors, streaming, batches, memory layouts, threads and types.
 
-From a shell, ``python -m tacops check [NAME | package:OBJECT ...]``. From pytest::
+From a shell, ``python -m tacops check [--quick] [NAME | package:OBJECT ...]``. From pytest::
 
     from tacops.testing import parametrize_with_checks
 
@@ -18,6 +18,7 @@ From a shell, ``python -m tacops check [NAME | package:OBJECT ...]``. From pytes
 
 from collections.abc import Iterator
 
+from .._core.values import check_flag
 from ._behaviour import behaviour_checks
 from ._check import TIERS, Check, NotApplicable, Outcome, run_checks
 from ._float import float_checks
@@ -28,6 +29,7 @@ from ._large import large_checks
 from ._load import load_backend
 from ._more import more_checks
 from ._pytest import BoundCheck, parametrize_with_checks
+from ._quick import QUICK
 
 __all__ = [
     "TIERS",
@@ -43,12 +45,17 @@ __all__ = [
 ]
 
 
-def conformance_checks() -> Iterator[Check]:
+def conformance_checks(*, quick: bool = False) -> Iterator[Check]:
     """Every check, tier by tier.
 
-    Yields
-    ------
-    Check
+    Parameters
+    ----------
+    quick : bool
+        A few of each kind only, less than a minute for any backend.
+
+    Returns
+    -------
+    iterator of Check
 
     Examples
     --------
@@ -56,6 +63,11 @@ def conformance_checks() -> Iterator[Check]:
     >>> sorted({check.tier for check in conformance_checks()})
     [1, 2, 3, 4]
     """
+    quick = check_flag("conformance_checks", "quick", quick)
+    return (check for check in _every_check() if not quick or check.id in QUICK)
+
+
+def _every_check() -> Iterator[Check]:
     yield from bitwise_checks()
     yield from large_checks()
     yield from more_checks()

@@ -100,7 +100,7 @@ def layer_reference(layer: Layer, spikes: Array, weight: Array) -> SpikeTrain:
     currents = currents_of(spikes.astype(np.float64), weight.astype(np.float64), window)
     size, mode = options.get("chunk_size", 1), options.get("mode", "collapse")
     parts = chunks(currents, 0.0, size, mode=mode, aggregation="sum", beta=1.0)
-    fired, membrane, _ = simulate(parts, 0.0, threshold=_threshold(layer), reset="subtract")
+    fired, membrane, *_ = simulate(parts, 0.0, threshold=_threshold(layer), reset="subtract")
     return SpikeTrain(fired.astype(bool if options.get("compact") else np.float32), membrane.astype(np.float32))
 
 

@@ -13,7 +13,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from .._backend.protocol import Array, Window
-from ._cases import bell, stream_of
+from ._case import bell, stream_of
 from ._host import np
 
 __all__ = ["Chunk", "Run", "chunks", "convolve", "currents_of", "draw", "fire", "simulate", "weights_of"]
@@ -89,11 +89,12 @@ def fire(v: Array, threshold: Any, derivative: Callable[[Array], Array] | None) 
 
 
 class Run(NamedTuple):
-    """Spikes (frames, ...), the last membrane, and every membrane just before it could fire."""
+    """Spikes (frames, ...), the last membrane, every membrane just before it could fire, and every membrane after that."""
 
     spikes: Array
     membrane: Array
     potentials: Array
+    trace: Array
 
 
 def simulate(
@@ -105,7 +106,7 @@ def simulate(
     derivative: Callable[[Array], Array] | None = None,
 ) -> Run:
     """Decay, integrate, fire, reset; a tie fires."""
-    u, spikes, potentials = membrane, [], []
+    u, spikes, potentials, trace = membrane, [], [], []
     for current, decay, steps in parts:
         for _ in range(steps):
             v = decay * u + current
@@ -115,4 +116,5 @@ def simulate(
             u = {"subtract": v - s * threshold, "zero": v * (1.0 - s), "none": v, "late": v}[reset]
             spikes.append(s)
             potentials.append(v)
-    return Run(np.stack(spikes), u, np.stack(potentials))
+            trace.append(u)
+    return Run(np.stack(spikes), u, np.stack(potentials), np.stack(trace))

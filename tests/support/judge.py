@@ -116,8 +116,10 @@ def tac(
     parts = chunks(frames, 0.0, chunk_size, mode=mode, aggregation=kind, beta=beta)
     verdict = simulate(parts, _start(membrane, parts), threshold=threshold, reset=reset)
     if first:
-        spikes, potentials = (np.moveaxis(array, -1, 2) for array in (verdict.spikes, verdict.potentials))
-        return Verdict(spikes, np.moveaxis(verdict.membrane, -1, 1), potentials)
+        spikes, potentials, trace = (
+            np.moveaxis(array, -1, 2) for array in (verdict.spikes, verdict.potentials, verdict.trace)
+        )
+        return Verdict(spikes, np.moveaxis(verdict.membrane, -1, 1), potentials, trace)
     return verdict
 
 
@@ -142,7 +144,7 @@ def published_collapse(
 ) -> Verdict:
     """TAC as published: S = sum_k beta^(K-1-k) x_k, U = beta^K U + conv(S), fire once, subtract the threshold."""
     u: Floats | float = 0.0
-    out, potentials = [], []
+    out, potentials, trace = [], [], []
     for start in range(0, len(spikes), chunk):
         frames = np.asarray(spikes[start : start + chunk], np.float64)
         total = np.zeros(frames.shape[1:])
@@ -153,8 +155,9 @@ def published_collapse(
         u = v - threshold * fired
         out.append(fired)
         potentials.append(v)
+        trace.append(u)
     assert not isinstance(u, float)
-    return Verdict(np.stack(out), u, np.stack(potentials))
+    return Verdict(np.stack(out), u, np.stack(potentials), np.stack(trace))
 
 
 def published_preserve(
@@ -162,7 +165,7 @@ def published_preserve(
 ) -> Verdict:
     """TAC-TP as published: the un-normalised aggregate's convolution drives every one of the chunk's LIF steps."""
     u: Floats | float = 0.0
-    out, potentials = [], []
+    out, potentials, trace = [], [], []
     for start in range(0, len(spikes), chunk):
         frames = np.asarray(spikes[start : start + chunk], np.float64)
         total = np.zeros(frames.shape[1:])
@@ -175,5 +178,6 @@ def published_preserve(
             u = v - threshold * fired
             out.append(fired)
             potentials.append(v)
+            trace.append(u)
     assert not isinstance(u, float)
-    return Verdict(np.stack(out), u, np.stack(potentials))
+    return Verdict(np.stack(out), u, np.stack(potentials), np.stack(trace))

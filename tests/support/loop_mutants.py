@@ -139,13 +139,13 @@ def planted(mutant: Mutant) -> Iterator[None]:
     text = inspect.getsource(module if loop.name is None else getattr(module, loop.name))
     assert mutant.old in text, f"no {mutant.old!r} in {loop.module}: bring the mutant up to date"
     text = text.replace(mutant.old, mutant.new)
-    owner, name, value = module, loop.name, None
+    owner: Any = module
     if loop.name is None:
         owner, name, value = import_module("tacops.backends._cpu.neurons"), "_load", _compiled(module, text)
     else:
         scope = dict(vars(module))
         exec("from __future__ import annotations\n" + text, scope)  # noqa: S102
-        value = scope[loop.name]
+        name, value = loop.name, scope[loop.name]
     sound = getattr(owner, name)
     setattr(owner, name, value)
     try:
