@@ -199,7 +199,7 @@ def _lengths_everywhere(backend: Backend) -> None:
             own = SpikeTrain(train.spikes[:0, b], u.astype(np.float32))
             if parts:
                 fired, after, *_ = simulate(parts, u, threshold=1.0, reset=options.get("reset", "subtract"))
-                own = SpikeTrain(fired.astype(train.spikes.dtype), after.astype(np.float32))
+                own = SpikeTrain(fired.astype(bool if options.get("compact") else np.float32), after.astype(np.float32))
             got = SpikeTrain(train.spikes[: len(own.spikes), b], train.membrane[b])
             assert_train(f"{function}, sample of {length} frames", got, own)
             if train.spikes[len(own.spikes) :, b].any():

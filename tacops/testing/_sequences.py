@@ -68,7 +68,7 @@ def _as_alone(train: SpikeTrain, spikes: Array, weight: Array, ends: Sequence[in
         own = SpikeTrain(mine[:0], np.zeros_like(train.membrane[b]))
         if length:
             alone = _defined(spikes[:length, b : b + 1], weight, **options)
-            own = SpikeTrain(alone.spikes[:, 0].astype(mine.dtype), alone.membrane[0].astype(np.float32))
+            own = SpikeTrain(alone.spikes[:, 0].astype(np.float32), alone.membrane[0].astype(np.float32))
         assert_train(what, SpikeTrain(mine[: len(own.spikes)], train.membrane[b]), own)
         if mine[len(own.spikes) :].any():
             raise AssertionError(f"{what}: spikes beyond its end")
