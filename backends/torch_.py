@@ -139,6 +139,16 @@ class TorchBackend(Backend):
         kind = torch.accelerator.current_accelerator().type
         return (*(f"{kind}:{n}" for n in range(torch.accelerator.device_count())), "cpu")
 
+    def crossings(self) -> Sequence[tuple[tuple[int, ...], tuple[int, ...], int]]:
+        """Sizes at which PyTorch changes its way, as far as known: oneDNN from 20,480 numbers, threads from 32,768.
+
+        And kernels narrower than their padding, which go another way here.
+        """
+        frames = [((1, 1, n, 32, 4), (8, 3, 3, 4), 1) for n in (158, 161)]
+        threads = [((3, 4, 32, n, 4), (8, 3, 3, 4), k) for n in (31, 33) for k in (1, 3)]
+        kernels = [((2, 2, 7, 6, 4), (5, n, n, 4), 1) for n in (1, 2)]
+        return (*frames, *threads, *kernels)
+
     def device_of(self, array: Array) -> str | None:
         """Tensors never move by themselves."""
         return str(array.device)

@@ -108,7 +108,8 @@ def tac_conv(
         Let no gradient through the reset.
     remat : bool
         Rematerialise: the backward pass computes the layer again, in about sqrt(T / K) parts, instead of keeping what
-        happened between input and spikes. Equal results, less memory, more time.
+        happened between input and spikes. Equal results (on the default path but for rounding),
+        less memory, more time.
     compact : bool
         Return spikes as bool, a quarter of the memory of float32 and as good an input for the next layer.
     reproducible : bool or Grid

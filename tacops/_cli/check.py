@@ -29,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "missing is a failure (default: an accelerator if there is one)",
     )
     parser.add_argument("--tier", type=int, choices=(1, 2, 3, 4), action="append", help="these tiers only")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a few checks of each kind, less than a minute for each backend; all of them take up to ten",
+    )
     parser.add_argument("--slow", action="store_true", help="also check what takes a minute (torch.compile)")
     parser.add_argument("--quiet", action="store_true", help="print failures and the summary only")
     parser.add_argument(
@@ -53,7 +58,8 @@ def main(args: argparse.Namespace) -> int:
         return 2
     names = list(dict.fromkeys(args.backend)) or available_backends()
     tiers = args.tier or (1, 2, 3, 4)
-    failures = sum(check_backend(name, tiers, expected, quiet=args.quiet, device=args.device) for name in names)
+    options = {"quiet": args.quiet, "device": args.device, "quick": args.quick}
+    failures = sum(check_backend(name, tiers, expected, **options) for name in names)
     if not args.backend:
         for name, reason in missing_backends().items():
             print(f"{name}: not checked: {reason}")
@@ -69,7 +75,13 @@ def _expectation(text: str) -> tuple[str, str]:
 
 
 def check_backend(
-    name: str, tiers: Sequence[int], expected: dict[str, str], *, quiet: bool, device: str | None = None
+    name: str,
+    tiers: Sequence[int],
+    expected: dict[str, str],
+    *,
+    quiet: bool,
+    device: str | None = None,
+    quick: bool = False,
 ) -> int:
     """Check one backend, printing as it goes, and return how many checks failed; a missing backend or device is one."""
     from .._backend.protocol import BackendUnavailable
@@ -84,7 +96,7 @@ def check_backend(
     print(f"{name}: version {about['version']}, device {about['device']}, precision {about['precision']}", flush=True)
     counts = dict.fromkeys(WORDS, 0)
     seconds = 0.0
-    checks = [check for check in conformance_checks() if check.tier in tiers]
+    checks = [check for check in conformance_checks(quick=quick) if check.tier in tiers]
     for outcome in run_checks(backend, checks, expected):
         counts[outcome.status] += 1
         seconds += outcome.seconds

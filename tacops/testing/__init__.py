@@ -5,7 +5,7 @@ golden results stored with the package, spikes and membranes, eager and compiled
 default path; a spike may differ from float64 only within the rounding bound of the threshold. **Gradients**, where the
 backend differentiates. **Behaviour**: errors, streaming, batches, memory layouts, threads and types.
 
-From a shell, ``python -m tacops check [NAME | package:OBJECT ...]``. From pytest::
+From a shell, ``python -m tacops check [--quick] [NAME | package:OBJECT ...]``. From pytest::
 
     from tacops.testing import parametrize_with_checks
 
@@ -16,18 +16,11 @@ From a shell, ``python -m tacops check [NAME | package:OBJECT ...]``. From pytes
 `tacops.testing.mutants` holds backends with planted mistakes, each of which the checks must find.
 """
 
-from collections.abc import Iterator
-
-from ._behaviour import behaviour_checks
 from ._check import TIERS, Check, NotApplicable, Outcome, run_checks
-from ._float import float_checks
-from ._golden import bitwise_checks
-from ._gradients import gradient_checks
 from ._host import where
-from ._large import large_checks
 from ._load import load_backend
-from ._more import more_checks
 from ._pytest import BoundCheck, parametrize_with_checks
+from ._suite import conformance_checks
 
 __all__ = [
     "TIERS",
@@ -41,24 +34,3 @@ __all__ = [
     "run_checks",
     "where",
 ]
-
-
-def conformance_checks() -> Iterator[Check]:
-    """Every check, tier by tier.
-
-    Yields
-    ------
-    Check
-
-    Examples
-    --------
-    >>> from tacops.testing import conformance_checks
-    >>> sorted({check.tier for check in conformance_checks()})
-    [1, 2, 3, 4]
-    """
-    yield from bitwise_checks()
-    yield from large_checks()
-    yield from more_checks()
-    yield from float_checks()
-    yield from gradient_checks()
-    yield from behaviour_checks()

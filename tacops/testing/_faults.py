@@ -10,27 +10,24 @@ from .._backend.protocol import Array, Backend, State, Window
 from .._core import aggregation, arguments, grid, run, scale, units
 from .._core.neurons import LIFStep
 
-__all__ = ["COMPILED_PATCHES", "METHODS", "PATCHES"]
+__all__ = ["COMPILED_PATCHES", "LARGE", "METHODS", "PATCHES", "PLAIN", "parent"]
 
 LARGE = 1 << 17
 """Numbers from which an array counts as large."""
 
 
-def _parent(mutant: Any) -> type[Backend]:
-    parent: type[Backend] = type(mutant).__mro__[1]
-    return parent
+def parent(mutant: Any) -> type[Backend]:
+    """The backend's class that a mutant's is derived from."""
+    kind: type[Backend] = type(mutant).__mro__[1]
+    return kind
 
 
-def _schedule(self: Any, conv: Any, step: LIFStep, frames: Array, membrane: Array | None, repeat: int) -> Any:
-    return Backend.schedule(self, conv, step, frames, membrane, repeat)
+def _schedule(self: Any, conv: Any, step: LIFStep, frames: Array, state: Any, repeat: int) -> Any:
+    return Backend.schedule(self, conv, step, frames, state, repeat)
 
 
-def _scan(self: Any, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> Any:
-    return Backend.scan(self, step, currents, membrane, repeat)
-
-
-PLAIN: dict[str, Any] = {"schedule": _schedule, "scan": _scan}
-"""Every call of a mutant goes through the methods below, whatever faster way its backend has."""
+PLAIN: dict[str, Any] = {"schedule": _schedule}
+"""Every layer goes through the mutant's own methods, one after the other, whatever faster way its backend has."""
 
 
 def _first_again(backend: Backend, x: Array) -> Array:
@@ -45,7 +42,7 @@ def _first_again(backend: Backend, x: Array) -> Array:
 def _conv(change: Callable[..., Array]) -> dict[str, Any]:
     def conv(self: Any, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
         def honest(x: Array, weight: Array, bias: Array | None, window: Window) -> Array:
-            return _parent(self).conv(self, x, weight, bias, window, exact=exact)
+            return parent(self).conv(self, x, weight, bias, window, exact=exact)
 
         return change(self, honest, x, weight, bias, window)
 
@@ -112,7 +109,7 @@ def _padding_remembered(self: Any, honest: Any, x: Array, weight: Array, bias: A
 
 def _sum(change: Callable[..., tuple[Array, Sequence[float | Array]]]) -> dict[str, Any]:
     def weighted_sum(self: Any, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
-        return _parent(self).weighted_sum(self, *change(self, x, weights), dtype)
+        return parent(self).weighted_sum(self, *change(self, x, weights), dtype)
 
     return {**PLAIN, "weighted_sum": weighted_sum}
 
@@ -141,60 +138,11 @@ def _large_reused(kinds: Sequence[str]) -> Callable[..., tuple[Array, Sequence[f
     return change
 
 
-def _negatives_lost(self: Any, conv: Any, step: LIFStep, frames: Array, membrane: Array | None, repeat: int) -> Any:
+def _negatives_lost(self: Any, conv: Any, step: LIFStep, frames: Array, state: Any, repeat: int) -> Any:
     xp = self.namespace(frames)
     if xp.isdtype(frames.dtype, "signed integer"):
         frames = xp.maximum(frames, xp.zeros_like(frames))
-    return Backend.schedule(self, conv, step, frames, membrane, repeat)
-
-
-# Mistakes of the neurons
-
-
-def _held_once_less(self: Any, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> Any:
-    """The last of more than four steps under one current is the one before it."""
-    if repeat <= 4:
-        return Backend.scan(self, step, currents, membrane, repeat)
-    xp, fired = self.namespace(currents), []
-    for n in range(currents.shape[0]):
-        spikes, membrane = Backend.scan(self, step, currents[n : n + 1, ...], membrane, repeat - 1)
-        fired += [spikes, spikes[-1:, ...]]
-    return xp.concat(fired, axis=0), membrane
-
-
-def _rests_after_64(self: Any, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> Any:
-    if currents.shape[0] <= 64:
-        return Backend.scan(self, step, currents, membrane, repeat)
-    first, _ = Backend.scan(self, step, currents[:64, ...], membrane, repeat)
-    second, after = Backend.scan(self, step, currents[64:, ...], None, repeat)
-    return self.namespace(currents).concat([first, second], axis=0), after
-
-
-def _compact_threshold(self: Any, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> Any:
-    """Compact spikes from the ninth step on by the first channel's threshold."""
-    count = 8
-    if not step.compact or isinstance(step.threshold, float) or currents.shape[0] <= count:
-        return Backend.scan(self, step, currents, membrane, repeat)
-    first, membrane = Backend.scan(self, step, currents[:count, ...], membrane, repeat)
-    wrong = replace(step, threshold=step.threshold * 0.0 + step.threshold[..., :1])
-    second, after = Backend.scan(self, wrong, currents[count:, ...], membrane, repeat)
-    return self.namespace(currents).concat([first, second], axis=0), after
-
-
-def _integrates(self: Any, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> Any:
-    if isinstance(step.decay, float) and step.decay > 0.995:
-        step = replace(step, decay=1.0)
-    return Backend.scan(self, step, currents, membrane, repeat)
-
-
-def _channels_mixed(self: Any, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> Any:
-    """One threshold per channel, but that of another channel where there are many neurons to step."""
-    xp, size = self.namespace(currents), 1
-    for n in currents.shape:
-        size *= n
-    if size >= LARGE and not isinstance(step.threshold, float):
-        step = replace(step, threshold=xp.stack(list(self.unstack(step.threshold))[::-1], axis=0))
-    return Backend.scan(self, step, currents, membrane, repeat)
+    return Backend.schedule(self, conv, step, frames, state, repeat)
 
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -214,19 +162,11 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
         _sum(_large_reused(["float16"])),
     ),
     "negatives-lost": ("negative integers taken for 0", {**PLAIN, "schedule": _negatives_lost}),
-    "held-once-less": ("the last of more than 4 steps under one current left out", {**PLAIN, "scan": _held_once_less}),
-    "rest-after-64": ("the membrane lost after 64 steps", {**PLAIN, "scan": _rests_after_64}),
-    "compact-threshold": (
-        "compact spikes: one channel's threshold for all after 8 steps",
-        {**PLAIN, "scan": _compact_threshold},
-    ),
-    "channels-mixed": ("many neurons: another channel's threshold", {**PLAIN, "scan": _channels_mixed}),
     "padding-remembered": (
         "a window reused for one that differs in the sides of its padding",
         _conv(_padding_remembered),
     ),
     "weights-single": ("aggregation weights of float64 rounded to float32", _sum(_weights_single)),
-    "slow-decay-lost": ("a decay above 0.995 taken for 1", {**PLAIN, "scan": _integrates}),
 }
 
 

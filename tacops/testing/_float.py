@@ -21,7 +21,7 @@ from .._backend.protocol import Array, Backend, Window
 from .._core.train import SpikeTrain
 from ._check import Check
 from ._host import native, np, on_host
-from ._reference import Chunk, chunks, convolve, draw, weights_of
+from ._reference import Chunk, chunks, currents_of, draw, weights_of
 
 __all__ = ["STEPS", "float_checks", "near_ties"]
 
@@ -108,9 +108,7 @@ def _parts(
     window = Window((1,) * dims, ((1, 1),) * dims, (1,) * dims, 1)
 
     def currents(x: Array, w: Array) -> Array:
-        flat = x.reshape(-1, *x.shape[2:]).astype(np.float64)
-        out = convolve(flat, w.astype(np.float64), window)
-        return out.reshape(*x.shape[:2], *out.shape[1:])
+        return currents_of(x.astype(np.float64), w.astype(np.float64), window)
 
     kind = {"mode": chunk["mode"], "aggregation": aggregation, "beta": beta}
     parts = chunks(currents(spikes, weight), bias.astype(np.float64), size, **kind)

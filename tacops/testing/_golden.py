@@ -17,7 +17,8 @@ import tacops
 
 from .._backend.protocol import Array, Backend
 from .._core.train import SpikeTrain
-from ._cases import CASES, Case, inputs_of
+from ._case import Case, inputs_of
+from ._cases import CASES
 from ._check import Check, NotApplicable
 from ._host import assert_train, native, np, on_host
 

@@ -19,7 +19,7 @@ from .._core.train import SpikeTrain
 from ._check import Check, NotApplicable
 from ._golden import keeps_dtype
 from ._host import assert_same, assert_train, native, np, on_host
-from ._reference import chunks, convolve, simulate
+from ._reference import chunks, currents_of, simulate
 
 __all__ = ["LAYERS", "Layer", "Numbers", "crossing", "large_checks", "layer_arrays", "layer_reference"]
 
@@ -97,12 +97,10 @@ def layer_reference(layer: Layer, spikes: Array, weight: Array) -> SpikeTrain:
     options, dims = layer.options, weight.ndim - 2
     pad = options.get("padding", 0)
     window = Window((1,) * dims, ((pad, pad),) * dims, (1,) * dims, 1)
-    flat = spikes.reshape(-1, *spikes.shape[2:]).astype(np.float64)
-    currents = convolve(flat, weight.astype(np.float64), window)
-    currents = currents.reshape(*spikes.shape[:2], *currents.shape[1:])
+    currents = currents_of(spikes.astype(np.float64), weight.astype(np.float64), window)
     size, mode = options.get("chunk_size", 1), options.get("mode", "collapse")
     parts = chunks(currents, 0.0, size, mode=mode, aggregation="sum", beta=1.0)
-    fired, membrane, _ = simulate(parts, 0.0, threshold=_threshold(layer), reset="subtract")
+    fired, membrane, *_ = simulate(parts, 0.0, threshold=_threshold(layer), reset="subtract")
     return SpikeTrain(fired.astype(bool if options.get("compact") else np.float32), membrane.astype(np.float32))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from .._backend.protocol import Backend
 from ._check import Check, run_checks
 from ._load import load_backend
+from ._suite import conformance_checks
 
 __all__ = ["BoundCheck", "parametrize_with_checks"]
 
@@ -51,7 +52,9 @@ def _loaded(name: str) -> Backend:
     return load_backend(name)
 
 
-def parametrize_with_checks(*backends: str | Backend, expected_failures: Mapping[str, str] | None = None) -> Any:
+def parametrize_with_checks(
+    *backends: str | Backend, expected_failures: Mapping[str, str] | None = None, quick: bool = False
+) -> Any:
     """A pytest decorator: the test is run with every check for every backend as its argument `check`.
 
     Parameters
@@ -60,6 +63,8 @@ def parametrize_with_checks(*backends: str | Backend, expected_failures: Mapping
         Names as `load_backend` takes them, or backends.
     expected_failures : mapping of str to str, optional
         Reasons by the check's id. They are strict: an expected failure that does not happen fails.
+    quick : bool
+        As in `conformance_checks`; expected failures may name the other checks, too.
 
     Raises
     ------
@@ -75,11 +80,9 @@ def parametrize_with_checks(*backends: str | Backend, expected_failures: Mapping
     """
     import pytest
 
-    from . import conformance_checks
-
     expected = dict(expected_failures or {})
-    checks = list(conformance_checks())
-    if unknown := sorted(set(expected) - {check.id for check in checks}):
+    checks = list(conformance_checks(quick=quick))
+    if unknown := sorted(set(expected) - {check.id for check in conformance_checks()}):
         msg = f"parametrize_with_checks: expected_failures must name checks; got {', '.join(unknown)}"
         raise ValueError(msg)
     parameters = [

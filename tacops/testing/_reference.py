@@ -1,7 +1,9 @@
-"""The definition in float64, for the tiers that compare floats; it shares no code with the operators.
+"""The definition in float64: the one oracle of these checks and of the project's tests; it shares no code with the operators.
 
-Aggregation is applied to the currents of single frames, which is the other order than the operators'. Complex inputs are
-welcome: an imaginary part of 1e-30 is a derivative that is carried along (complex-step differentiation).
+Everything is written to be read rather than to be fast: the convolution loops over the kernel's taps, the neurons over time,
+and aggregation is applied to the *currents* of single frames, where the operators aggregate spikes before they convolve, so an
+error in either order of work can't hide in both. Complex inputs are welcome: an imaginary part of 1e-30 is a derivative that is
+carried along (complex-step differentiation).
 """
 
 from __future__ import annotations
@@ -11,10 +13,10 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from .._backend.protocol import Array, Window
-from ._cases import bell, stream_of
+from ._case import bell, stream_of
 from ._host import np
 
-__all__ = ["Chunk", "chunks", "convolve", "draw", "fire", "simulate", "weights_of"]
+__all__ = ["Chunk", "Run", "chunks", "convolve", "currents_of", "draw", "fire", "simulate", "weights_of"]
 
 
 def draw(seed: str, shape: Sequence[int], scale: float, mean: float = 0.0) -> Array:
@@ -37,6 +39,15 @@ def convolve(x: Array, weight: Array, window: Window) -> Array:
             mine = slice(g * outer, (g + 1) * outer)
             out[..., mine] += seen[..., g * inner : (g + 1) * inner] @ weight[(mine, *tap)].T
     return out
+
+
+def currents_of(spikes: Array, weight: Array, window: Window) -> Array:
+    """The currents of every frame by itself: spikes (T, B, *S, C_in) to (T, B, *S_out, C_out), without a bias."""
+    if not window.stride:  # a matrix product takes any axes before the features
+        return np.asarray(spikes, np.result_type(spikes, np.float64)) @ weight.T
+    flat = spikes.reshape(-1, *spikes.shape[2:])
+    out = convolve(flat, weight, window)
+    return out.reshape(*spikes.shape[:2], *out.shape[1:])
 
 
 def weights_of(aggregation: Any, size: int, beta: Any) -> list[Any]:
@@ -77,6 +88,15 @@ def fire(v: Array, threshold: Any, derivative: Callable[[Array], Array] | None) 
     return spikes if derivative is None else spikes + 1j * derivative(excess.real) * excess.imag
 
 
+class Run(NamedTuple):
+    """Spikes (frames, ...), the last membrane, every membrane just before it could fire, and every membrane after that."""
+
+    spikes: Array
+    membrane: Array
+    potentials: Array
+    trace: Array
+
+
 def simulate(
     parts: Sequence[Chunk],
     membrane: Any,
@@ -84,16 +104,17 @@ def simulate(
     threshold: Any,
     reset: str,
     derivative: Callable[[Array], Array] | None = None,
-) -> tuple[Array, Array, float]:
-    """Spikes, the last membrane, and the smallest distance of any membrane from the threshold."""
-    u, spikes, margin = membrane, [], float("inf")
+) -> Run:
+    """Decay, integrate, fire, reset; a tie fires."""
+    u, spikes, potentials, trace = membrane, [], [], []
     for current, decay, steps in parts:
         for _ in range(steps):
             v = decay * u + current
             if reset == "late":
                 v = v - fire(u, threshold, derivative) * threshold
             s = fire(v, threshold, derivative)
-            margin = min(margin, float(np.min(np.abs((v - threshold).real))))
             u = {"subtract": v - s * threshold, "zero": v * (1.0 - s), "none": v, "late": v}[reset]
             spikes.append(s)
-    return np.stack(spikes), u, margin
+            potentials.append(v)
+            trace.append(u)
+    return Run(np.stack(spikes), u, np.stack(potentials), np.stack(trace))

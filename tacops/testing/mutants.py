@@ -1,22 +1,23 @@
 """Backends with planted mistakes, to show that the checks can fail: each must be found.
 
-A mutant is derived from a backend's class and differs from it in one mistake. Mistakes of the neurons run on the plain
-schedule of `Backend`, whatever faster one the backend has; some mistakes are of the core itself, which is patched while
-the mutant is in use. Mutants are for trying one at a time, not from several threads.
+Mistakes of convolutions, sums and schedules are methods of a class derived from the backend's. Mistakes of the neurons are
+planted in the core's step, and thereby in the recipe that an adapter's own loop or kernel is given; other mistakes of the
+core are patched, too, while the mutant is in use. Mutants are for trying one at a time, not from several threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from .._backend.protocol import Array, Backend, State, Window
+from .._backend.protocol import Array, Backend, Window
 from .._core import run, scale, units
 from .._core.aggregation import Weights, chunk_weights
 from .._core.neurons import LIFStep
-from ._faults import COMPILED_PATCHES, METHODS, PATCHES
+from ._faults import COMPILED_PATCHES, METHODS, PATCHES, PLAIN, parent
+from ._neuron_faults import ARITHMETIC, SCANS, STEPS
 
 __all__ = ["Mutant", "mutants"]
 
@@ -56,12 +57,14 @@ def mutants(backend: Backend) -> Iterator[Mutant]:
     >>> from tacops.backends import get_backend
     >>> from tacops.testing.mutants import mutants
     >>> len({mutant.name for mutant in mutants(get_backend("numpy"))})
-    36
+    41
     """
-    for name, (mistake, changes) in (_METHODS | METHODS).items():
+    for name, (mistake, changes) in (_METHODS | METHODS | SCANS).items():
         yield Mutant(name, mistake, _method_mutant(type(backend), changes))
-    for name, (mistake, step) in _STEPS.items():
-        yield Mutant(name, mistake, _method_mutant(type(backend), _with_step(step)))
+    for name, (mistake, change) in STEPS.items():
+        yield Mutant(name, mistake, _step_mutant(type(backend), change))
+    for name, (mistake, methods) in ARITHMETIC.items():
+        yield Mutant(name, mistake, _arithmetic_mutant(type(backend), methods))
     patches = PATCHES | (COMPILED_PATCHES if backend.compiles_fast else {})
     for name, (mistake, module, target, function) in (_PATCHES | patches).items():
         yield Mutant(name, mistake, _patch_mutant(backend, module, target, function))
@@ -75,18 +78,54 @@ def _method_mutant(kind: type[Backend], changes: dict[str, Any]) -> Callable[[],
     return use
 
 
+@contextmanager
+def _patched(targets: Sequence[tuple[Any, str, Any]]) -> Iterator[None]:
+    """Attributes of modules and classes replaced for a while."""
+    originals = [vars(owner)[name] for owner, name, _ in targets]
+    for owner, name, value in targets:
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for (owner, name, _), original in zip(targets, originals, strict=True):
+            setattr(owner, name, original)
+
+
 def _patch_mutant(backend: Backend, module: Any, target: str, function: Callable[..., Any]) -> Callable[[], Any]:
+    modules = module if isinstance(module, tuple) else (module,)
+
     @contextmanager
     def use() -> Iterator[Backend]:
-        modules = module if isinstance(module, tuple) else (module,)
-        originals = [getattr(module, target) for module in modules]
-        for module_ in modules:
-            setattr(module_, target, function)
-        try:
+        with _patched([(module_, target, function) for module_ in modules]):
             yield backend
-        finally:
-            for module_, original in zip(modules, originals, strict=True):
-                setattr(module_, target, original)
+
+    return use
+
+
+def _step_mutant(kind: type[Backend], change: Callable[[LIFStep], LIFStep]) -> Callable[[], Any]:
+    """Another step than was asked for, in the core and in every loop that is given its recipe."""
+    call, recipe = LIFStep.__call__, vars(LIFStep)["recipe"].fget
+    changed = [
+        (LIFStep, "__call__", lambda step, *arrays: call(change(step), *arrays)),
+        (LIFStep, "recipe", property(lambda step: recipe(change(step)))),
+    ]
+
+    @contextmanager
+    def use() -> Iterator[Backend]:
+        with _patched(changed):
+            yield kind()  # a copy: a program that a library has compiled for the other is not taken for it
+
+    return use
+
+
+def _arithmetic_mutant(kind: type[Backend], methods: dict[str, Callable[..., Any]]) -> Callable[[], Any]:
+    """The core's step with other arithmetic, which no recipe describes: every backend has to call it."""
+    changed = [(LIFStep, name, method) for name, method in methods.items()]
+
+    @contextmanager
+    def use() -> Iterator[Backend]:
+        with _patched([*changed, (LIFStep, "recipe", property(lambda step: None))]):
+            yield kind()
 
     return use
 
@@ -99,14 +138,9 @@ def _changed_conv(change: Callable[[Any, Array, Array], tuple[Array, Array]]) ->
 
     def conv(self: Any, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
         x, weight = change(self, x, weight)
-        return _parent(self).conv(self, x, weight, bias, window, exact=exact)
+        return parent(self).conv(self, x, weight, bias, window, exact=exact)
 
-    return {"conv": conv, **_with_step(None)}
-
-
-def _parent(mutant: Any) -> type[Backend]:
-    parent: type[Backend] = type(mutant).__mro__[1]
-    return parent
+    return {"conv": conv, **PLAIN}
 
 
 def _transposed(backend: Backend, x: Array, weight: Array) -> tuple[Array, Array]:
@@ -129,87 +163,24 @@ def _tf32(backend: Backend, x: Array, weight: Array) -> tuple[Array, Array]:
     return x, large - (large - weight)
 
 
-# Mistakes of the neurons
-
-
-def _with_step(change: type[LIFStep] | None) -> dict[str, Any]:
-    """The plain scan and schedule, with another step."""
-
-    def changed(step: LIFStep) -> LIFStep:
-        if change is None:
-            return step
-        return change(**{field.name: getattr(step, field.name) for field in fields(step)})
-
-    def scan(self: Any, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> Any:
-        return Backend.scan(self, changed(step), currents, membrane, repeat)
-
-    def schedule(self: Any, conv: Any, step: LIFStep, frames: Array, membrane: Array | None, repeat: int) -> Any:
-        # it ends in self.scan, which changes the step
-        return Backend.schedule(self, conv, step, frames, membrane, repeat)
-
-    return {"scan": scan, "schedule": schedule}
-
-
-class _Strict(LIFStep):
-    def _fire(self, v: Array) -> Array:
-        xp = self.math.namespace(v)
-        return xp.astype(v > self.threshold, v.dtype)
-
-
-class _ResetFirst(LIFStep):
-    def __call__(self, state: State | None, current: Array) -> tuple[State, Array]:
-        v = current if state is None else self._decayed(state[0]) + current
-        spikes = self._fire(v)
-        u = {"subtract": v - spikes * self.threshold, "zero": v * (1.0 - spikes), "none": v, "late": v}[self.reset]
-        return (u,), self._kept(u, self._fire(u), u)
-
-
-class _DecayTwice(LIFStep):
-    def _decayed(self, membrane: Array) -> Array:
-        return super()._decayed(super()._decayed(membrane))
-
-
-class _NoReset(LIFStep):
-    def __call__(self, state: State | None, current: Array) -> tuple[State, Array]:
-        v = current if state is None else self._decayed(state[0]) + current
-        return (v,), self._kept(v, self._fire(v), v)
-
-
-class _Unrounded(LIFStep):
-    def _decayed(self, membrane: Array) -> Array:
-        return self.decay * membrane
-
-
 # Mistakes of the schedule
 
 
-def _forgets(self: Any, conv: Any, step: LIFStep, frames: Array, membrane: Array | None, repeat: int) -> Any:
+def _forgets(self: Any, conv: Any, step: LIFStep, frames: Array, state: Any, repeat: int) -> Any:
     return Backend.schedule(self, conv, step, frames, None, repeat)
 
 
 def _averages(self: Any, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
-    out = _parent(self).conv(self, x, weight, bias, window, exact=exact)
+    out = parent(self).conv(self, x, weight, bias, window, exact=exact)
     return out + 2.0**-10 * (out[:1, ...] - out[-1:, ...])
 
 
-class _Remembering:
-    """State between calls: the last membrane of a shape is where the next simulation starts."""
-
-    def __init__(self) -> None:
-        self.last: dict[tuple[int, ...], Array] = {}
-
-    def __call__(self, backend: Any, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> Any:
-        shape = tuple(currents.shape[1:])
-        spikes, u = Backend.scan(
-            backend, step, currents, self.last.get(shape) if membrane is None else membrane, repeat
-        )
-        self.last[shape] = u
-        return spikes, u
-
-
-def _remembering(self: Any, step: LIFStep, currents: Array, membrane: Array | None, repeat: int) -> Any:
-    memory = self.__dict__.setdefault("_memory", _Remembering())
-    return memory(self, step, currents, membrane, repeat)
+def _remembering(self: Any, step: LIFStep, currents: Array, state: Any, repeat: int) -> Any:
+    """The last state of a shape is where the next simulation starts."""
+    last, shape = self.__dict__.setdefault("_last", {}), tuple(currents.shape[1:])
+    spikes, after = parent(self).scan(self, step, currents, last.get(shape) if state is None else state, repeat)
+    last[shape] = after
+    return spikes, after
 
 
 _METHODS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -217,16 +188,9 @@ _METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "kernel-transposed": ("height and width of the kernel swapped", _changed_conv(_transposed)),
     "kernel-flipped": ("kernel applied backwards", _changed_conv(_flipped)),
     "weights-tf32": ("weights rounded to TF32's 11 bits", _changed_conv(_tf32)),
-    "membrane-forgotten": ("the given membrane ignored", {**_with_step(None), "schedule": _forgets}),
-    "batch-mixed": ("frames of a batch leak into each other", {"conv": _averages, **_with_step(None)}),
-    "state-kept": ("a call starts where the last one ended", {**_with_step(None), "scan": _remembering}),
-}
-_STEPS: dict[str, tuple[str, type[LIFStep]]] = {
-    "tie-silent": ("a tie does not fire: > for >=", _Strict),
-    "reset-first": ("reset before the comparison with the threshold", _ResetFirst),
-    "decay-twice": ("decay applied twice", _DecayTwice),
-    "reset-missing": ("no reset", _NoReset),
-    "decay-unrounded": ("reproducible mode without its rounding", _Unrounded),
+    "membrane-forgotten": ("the given membrane ignored", {**PLAIN, "schedule": _forgets}),
+    "batch-mixed": ("frames of a batch leak into each other", {"conv": _averages, **PLAIN}),
+    "state-kept": ("a call starts where the last one ended", {**PLAIN, "scan": _remembering}),
 }
 _PATCHES: dict[str, tuple[str, Any, str, Callable[..., Any]]] = {
     "bias-once": ("bias added once per chunk instead of once per frame", run, "_total", lambda weights: weights[-1]),

@@ -19,6 +19,7 @@ from tacops.testing._cases import CASES
 from tacops.testing._float import _NETWORKS
 from tacops.testing._golden import GOLDEN, golden_of
 from tacops.testing._gradients import PROBLEMS, reference_gradients
+from tacops.testing._quick import QUICK
 from tests.support import ROOT, make_golden
 
 CHECKS = list(conformance_checks())
@@ -83,6 +84,16 @@ def test_ids_are_unique() -> None:
     names = [check.id for check in CHECKS]
     assert len(names) == len(set(names))
     assert {check.tier for check in CHECKS} == {1, 2, 3, 4}
+
+
+def test_the_quick_tier_is_a_part() -> None:
+    """Of every tier some checks, in the same order; none of its names is a typing mistake."""
+    quick = [check.id for check in conformance_checks(quick=True)]
+    assert set(quick) == QUICK
+    assert quick == [check.id for check in CHECKS if check.id in QUICK]
+    assert {check.tier for check in conformance_checks(quick=True)} == {1, 2, 3, 4}
+    with pytest.raises(TypeError, match="conformance_checks: quick must be True or False; got 1"):
+        conformance_checks(quick=1)  # type: ignore[arg-type]
 
 
 def test_a_difference_is_named() -> None:
@@ -154,6 +165,8 @@ def test_parametrize_with_checks(tmp_path: Path) -> None:
         "from tacops.testing import parametrize_with_checks\n"
         "@parametrize_with_checks('numpy', expected_failures={'float-linear': 'not really'})\n"
         "def test_numpy(check):\n    check()\n"
+        "@parametrize_with_checks('numpy', quick=True)\n"
+        "def test_quick(check):\n    check()\n"
         "@parametrize_with_checks('nowhere:BACKEND')\n"
         "def test_missing(check):\n    check()\n"
     )
@@ -170,7 +183,7 @@ def test_parametrize_with_checks(tmp_path: Path) -> None:
     )
     assert "passed, though a failure is expected: not really" in done.stdout
     assert "'nowhere:BACKEND' cannot be imported" in done.stdout
-    assert "2 failed, 7 passed, 2 skipped" in done.stdout, done.stdout
+    assert "2 failed, 8 passed, 3 skipped" in done.stdout, done.stdout
 
 
 # The command line
@@ -187,6 +200,14 @@ def test_command_passes(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(lines) == len(CHECKS) + 2
     assert lines[0].startswith("numpy: version")
     assert lines[-1].startswith(f"numpy: {len([ln for ln in lines if '  ok  ' in ln])} passed, 0 failed")
+
+
+def test_command_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
+    """Fewer lines, and tiers may be chosen as well."""
+    assert _command("numpy", "--quick") == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(QUICK) + 2
+    assert _command("numpy", "--quick", "--tier", "2") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2 + len([name for name in QUICK if name.startswith("float-")])
 
 
 def test_command_counts_failures(capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,6 +51,7 @@ def load_nvrtc() -> Any:
     return nvrtc
 
 
+@cache
 def build(architecture: str, variant: tuple[str, str, str], text: str = SOURCE, ptx: bool = False) -> tuple[str, str]:
     """PTX, if it is asked for, and the compiler's log."""
     nvrtc = load_nvrtc()

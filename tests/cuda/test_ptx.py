@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,13 +20,18 @@ from tests.support import fake_cupy
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=f"compiled PTX is not run: {MISSING}")
 
 
+@cache
+def _on_this_processor(architecture: str, variant: tuple[str, str, str], code: str) -> PTXModule:
+    """Compiled twice, by NVRTC and for this CPU, which takes seconds: once for all tests."""
+    return PTXModule(build(architecture, variant, code, ptx=True)[0])
+
+
 def _compiled_for(architecture: str) -> Any:
     """`cupy.RawModule` as NVRTC and then this CPU would have it."""
 
     def raw_module(*, code: str, options: tuple[str, ...]) -> Any:
         variant = [option.partition("=")[2] for option in options]
-        ptx, _ = build(architecture, (variant[0], variant[1], variant[2]), code, ptx=True)
-        host = PTXModule(ptx)
+        host = _on_this_processor(architecture, (variant[0], variant[1], variant[2]), code)
 
         def get_function(name: str) -> Any:
             kernel = host.get_function(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,38 +21,49 @@ import tacops
 from tacops import Grid, aggregate, conv_lif, lif, membrane_error_bound, surrogate, tac_conv, tac_linear
 from tacops.backends import Backend
 from tests.support import ROOT
-from tests.support.bad_calls import LONGEST
-from tests.support.call_targets import FRAMEWORKS
+from tests.support.bad_calls import LONGEST, calls
+from tests.support.call_targets import FRAMEWORKS, targets
+from tests.support.hostile import hostile
 
-SHARE = ("1", "3000") if os.environ.get("TACOPS_BAD_CALLS") == "all" else ("0.04", "100")
+SHARE, PAIRS = (1.0, 3000) if os.environ.get("TACOPS_BAD_CALLS") == "all" else (0.04, 100)
 
 
 def test_every_call(backend: Backend) -> None:
-    """In a process of its own, which a call may end: then that call is a finding too, and the next process goes on after it."""
-    findings, start = [], 0
+    """In a process of its own, which a call may end: then that call is a finding too, and the next process goes on after it.
+
+    Every drawn call was made, in order, the last one included.
+    """
+    drawn = [str(call) for call in calls(backend, SHARE, PAIRS, 0)]
+    findings, made = [], 0
     for _ in range(5):
-        command = [
-            sys.executable,
-            "-m",
-            "tests.support.bad_calls",
-            backend.name,
-            "--share",
-            SHARE[0],
-            "--pairs",
-            SHARE[1],
-        ]
-        done = subprocess.run([*command, "--start", str(start)], cwd=ROOT, capture_output=True, text=True, check=False)
+        options = ["--share", str(SHARE), "--pairs", str(PAIRS), "--start", str(made)]
+        command = [sys.executable, "-m", "tests.support.bad_calls", backend.name, *options]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         found = [json.loads(line) for line in done.stdout.splitlines()]
         findings += [f"{finding['call']}: {finding['said']}" for finding in found]
-        calls = [line for line in done.stderr.splitlines() if line.partition(" ")[0].isdecimal()]
-        assert calls, done.stderr[-2000:]
-        number, _, call = calls[-1].partition(" ")
+        begun = re.findall(r"call (\d+) (.*)$", done.stderr, re.MULTILINE)
+        assert begun, done.stderr[-2000:]
+        assert begun == [(str(made + n), call) for n, call in enumerate(drawn[made : made + len(begun)])]
+        made += len(begun)
         if done.returncode == 0:
-            assert int(number) > 1500, "hardly anything was called"
             break
-        findings.append(f"{call}: ended the process ({done.returncode}): {done.stderr[-1500:]}")
-        start = int(number) + 1
+        findings.append(f"{begun[-1][1]}: ended the process ({done.returncode}): {done.stderr[-1500:]}")
     assert not findings, "\n".join(findings[:40])
+    assert made == len(drawn)
+
+
+def test_the_draw(backend: Backend) -> None:
+    """Every target as it is, and of all its arguments and all hostile values the share that is asked for."""
+    every = list(calls(backend, 1.0, 0, 0))
+    ones, values = [call for call in every if call.changes], list(hostile(backend))
+    found = targets(backend)
+    assert len(every) - len(ones) == len(found)
+    assert len(ones) == sum(len(target.defaults) for target in found) * len(values)
+    assert len(values) > 50
+    assert len(ones) > 10_000
+    some = [call for call in calls(backend, SHARE, PAIRS, 0) if len(call.changes) == 1]
+    spread = (len(ones) * SHARE * (1 - SHARE)) ** 0.5
+    assert abs(len(some) - SHARE * len(ones)) <= 5 * spread
 
 
 X, W = np.ones((4, 2, 5, 6, 3), np.float32), np.full((8, 3, 3, 3), 0.05, np.float32)

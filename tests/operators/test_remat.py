@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import json
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import tacops
-from tacops import surrogate
+from tacops import SpikeTrain, surrogate
 from tacops._core.remat import run_in_parts
 from tacops.backends import Backend
-from tests.support.cases import assert_same, float_layer
+from tests.support import judge
+from tests.support.cases import Array, as_numpy, assert_same, float_layer
 
 LAYER = float_layer(61, steps=11)
 BETA = np.linspace(0.7, 0.9, 6, dtype=np.float32)
@@ -27,28 +28,20 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
 }
 # what takes long is done once: JAX outside jit, and PyTorch's compiler (test_torch_compile)
 WAYS = [
-    *(("jax", call, True) for call in CALLS),
+    *(("jax", call, True) for call in CALLS if call != "collapse"),  # the suite has it, and a minute of compiling less
     ("jax", "exact", False),
     *(("mlx", call, compiled) for call in CALLS for compiled in (False, True)),
     *(("torch", call, False) for call in CALLS),
 ]
-TORCH_PEAK = """
-import re, sys, torch, tacops
-x = torch.rand(1024, 2, 32, 32, 16) < 0.1
-w = torch.randn(16, 3, 3, 16, requires_grad=True)
-tacops.conv_lif(x, w.detach(), padding=1)
-peak = lambda: int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
-before = peak()
-train = tacops.conv_lif(x, w, padding=1, surrogate=tacops.surrogate.arctan(), remat=sys.argv[1] == "True")
-(train.spikes.mean() + train.membrane.mean()).backward()
-assert w.grad.abs().max() > 0
-print(peak() - before)
-"""
 
 
 @pytest.mark.parametrize(("name", "call", "compiled"), WAYS)
 def test_equal_answers_and_gradients(need: Callable[[str], Backend], name: str, call: str, compiled: bool) -> None:
-    """Spikes and membranes bit for bit, gradients but for the order of sums; weight, bias, decay, threshold, membrane."""
+    """By weight, bias, decay, threshold and membrane; gradients but for the order of sums.
+
+    Spikes and membranes are equal bit for bit in reproducible mode. On the default path a library may convolve a part of the
+    frames in another order than all of them, so they are equal but for rounding.
+    """
     backend, (operator, options) = need(name), CALLS[call]
     x, weight, bias = (backend.from_numpy(a) for a in LAYER)
     start = operator(x, weight, bias, **options).membrane
@@ -76,8 +69,36 @@ def test_equal_answers_and_gradients(need: Callable[[str], Backend], name: str, 
         assert np.abs(want).max() > 1e-3
         np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * np.abs(want).max())
     answers = [operator(*arrays[:2], bias, **options, remat=remat) for remat in (False, True)]
-    for one, other in zip(*answers, strict=True):
-        assert_same("answer", backend.to_numpy(other), backend.to_numpy(one))
+    plain, again = (as_numpy(backend, answer) for answer in answers)
+    if options.get("reproducible"):
+        assert_same("membrane", again.membrane, plain.membrane)
+        assert_same("spikes", again.spikes, plain.spikes)
+    else:
+        verdict = judge.tac(*LAYER, **options)  # conv_lif is tac_conv with a chunk of one frame
+        _assert_equal_but_for_rounding(again, plain, verdict.potentials)
+
+
+def _assert_equal_but_for_rounding(got: SpikeTrain, want: SpikeTrain, potentials: Array) -> None:
+    """Membranes to a few units in the last place of the largest; spikes, unless the threshold was as close as that."""
+    few = 8 * np.finfo(np.float32).eps * float(np.abs(potentials).max())
+    sure = (np.abs(potentials - 1.0) > few).all(axis=0)
+    assert sure.mean() > 0.99
+    assert_same("spikes", got.spikes[:, sure], want.spikes[:, sure])
+    assert np.abs(got.membrane - want.membrane)[sure].max() <= few
+
+
+def test_what_is_rounding_is_no_mistake() -> None:
+    """One unit in the last place passes; a millionth of the membrane, or a spike that is no near-tie, does not."""
+    verdict = judge.tac(*LAYER)
+    right = SpikeTrain(verdict.spikes.astype(np.float32), verdict.membrane.astype(np.float32))
+    near = right._replace(membrane=np.nextafter(right.membrane, np.float32(9)))
+    _assert_equal_but_for_rounding(near, right, verdict.potentials)
+    for wrong in (
+        right._replace(membrane=right.membrane + np.float32(1e-5)),
+        right._replace(spikes=1 - right.spikes),
+    ):
+        with pytest.raises(AssertionError):
+            _assert_equal_but_for_rounding(wrong, right, verdict.potentials)
 
 
 def test_torch_compile(need: Callable[[str], Backend]) -> None:
@@ -163,16 +184,28 @@ def test_mlx_memory(need: Callable[[str], Backend]) -> None:
     assert peak(True) < peak(False) / 2
 
 
-def test_torch_memory(need: Callable[[str], Backend]) -> None:
-    """What a process of its own grows by, beyond the forward pass, falls to less than a half."""
+def test_torch_memory(need: Callable[[str], Backend], tmp_path: Path) -> None:
+    """PyTorch's own count of its bytes, forwards and backwards, falls to less than a half at its highest."""
     need("torch")
-    if not Path("/proc/self/status").exists():
-        pytest.skip("the peak is read from Linux's /proc")
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    x, weight = torch.ones(144, 2, 8, 8, 8, dtype=torch.bool), torch.full((8, 3, 3, 8), 0.03, requires_grad=True)
 
     def peak(remat: bool) -> int:
-        command = [sys.executable, "-c", TORCH_PEAK, str(remat)]
-        return int(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+            train = tacops.conv_lif(x, weight, padding=1, surrogate=surrogate.arctan(), remat=remat)
+            (train.spikes.mean() + train.membrane.mean()).backward()
+        path = tmp_path / f"{remat}.json"
+        seen.export_chrome_trace(str(path))
+        events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+        taken = [event for event in events if event["name"] == "[memory]"]
+        taken.sort(key=lambda event: event["ts"])
+        counts: list[int] = [event["args"]["Bytes"] for event in taken]
+        return max(accumulate(counts))
 
+    frames = 4 * x.numel()  # as many neurons as inputs, in float32
+    assert peak(False) > 3 * frames, "a gradient keeps the currents, the membranes and the spikes of all steps"
     assert peak(True) < peak(False) / 2
 
 

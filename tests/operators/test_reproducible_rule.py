@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tacops import Grid, SpikeTrain, lif, tac_conv, tac_linear
 from tacops.backends import Backend, get_backend
-from tacops.testing._cases import Case, inputs_of
+from tacops.testing._case import Case, inputs_of
 from tacops.testing._host import assert_train
 from tests.support import golden_simulation
 from tests.support.reproducible_layers import Array, run

@@ -130,7 +130,7 @@ def main() -> None:
         for number, call in enumerate(calls(backend, args.share, args.pairs, args.seed)):
             if number < args.start:
                 continue
-            print(number, call, file=sys.stderr, flush=True)
+            print(f"call {number} {call}", file=sys.stderr, flush=True)
             faulthandler.dump_traceback_later(HANG, exit=True)
             outcome, said = wrong(call, values)
             faulthandler.cancel_dump_traceback_later()

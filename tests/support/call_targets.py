@@ -65,6 +65,7 @@ ACCEPTED = {
     "kernel_size": f"{INTEGERS}|np 1-d ints",
     "learn": r"\(\)|\[\]|\{\}|set\(\)|own empty|np empty",
     "momentum": NUMBERS,
+    "quick": FLAGS,
     "remat": FLAGS,
     "threshold": f"{NUMBERS}|1e308|own 1-d",
     "x": "own .*|np .*|strict .*",
@@ -178,6 +179,7 @@ def targets(backend: Backend) -> list[Target]:
         Target("get_backend", get_backend, {"name": "numpy"}, lambda b: isinstance(b, Backend)),
         Target("register_backend", register_backend, {"name": "mine", "backend": backend}),
         Target("load_backend", testing.load_backend, {"name": "numpy"}, lambda b: isinstance(b, Backend)),
+        Target("conformance_checks", testing.conformance_checks, {}),
         Target(
             "run_checks", testing.run_checks, {"backend": backend, "checks": [testing.Check("a", 4, lambda _: None)]}
         ),

@@ -1,31 +1,30 @@
-"""The judge: a plain float64 simulation, one time step after the other, which shares no code with tacops.
+"""The judge: the suite's float64 definition (`tacops.testing._reference`), called as the operators are.
 
-Everything is written to be read rather than to be fast: the convolution loops over the kernel's taps, the neurons over
-time, and aggregation is applied to the *currents* (tacops applies it to the spikes, before the convolution), so that an
-error in either order of work can't hide in both.
+Nothing is computed here but the shapes of a call; the convolution and the neurons are held to SciPy, PyTorch and hand
+calculations by tests/operators/test_judge.py. The published formulas at the end are a second definition of aggregation.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tacops._backend.protocol import Window
+from tacops.testing import _reference
+from tacops.testing._reference import Chunk, chunks, currents_of, simulate, weights_of
+from tacops.testing._reference import Run as Verdict
+
+__all__ = [
+    "Floats", "Ints", "Pads", "Parameter", "Verdict", "convolve", "currents", "lif", "pad_pairs", "per_axis", "plain",
+    "published_collapse", "published_preserve", "tac", "weights_of",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 Pads = int | str | Sequence[int] | Sequence[tuple[int, int]]
 Ints = int | Sequence[int]
 Parameter = float | Floats
-
-
-class Verdict(NamedTuple):
-    """What the judge says: spikes (frames, ...), the last membrane, and every membrane just before it could fire."""
-
-    spikes: Floats
-    membrane: Floats
-    potentials: Floats
 
 
 def per_axis(value: Ints, axes: int) -> tuple[int, ...]:
@@ -46,68 +45,32 @@ def pad_pairs(padding: Pads, kernel: Sequence[int], dilation: Sequence[int]) -> 
     return [(p, p) if isinstance(p, int) else (p[0], p[1]) for p in padding]
 
 
-def convolve(
-    x: NDArray[np.generic],
-    weight: NDArray[np.generic],
-    *,
-    stride: Ints = 1,
-    padding: Pads = 0,
-    dilation: Ints = 1,
-    groups: int = 1,
-) -> Floats:
+def _window(
+    weight: NDArray[np.generic], stride: Ints = 1, padding: Pads = 0, dilation: Ints = 1, groups: int = 1
+) -> Window:
+    kernel = weight.shape[1:-1]
+    dilations = per_axis(dilation, len(kernel))
+    pads = tuple(pad_pairs(padding, kernel, dilations))
+    return Window(per_axis(stride, len(kernel)), pads, dilations, groups)
+
+
+def convolve(x: NDArray[np.generic], weight: NDArray[np.generic], **geometry: object) -> Floats:
     """Convolve x (N, *S, C_in) with weight (C_out, *kernel, C_in // groups) into (N, *S_out, C_out), in float64."""
-    x64, w64 = np.asarray(x, np.float64), np.asarray(weight, np.float64)
-    c_out, *kernel, c_group = w64.shape
-    axes = len(kernel)
-    strides, dilations = per_axis(stride, axes), per_axis(dilation, axes)
-    x64 = np.pad(x64, [(0, 0), *pad_pairs(padding, kernel, dilations), (0, 0)])
-    sizes = [(x64.shape[1 + a] - dilations[a] * (kernel[a] - 1) - 1) // strides[a] + 1 for a in range(axes)]
-    out = np.zeros((x64.shape[0], *sizes, c_out))
-    for tap in itertools.product(*[range(k) for k in kernel]):
-        window = [
-            slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in zip(tap, dilations, sizes, strides, strict=True)
-        ]
-        seen = x64[(slice(None), *window, slice(None))]
-        for o in range(c_out):
-            first = (o // (c_out // groups)) * c_group
-            out[..., o] += seen[..., first : first + c_group] @ w64[(o, *tap)]
+    wide = np.asarray(x, np.float64), np.asarray(weight, np.float64)
+    out: Floats = _reference.convolve(*wide, _window(weight, **geometry))  # type: ignore[arg-type]
     return out
 
 
-def weights_of(aggregation: str | Floats, frames: int, beta: Parameter) -> list[Parameter]:
-    """List the aggregation weights of one chunk of so many frames; per channel where beta is."""
-    if not isinstance(aggregation, str):
-        return [float(a) for a in aggregation[len(aggregation) - frames :]]
-    if aggregation == "sum":
-        return [1.0] * frames
-    if aggregation == "mean":
-        return [1.0 / frames] * frames
-    decay: list[Parameter] = [beta ** (frames - 1 - k) for k in range(frames)]
-    if aggregation == "decay":
-        return decay
-    assert aggregation == "normalized_decay"
-    total = sum(decay)
-    return [a / total for a in decay]
-
-
-def fire(v: Floats, threshold: Parameter, reset: str) -> tuple[Floats, Floats]:
-    """(spikes, membrane after the reset); a tie fires."""
-    s = np.where(v >= threshold, 1.0, 0.0)
-    if reset == "subtract":
-        return s, v - s * threshold
-    if reset == "zero":
-        return s, v * (1.0 - s)
-    assert reset in ("none", "late")
-    return s, v
-
-
-def late(u: Floats, threshold: Parameter, reset: str) -> Floats | float:
-    """What a late reset takes from the next membrane."""
-    return np.where(u >= threshold, threshold, 0.0) if reset == "late" else 0.0
-
-
-def _verdict(spikes: list[Floats], u: Floats, potentials: list[Floats]) -> Verdict:
-    return Verdict(np.stack(spikes), u, np.stack(potentials))
+def currents(
+    spikes: NDArray[np.generic],
+    weight: NDArray[np.generic],
+    bias: NDArray[np.generic] | None = None,
+    **geometry: object,
+) -> Floats:
+    """One convolution per frame, bias added: (T, B, *S, C_in) to (T, B, *S_out, C_out)."""
+    wide = np.asarray(spikes, np.float64), np.asarray(weight, np.float64)
+    out: Floats = currents_of(*wide, _window(weight, **geometry))  # type: ignore[arg-type]
+    return out if bias is None else out + np.asarray(bias, np.float64)
 
 
 def lif(
@@ -120,29 +83,12 @@ def lif(
     membrane: NDArray[np.generic] | None = None,
 ) -> Verdict:
     """Plain LIF neurons: current (T, ..., C), each frame of it used for ``repeat`` steps."""
-    i = np.asarray(current, np.float64)
-    u = np.zeros(i.shape[1:]) if membrane is None else np.asarray(membrane, np.float64)
-    spikes, potentials = [], []
-    for t in range(i.shape[0]):
-        for _ in range(repeat):
-            v = beta * u + i[t] - late(u, threshold, reset)
-            s, u = fire(v, threshold, reset)
-            spikes.append(s)
-            potentials.append(v)
-    return _verdict(spikes, u, potentials)
+    parts = [Chunk(frame, beta, repeat) for frame in np.asarray(current, np.float64)]
+    return simulate(parts, _start(membrane, parts), threshold=threshold, reset=reset)
 
 
-def currents(
-    spikes: NDArray[np.generic],
-    weight: NDArray[np.generic],
-    bias: NDArray[np.generic] | None = None,
-    **geometry: object,
-) -> Floats:
-    """One convolution per frame, bias added: (T, B, *S, C_in) to (T, B, *S_out, C_out)."""
-    b = 0.0 if bias is None else np.asarray(bias, np.float64)
-    if weight.ndim == 2:  # linear: any number of axes before the features
-        return np.asarray(spikes, np.float64) @ np.asarray(weight, np.float64).T + b
-    return np.stack([convolve(frame, weight, **geometry) + b for frame in spikes])  # type: ignore[arg-type]
+def _start(membrane: NDArray[np.generic] | None, parts: Sequence[Chunk]) -> Floats:
+    return np.zeros(parts[0].current.shape) if membrane is None else np.asarray(membrane, np.float64)
 
 
 def tac(
@@ -165,25 +111,15 @@ def tac(
     if first:
         spikes, weight = np.moveaxis(spikes, 2, -1), np.moveaxis(weight, 1, -1)
         membrane = None if membrane is None else np.moveaxis(membrane, 1, -1)
-    i = currents(spikes, weight, bias, **geometry)
     kind = aggregation if aggregation is not None else {"collapse": "decay", "preserve": "normalized_decay"}[mode]
-    u = np.zeros(i.shape[1:]) if membrane is None else np.asarray(membrane, np.float64)
-    out, potentials = [], []
-    for start in range(0, i.shape[0], chunk_size):
-        chunk = i[start : start + chunk_size]
-        drive = np.zeros(i.shape[1:])
-        for a, frame in zip(weights_of(kind, len(chunk), beta), chunk, strict=True):
-            drive = drive + a * frame
-        decay, steps = (beta ** len(chunk), 1) if mode == "collapse" else (beta, len(chunk))
-        for _ in range(steps):
-            v = decay * u + drive - late(u, threshold, reset)
-            s, u = fire(v, threshold, reset)
-            out.append(s)
-            potentials.append(v)
-    verdict = _verdict(out, u, potentials)
+    frames = currents(spikes, weight, bias, **geometry)
+    parts = chunks(frames, 0.0, chunk_size, mode=mode, aggregation=kind, beta=beta)
+    verdict = simulate(parts, _start(membrane, parts), threshold=threshold, reset=reset)
     if first:
-        moved = (np.moveaxis(verdict.spikes, -1, 2), np.moveaxis(u, -1, 1), np.moveaxis(verdict.potentials, -1, 2))
-        return Verdict(*moved)
+        spikes, potentials, trace = (
+            np.moveaxis(array, -1, 2) for array in (verdict.spikes, verdict.potentials, verdict.trace)
+        )
+        return Verdict(spikes, np.moveaxis(verdict.membrane, -1, 1), potentials, trace)
     return verdict
 
 
@@ -208,7 +144,7 @@ def published_collapse(
 ) -> Verdict:
     """TAC as published: S = sum_k beta^(K-1-k) x_k, U = beta^K U + conv(S), fire once, subtract the threshold."""
     u: Floats | float = 0.0
-    out, potentials = [], []
+    out, potentials, trace = [], [], []
     for start in range(0, len(spikes), chunk):
         frames = np.asarray(spikes[start : start + chunk], np.float64)
         total = np.zeros(frames.shape[1:])
@@ -219,8 +155,9 @@ def published_collapse(
         u = v - threshold * fired
         out.append(fired)
         potentials.append(v)
+        trace.append(u)
     assert not isinstance(u, float)
-    return _verdict(out, u, potentials)
+    return Verdict(np.stack(out), u, np.stack(potentials), np.stack(trace))
 
 
 def published_preserve(
@@ -228,7 +165,7 @@ def published_preserve(
 ) -> Verdict:
     """TAC-TP as published: the un-normalised aggregate's convolution drives every one of the chunk's LIF steps."""
     u: Floats | float = 0.0
-    out, potentials = [], []
+    out, potentials, trace = [], [], []
     for start in range(0, len(spikes), chunk):
         frames = np.asarray(spikes[start : start + chunk], np.float64)
         total = np.zeros(frames.shape[1:])
@@ -241,5 +178,6 @@ def published_preserve(
             u = v - threshold * fired
             out.append(fired)
             potentials.append(v)
+            trace.append(u)
     assert not isinstance(u, float)
-    return _verdict(out, u, potentials)
+    return Verdict(np.stack(out), u, np.stack(potentials), np.stack(trace))

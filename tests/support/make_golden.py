@@ -6,7 +6,8 @@ import json
 import sys
 from hashlib import sha256
 
-from tacops.testing._cases import CASES, Case, Inputs, inputs_of
+from tacops.testing._case import Case, Inputs, inputs_of
+from tacops.testing._cases import CASES
 from tests.support import ROOT
 from tests.support.golden_simulation import simulate
 
