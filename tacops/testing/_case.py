@@ -128,7 +128,7 @@ def inputs_of(case: Case) -> Inputs:
         unit = 0 if case.grid else 20
         shape = (case.spikes[1], *case.space(), case.channels)
         found["membrane"] = _draw(shape, lambda: Fraction(bell(stream) >> unit, (1 << 23) >> unit))
-    for name in ("beta", "threshold", "aggregation"):
+    for name in ("beta", "threshold", "synapse_decay", "aggregation"):
         value = case.options.get(name)
         if isinstance(value, tuple):
             found[name] = (len(value),), [Fraction(entry) for entry in value]

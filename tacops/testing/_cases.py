@@ -49,6 +49,7 @@ def _exact_cases() -> Iterator[Case]:
     yield Case("bool", "tac_conv", **_CONV, options={**half, "chunk_size": 3}, drive="bool")
     yield Case("counts", "conv_lif", **_CONV, options={**half, "threshold": 4.0}, drive="counts")
     yield Case("signed", "conv_lif", **_CONV, options=half, drive="signed")
+    yield from _synaptic_cases({**half, "synapse_decay": 0.5}, "coarse")
     yield from _geometry_cases(half)
     yield from _time_cases({"beta": 1.0, "aggregation": "sum"}, "coarse")
     yield from _compact_cases({"beta": 0.5}, "coarse")
@@ -64,6 +65,18 @@ def _exact_cases() -> Iterator[Case]:
         values="deep",
         dtype="float64",
     )
+
+
+def _synaptic_cases(options: Mapping[str, Any], values: str) -> Iterator[Case]:
+    """A synaptic current before the membrane."""
+    given: dict[str, Any] = {**_CONV, "values": values, "bias": True}
+    yield Case("synaptic", "conv_lif", **given, options=options)
+    yield Case("synaptic-late", "conv_lif", **given, options={**options, "reset": "late"})
+    chunked = {**options, "chunk_size": 2}
+    yield Case("synaptic-collapse", "tac_conv", **given, options=chunked)
+    held = {**chunked, "mode": "preserve", "aggregation": "sum", "layout": "channels_first"}
+    yield Case("synaptic-preserve", "tac_conv", **given, options=held)
+    yield Case("synaptic-per-channel", "tac_conv", **given, options={**chunked, "synapse_decay": (0.5, 1.0, 0.25, 0.0)})
 
 
 def _geometry_cases(options: Mapping[str, Any]) -> Iterator[Case]:
@@ -169,6 +182,8 @@ def _reproducible_cases() -> Iterator[Case]:
     linear: dict[str, Any] = {**_LINEAR, "values": "any"}
     yield Case("linear", "tac_linear", **linear, options={"reproducible": True, "chunk_size": 3}, bias=True)
     alone: dict[str, Any] = {"reproducible": True, "beta": 0.9}
+    yield Case("lif-synaptic", "lif", (9, 2, 3, 4), (), options={**alone, "synapse_decay": 0.7})
+    yield from _synaptic_cases({**on, "synapse_decay": 0.7}, "any")
     yield Case("lif", "lif", (9, 2, 3, 4), (), options=alone, membrane=True)
     yield Case("lif-repeat", "lif", (4, 2, 4), (), options={**alone, "repeat": 3, **_ARRAYS, "reset": "zero"})
     slow = {**alone, "beta": 0.998, "threshold": 3.0}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from .._backend.protocol import Array, Backend, State, Window
-from .._core import aggregation, arguments, grid, run, scale, units
+from .._core import aggregation, arguments, grid, run, scale, train, units
 from .._core.neurons import LIFStep
 
 __all__ = ["COMPILED_PATCHES", "LARGE", "METHODS", "PATCHES", "PLAIN", "parent"]
@@ -196,7 +196,7 @@ def _clean_when_compact(layer: Any, spikes: Array, membrane: Array | None, *rest
 
 
 def _unmoved_trace(train: Any, over_time: Callable[[Array], Array], over_space: Callable[[Array], Array]) -> Any:
-    return train._replace(spikes=over_time(train.spikes), membrane=over_space(train.membrane))
+    return _remap(train, over_time, over_space)._replace(**({"trace": train.trace} if len(train) == 3 else {}))
 
 
 def _blind_to_integers(function: str, backend: Backend, rules: Any, spikes: Array, like: Array) -> Array | None:
@@ -205,6 +205,7 @@ def _blind_to_integers(function: str, backend: Backend, rules: Any, spikes: Arra
     return _check_inputs(function, backend, rules, spikes, like)
 
 
+_remap = train.remap
 _check_inputs = grid.check_inputs
 _run_layer, _largest_sum = run.run_layer, units._largest_sum
 

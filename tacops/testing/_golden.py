@@ -16,7 +16,7 @@ from typing import Any
 import tacops
 
 from .._backend.protocol import Array, Backend
-from .._core.train import SpikeTrain
+from .._core.train import SpikeTrain, remap
 from ._case import Case, inputs_of
 from ._cases import CASES
 from ._check import Check, NotApplicable
@@ -59,13 +59,17 @@ def golden_of(name: str) -> SpikeTrain:
     bits = bin(int(entry["spikes"], 16))[3:]  # "0b", and the 1 that keeps leading zeros
     spikes = np.array([int(bit) for bit in bits], bool if case.options.get("compact") else case.dtype).reshape(shape)
     # integers below 2^53 and a power of two: exact in float64, and by construction in the case's type
-    membrane = (np.array(entry["membrane"], np.float64) * 2.0 ** -entry["exponent"]).reshape(shape[1:])
-    train = SpikeTrain(spikes, membrane.astype(case.dtype))
+    state = [
+        (np.array(entry[name], np.float64) * 2.0 ** -entry["exponent"]).reshape(shape[1:]).astype(case.dtype)
+        for name in ("membrane", "current")
+        if name in entry
+    ]
+    train = SpikeTrain(spikes, state[0] if len(state) == 1 else tuple(state))
     return _channels_first(train) if case.channels_first else train
 
 
 def _channels_first(train: SpikeTrain) -> SpikeTrain:
-    return SpikeTrain(np.moveaxis(train.spikes, -1, 2), np.moveaxis(train.membrane, -1, 1))
+    return remap(train, lambda x: np.moveaxis(x, -1, 2), lambda x: np.moveaxis(x, -1, 1))
 
 
 @cache
@@ -131,7 +135,7 @@ def _check_compiled(name: str, backend: Backend) -> None:
     fixed = {key: value for key, value in options.items() if key not in named}
     function: Callable[..., SpikeTrain] = getattr(tacops, CASES[name].function)
 
-    def layer(*given: Array) -> tuple[Array, Array]:
+    def layer(*given: Array) -> tuple[Any, ...]:
         rest = dict(zip(named, given[len(arrays) :], strict=True))
         return tuple(function(*given[: len(arrays)], **fixed, **rest))
 

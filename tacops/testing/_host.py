@@ -12,7 +12,7 @@ from typing import Any
 
 from .._backend import dispatch as _dispatch
 from .._backend.protocol import Array, Backend
-from .._core.train import SpikeTrain
+from .._core.train import SpikeTrain, remap
 
 __all__ = ["assert_same", "assert_train", "dispatched_to", "native", "np", "on_host", "where"]
 
@@ -49,7 +49,7 @@ def native(backend: Backend, value: Any) -> Any:
 
 def on_host(backend: Backend, train: SpikeTrain) -> SpikeTrain:
     """An answer as host arrays."""
-    return SpikeTrain(backend.to_numpy(train.spikes), backend.to_numpy(train.membrane))
+    return remap(SpikeTrain(train.spikes, train.membrane), backend.to_numpy, backend.to_numpy)
 
 
 def assert_same(what: str, got: Array, want: Array) -> None:
@@ -72,8 +72,16 @@ def assert_same(what: str, got: Array, want: Array) -> None:
 
 def assert_train(what: str, got: SpikeTrain, want: SpikeTrain) -> None:
     """Two answers, on the host, that agree bit for bit."""
-    assert_same(f"{what}: membrane", got.membrane, want.membrane)
+    pair = isinstance(want.membrane, tuple)
+    if pair != isinstance(got.membrane, tuple):
+        raise AssertionError(f"{what}: membrane must be {'a pair' if pair else 'an array'}; got the other")
+    for name, one, other in zip(("membrane", "synaptic current"), *map(_states, (got, want)), strict=False):
+        assert_same(f"{what}: {name}", one, other)
     assert_same(f"{what}: spikes", got.spikes, want.spikes)
+
+
+def _states(train: SpikeTrain) -> tuple[Array, ...]:
+    return train.membrane if isinstance(train.membrane, tuple) else (train.membrane,)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from .._backend.protocol import Array
-from .._core.neurons import LIFStep
+from .._core.neurons import LIFStep, SynapticStep
 from ._faults import LARGE, PLAIN, parent
 
 __all__ = ["ARITHMETIC", "SCANS", "STEPS"]
@@ -26,6 +26,12 @@ def _integrates(step: LIFStep) -> LIFStep:
     return replace(step, decay=1.0) if slow else step
 
 
+def _fades_twice(step: LIFStep) -> LIFStep:
+    if not isinstance(step, SynapticStep):
+        return step
+    return replace(step, synapse_decay=step.synapse_decay * step.synapse_decay)
+
+
 STEPS: dict[str, tuple[str, Callable[[LIFStep], LIFStep]]] = {
     "decay-twice": ("decay applied twice", lambda step: replace(step, decay=step.decay * step.decay)),
     "reset-missing": ("no reset", lambda step: replace(step, reset="none")),
@@ -41,6 +47,7 @@ STEPS: dict[str, tuple[str, Callable[[LIFStep], LIFStep]]] = {
         lambda step: replace(step, threshold=step.threshold * (1 + 2.0**-10)),
     ),
     "compact-lost": ("compact spikes in the membrane's type", lambda step: replace(step, compact=False)),
+    "synapse-twice": ("the synaptic current's decay applied twice", _fades_twice),
     "slow-decay-lost": ("a decay above 0.995 taken for 1", _integrates),
 }
 

@@ -21,6 +21,7 @@ QUICK = frozenset((
     "bitwise-exact-float64-deep",
     "bitwise-exact-wide-weights",
     "bitwise-reproducible-collapse-subtract",
+    "bitwise-exact-synaptic",
     "bitwise-reproducible-bound",
     "bitwise-reproducible-slow-decay-linear",
     "bitwise-reproducible-long",

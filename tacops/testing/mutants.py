@@ -15,7 +15,7 @@ from typing import Any
 from .._backend.protocol import Array, Backend, Window
 from .._core import run, scale, units
 from .._core.aggregation import Weights, chunk_weights
-from .._core.neurons import LIFStep
+from .._core.neurons import LIFStep, SynapticStep
 from ._faults import COMPILED_PATCHES, METHODS, PATCHES, PLAIN, parent
 from ._neuron_faults import ARITHMETIC, SCANS, STEPS
 
@@ -104,9 +104,14 @@ def _patch_mutant(backend: Backend, module: Any, target: str, function: Callable
 
 def _step_mutant(kind: type[Backend], change: Callable[[LIFStep], LIFStep]) -> Callable[[], Any]:
     """Another step than was asked for, in the core and in every loop that is given its recipe."""
-    call, recipe = LIFStep.__call__, vars(LIFStep)["recipe"].fget
+    recipe = vars(LIFStep)["recipe"].fget
+
+    def calling(kind: type[LIFStep]) -> Callable[..., Any]:
+        call: Callable[..., Any] = kind.__call__
+        return lambda step, *arrays: call(change(step), *arrays)
+
     changed = [
-        (LIFStep, "__call__", lambda step, *arrays: call(change(step), *arrays)),
+        *((kind, "__call__", calling(kind)) for kind in (LIFStep, SynapticStep)),
         (LIFStep, "recipe", property(lambda step: recipe(change(step)))),
     ]
 

@@ -43,6 +43,7 @@ FOUND_BY = {
     "rounded-always": {1, 2, 4},
     "threshold-off": {1, 2, 4},
     "compact-lost": {1},
+    "synapse-twice": {1},
     "slow-decay-lost": {1},
     "tie-silent": {1, 4},
     "reset-first": {1, 2, 4},

@@ -67,7 +67,7 @@ def arguments(case: Case) -> tuple[list[Array], dict[str, Any]]:
 
 def simulated(case: Case) -> SpikeTrain:
     """What the independent simulation says."""
-    spikes, membrane = golden_simulation.simulate(case, inputs_of(case))
+    spikes, (membrane, *_) = golden_simulation.simulate(case, inputs_of(case))
     shape = (case.spikes[1], *case.space(), case.channels)
     last = np.array([float(v) for v in membrane]).astype(case.dtype).reshape(shape)
     return SpikeTrain(np.array(spikes, case.dtype).reshape(-1, *shape), last)

@@ -27,6 +27,7 @@ ACCEPTED = {
     "backend_of.arrays": r"own .*|np .*|strict .*",
     "register_backend.backend": "array class|class|lambda|builtin",
     "beta": f"{NUMBERS}|own 1-d",
+    "synapse_decay": f"None|{NUMBERS}|own 1-d",
     "run_checks.checks": r"''|\(\)|\[\]|\S+ empty|np.void|set\(\)|\{\}",
     "chunk_size": INTEGERS,
     "current": "own .*|strict .*|np .*",
@@ -150,7 +151,10 @@ def targets(backend: Backend) -> list[Target]:
         return isinstance(result, np.generic) or backend_of(result) is not None
 
     def is_train(result: Any) -> bool:
-        return isinstance(result, tacops.SpikeTrain | tacops.TracedSpikeTrain) and all(map(is_array, result))
+        if not isinstance(result, tacops.SpikeTrain | tacops.TracedSpikeTrain):
+            return False
+        state = result.membrane if isinstance(result.membrane, tuple) else (result.membrane,)
+        return all(map(is_array, (result.spikes, *state, *result[2:])))
 
     conv = {"spikes": array(4, 2, 5, 6, 3), "weight": array(8, 3, 3, 3), "bias": array(8)}
     linear = {"spikes": array(4, 2, 3), "weight": array(5, 3)}

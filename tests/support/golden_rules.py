@@ -34,8 +34,8 @@ class Rule:
     bias: Callable[[int, Number], Number]
     weights: Callable[[int, int], list[Number]]
     threshold: Callable[[int], Number]
-    decay: Callable[[int, int], Fraction]
-    """Of channel and number of frames."""
+    decay: Callable[[str, int, int], Fraction]
+    """Of the option's name, channel and number of frames."""
     keep: Callable[[Fraction, Number], Number]
     """Decayed membrane."""
     enter: Callable[[int, Fraction], Number]
@@ -89,10 +89,10 @@ def raw_weights(case: Case, inputs: Inputs, size: int, c: int, digits: int) -> l
     return [rounded(power / total) for power in powers]
 
 
-def decay_of(case: Case, inputs: Inputs, c: int, frames: int, digits: int) -> Fraction:
+def decay_of(case: Case, inputs: Inputs, name: str, c: int, frames: int, digits: int) -> Fraction:
     """beta^frames: of a scalar in float64 and rounded at the end, of an array by repeated squaring."""
-    beta = given(case, inputs, "beta", 0.9)(c)
-    if "beta" not in inputs:
+    beta = given(case, inputs, name, 0.9)(c)
+    if name not in inputs:
         return to_float(beta**frames, digits)
     power = Fraction(1)
     while frames:
@@ -122,7 +122,7 @@ def exact_rule(case: Case, inputs: Inputs) -> Rule:
         bias=lambda c, total: bias[c] * total if bias else 0,
         weights=lambda c, size: list(raw_weights(case, inputs, size, c, digits)),
         threshold=threshold,
-        decay=lambda c, frames: decay_of(case, inputs, c, frames, digits),
+        decay=lambda name, c, frames: decay_of(case, inputs, name, c, frames, digits),
         keep=lambda decay, u: exactly(decay * u),
         enter=lambda c, value: value,
         leave=lambda c, value: exactly(value),
@@ -203,7 +203,7 @@ def unit_rule(case: Case, inputs: Inputs) -> Rule:
         bias=bias,
         weights=weights,
         threshold=lambda c: round(to_float(threshold(c), digits) * per_one[c]),
-        decay=lambda c, frames: decay_of(case, inputs, c, frames, digits),
+        decay=lambda name, c, frames: decay_of(case, inputs, name, c, frames, digits),
         keep=lambda decay, u: round(to_float(decay * u, digits)),
         enter=lambda c, value: round(value * per_one[c]),
         leave=lambda c, value: Fraction(value) / per_one[c],

@@ -56,8 +56,8 @@ def flat(index: tuple[int, ...], shape: tuple[int, ...]) -> int:
     return position
 
 
-def simulate(case: Case, inputs: Inputs) -> tuple[list[int], list[Fraction]]:
-    """Spikes, flat (frames, B, *S_out, C_out), and the last membrane."""
+def simulate(case: Case, inputs: Inputs) -> tuple[list[int], list[list[Fraction]]]:
+    """Spikes, flat (frames, B, *S_out, C_out), and the last membrane, and the last synaptic current where there is one."""
     if case.grid is None:
         rule = exact_rule(case, inputs)
     else:
@@ -67,6 +67,8 @@ def simulate(case: Case, inputs: Inputs) -> tuple[list[int], list[Fraction]]:
     neurons = len(currents[0])
     start = inputs["membrane"][1] if case.membrane else [Fraction(0)] * neurons
     u = [rule.enter(n % channels, value) for n, value in enumerate(start)]
+    synapse = "synapse_decay" in case.options
+    j: list[Number] = [0] * neurons
     thresholds = [rule.threshold(c) for c in range(channels)]
     spikes: list[int] = []
     preserve = case.options.get("mode") == "preserve"
@@ -76,17 +78,22 @@ def simulate(case: Case, inputs: Inputs) -> tuple[list[int], list[Fraction]]:
         weights = [rule.weights(c, len(frames)) for c in range(channels)]
         bias = [rule.bias(c, sum(weights[c])) for c in range(channels)]  # once per frame, hence aggregated
         drive = [weighted(weights[n % channels], frames, n) + bias[n % channels] for n in range(neurons)]
-        decays = [rule.decay(c, 1 if preserve or case.function == "lif" else len(frames)) for c in range(channels)]
+        span = 1 if preserve or case.function == "lif" else len(frames)
+        decays = [rule.decay("beta", c, span) for c in range(channels)]
+        fading = [rule.decay("synapse_decay", c, span) if synapse else Fraction(0) for c in range(channels)]
         for _ in range(repeat):
             for n in range(neurons):
                 threshold, reset = thresholds[n % channels], case.options.get("reset", "subtract")
-                v = rule.add(rule.keep(decays[n % channels], u[n]), drive[n])
+                j[n] = rule.add(rule.keep(fading[n % channels], j[n]), drive[n]) if synapse else drive[n]
+                v = rule.add(rule.keep(decays[n % channels], u[n]), j[n])
                 if reset == "late" and u[n] >= threshold:
                     v = rule.add(v, -threshold)
                 fired = v >= threshold
                 spikes.append(int(fired))
                 u[n] = after(v, fired, threshold, reset)
-    return spikes, [rule.leave(n % channels, value) for n, value in enumerate(u)]
+    return spikes, [
+        [rule.leave(n % channels, x) for n, x in enumerate(state)] for state in ([u, j] if synapse else [u])
+    ]
 
 
 def weighted(weights: list[Number], frames: list[list[Number]], n: int) -> Number:

@@ -23,15 +23,16 @@ def digest(inputs: Inputs) -> str:
 def entry(case: Case) -> dict[str, object]:
     """One case's results: spikes packed to bits as hexadecimals, membranes as integers times a power of two."""
     inputs = inputs_of(case)
-    spikes, membrane = simulate(case, inputs)
-    exponent = max(value.denominator.bit_length() - 1 for value in membrane)
+    spikes, (membrane, *more) = simulate(case, inputs)
+    exponent = max(value.denominator.bit_length() - 1 for state in (membrane, *more) for value in state)
+    states = dict(zip(("membrane", "current"), (membrane, *more), strict=False))
     return {
         "inputs": digest(inputs),
         "shape": [len(spikes) // len(membrane), case.spikes[1], *case.space(), case.channels],
         "fired": sum(spikes),
         "spikes": f"{int('1' + ''.join(map(str, spikes)), 2):x}",
         "exponent": exponent,
-        "membrane": [int(value * 2**exponent) for value in membrane],
+        **{name: [int(value * 2**exponent) for value in state] for name, state in states.items()},
     }
 
 
