@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Self
 
 import mlx.core as mx
 import numpy as np
@@ -157,7 +157,7 @@ class MLXBackend(Backend):
         first = mx.default_device().type
         return tuple(kind.name for kind in sorted(_kinds(), key=lambda kind: kind != first))
 
-    def on(self, device: str | None) -> Backend:
+    def on(self, device: str | None) -> Self:
         """MLX's arrays have no device, its operations have: this sets the default one, for the whole process."""
         placed = super().on(device)
         if device is not None:

@@ -23,13 +23,13 @@ devices). Rules for all of them: pure functions, inputs never mutated, no state 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from copy import copy
 from functools import partial
 from typing import Any, ClassVar
 
+from .devices import Devices
 from .steps import State, Step, Synapses
 from .window import Array, Window
 
@@ -40,16 +40,13 @@ class BackendUnavailable(RuntimeError):  # noqa: N818 (it is a state of the mach
     """The library behind a backend is missing or cannot run here; the message says what would mend it."""
 
 
-class Backend(ABC):
+class Backend(Devices):
     """Base class of all adapters; this module's docstring is the contract."""
 
-    name: ClassVar[str]
     differentiable: ClassVar[bool] = False
     """Whether surrogate gradients flow, that is whether the library differentiates and `stop_gradient` is overridden."""
     compiles_fast: ClassVar[bool] = False
     """Whether users of the library wrap hot functions in `compile` as a matter of course."""
-    device: str | None = None
-    """Where `on` has put this copy of a backend."""
 
     @abstractmethod
     def owns(self, array: object) -> bool:
@@ -78,13 +75,6 @@ class Backend(ABC):
         Returns
         -------
         array, shape (N, *window.output_shape(S, kernel), C_out)
-        """
-
-    @abstractmethod
-    def from_numpy(self, array: Any, device: str | None = None) -> Array:
-        """Copy a NumPy array to `device`, or to this library's default device.
-
-        A device is asked for only where `devices` names some, so an adapter without `devices` may take `array` alone.
         """
 
     @abstractmethod
@@ -284,44 +274,8 @@ class Backend(ABC):
         """The library's just-in-time compiled version of `function`, or `function` itself."""
         return function
 
-    def synchronize(self, *arrays: Array) -> None:  # noqa: B027 (right for libraries that compute at once)
+    def synchronize(self, *arrays: Array) -> None:
         """Wait until `arrays` are computed."""
-
-    def describe(self) -> Mapping[str, str]:
-        """What a reader of a benchmark wants to know: at least ``version``, ``device`` and ``precision``."""
-        return {"version": "unknown", "device": "unknown", "precision": "unknown"}
-
-    def devices(self) -> Sequence[str]:
-        """Devices that `from_numpy` can copy to here, the one that commands use first; none where there is no choice."""
-        return ()
-
-    def on(self, device: str | None) -> Backend:
-        """A copy of this backend whose `from_numpy` copies to `device`.
-
-        Parameters
-        ----------
-        device : str or None
-            One of `devices`, or what is before its colon ("cuda" is the first of "cuda:0" and "cuda:1"); None is the
-            first of all.
-
-        Raises
-        ------
-        ValueError
-            If there is no such device here.
-        """
-        known = tuple(self.devices())
-        found = [name for name in known if device in (None, name, name.partition(":")[0])]
-        if found:
-            placed = copy(self)
-            placed.device = found[0]
-            vars(placed)["from_numpy"] = partial(type(self).from_numpy, placed, device=found[0])
-            return placed
-        if device is None:
-            return self
-        several = "one of " if len(known) > 1 else ""
-        here = f"{several}{', '.join(known)}" if known else "left out, because this backend names no devices"
-        msg = f"backend {self.name!r}: device must be {here}; got {device!r}"
-        raise ValueError(msg)
 
     def crossings(self) -> Sequence[tuple[tuple[int, ...], tuple[int, ...], int]]:
         """Layers just below and above each size at which this adapter changes its way, for the conformance checks.
@@ -339,14 +293,6 @@ class Backend(ABC):
         Under none of them may a result of reproducible mode differ.
         """
         return {}
-
-    def device_of(self, array: Array) -> str | None:
-        """The device an array is bound to, or None where the library places and moves arrays by itself."""
-        return None
-
-    def device_name(self, array: Array) -> str:
-        """What a report calls the device that `array` is on; a CPU's name begins with ``cpu``."""
-        return self.device_of(array) or self.describe()["device"]
 
     def read(self, array: Array) -> list[float] | None:
         """The values of a small array, or None where reading would disturb a trace or wait for a device."""

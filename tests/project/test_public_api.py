@@ -230,7 +230,12 @@ def test_backend_functions_exist(backend: Backend) -> None:
 
 def _members() -> set[str]:
     """What an adapter may define: the public methods and attributes of the class."""
-    return {name for name in (*vars(Backend), *Backend.__annotations__) if not name.startswith("_")}
+    return {
+        name
+        for kind in (Backend, *Backend.__bases__)
+        for name in (*vars(kind), *kind.__annotations__)
+        if not name.startswith("_")
+    }
 
 
 @pytest.mark.parametrize("text", ["docs/backend.md", "tacops/_backend/protocol.py"])
