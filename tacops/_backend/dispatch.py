@@ -1,7 +1,7 @@
 """Which backend owns an array.
 
 Dispatch goes by the array's type and never imports an array library: a library that nobody imported cannot have made
-the array. The answer is cached per type, so a call costs one dictionary look-up.
+the array. The backend is remembered by type, so a call costs one dictionary look-up.
 """
 
 from __future__ import annotations

@@ -125,11 +125,11 @@ def layer_units(
 def current_units(backend: Backend, grid: Grid, current: Array, threshold: float | Array) -> Units:
     """Choose the units of `lif`: the threshold has `grid.threshold_bits` bits."""
     xp = backend.namespace(current)
-    level = xp.zeros_like(current[0, 0, ...]) + threshold
-    level = backend.stop_gradient(level)
-    level = xp.max(xp.reshape(level, (-1, level.shape[-1] if level.ndim else 1)), axis=0)
-    per_one = _largest_power(xp, level, lambda power: level * power <= 2.0**grid.threshold_bits, 6)
-    return Units(per_one, _reciprocal(xp, per_one), per_one, xp.all(level * per_one >= 1.0))
+    highest = xp.zeros_like(current[0, 0, ...]) + threshold
+    highest = backend.stop_gradient(highest)
+    highest = xp.max(xp.reshape(highest, (-1, highest.shape[-1] if highest.ndim else 1)), axis=0)
+    per_one = _largest_power(xp, highest, lambda power: highest * power <= 2.0**grid.threshold_bits, 6)
+    return Units(per_one, _reciprocal(xp, per_one), per_one, xp.all(highest * per_one >= 1.0))
 
 
 def _largest_sum(backend: Backend, aggregation: str | Weights, chunk_size: int, beta: float | Array, q: int) -> Any:

@@ -121,7 +121,7 @@ def _parts(
 def near_ties(
     what: str, got: SpikeTrain, parts: list[Chunk], bounds: list[Array], *, beta: float, threshold: float, reset: str
 ) -> int:
-    """Judge an answer on the host; how many of its spikes differ from the reference's (at near-ties, else an error)."""
+    """Judge a result on the host; how many of its spikes differ from the reference's (at near-ties, else an error)."""
     u = error = before = np.zeros(parts[0].current.shape)
     fired = iter(range(got.spikes.shape[0]))
     differing = 0

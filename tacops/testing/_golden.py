@@ -53,7 +53,7 @@ def _stored() -> dict[str, Any]:
 
 @cache
 def golden_of(name: str) -> SpikeTrain:
-    """The stored answer of a case, as host arrays in the layout of its call."""
+    """The stored result of a case, as host arrays in the layout of its call."""
     case, entry = CASES[name], _stored()[name]
     shape = tuple(entry["shape"])
     bits = bin(int(entry["spikes"], 16))[3:]  # "0b", and the 1 that keeps leading zeros
@@ -98,7 +98,7 @@ def arguments_of(name: str) -> tuple[list[Array], dict[str, Any]]:
 
 
 def call(backend: Backend, name: str) -> SpikeTrain:
-    """Run a case, and bring its answer to the host."""
+    """Run a case, and bring its result to the host."""
     arrays, options = arguments_of(name)
     function = getattr(tacops, CASES[name].function)
     return on_host(backend, function(*(native(backend, a) for a in arrays), **native(backend, options)))

@@ -48,7 +48,7 @@ def native(backend: Backend, value: Any) -> Any:
 
 
 def on_host(backend: Backend, train: SpikeTrain) -> SpikeTrain:
-    """An answer as host arrays."""
+    """A train as host arrays."""
     return remap(SpikeTrain(train.spikes, train.membrane), backend.to_numpy, backend.to_numpy)
 
 
@@ -71,7 +71,7 @@ def assert_same(what: str, got: Array, want: Array) -> None:
 
 
 def assert_train(what: str, got: SpikeTrain, want: SpikeTrain) -> None:
-    """Two answers, on the host, that agree bit for bit."""
+    """Two trains, on the host, that agree bit for bit."""
     pair = isinstance(want.membrane, tuple)
     if pair != isinstance(got.membrane, tuple):
         raise AssertionError(f"{what}: membrane must be {'a pair' if pair else 'an array'}; got the other")
