@@ -12,9 +12,9 @@ import numpy as np
 
 from tacops._backend.protocol import Array, Backend, Window
 
-from ._cpu.frames import Frames
+from ._cpu.choose import run_layer
 from ._cpu.neurons import COMPILE, compiled
-from ._cpu.tiles import TILE, TRANSPOSE, all_on_grid, convolve_tiles, run_tiles, scan_tiles, sum_blocks
+from ._cpu.tiles import TILE, TRANSPOSE, all_on_grid, convolve_tiles, scan_tiles, sum_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -109,12 +109,12 @@ class NumPyBackend(Backend):
     def schedule(
         self, conv: Convolve, step: LIFStep, frames: Array, membrane: Array | None, repeat: int
     ) -> tuple[Array, Array]:
-        """Tile by tile through all of time; see ``_cpu/tiles.py``."""
+        """Tile by tile through all of time, by products or by spikes; see ``_cpu/choose.py``."""
         recipe = step.recipe
-        if recipe is None or conv.per_channel or _is_half(conv.weight.dtype):
+        if recipe is None or recipe.poison is not None or conv.per_channel or _is_half(conv.weight.dtype):
             return super().schedule(conv, step, frames, membrane, repeat)
         weights = None if conv.aggregation is None else np.array(conv.aggregation, dtype=conv.weight.dtype)
-        return run_tiles(Frames(frames, weights), conv.weight, conv.bias, conv.window, recipe, membrane, repeat)
+        return run_layer(frames, weights, conv.weight, conv.bias, conv.window, recipe, membrane, repeat)
 
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:
         """A copy."""

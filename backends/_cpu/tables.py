@@ -1,0 +1,95 @@
+"""Tables of partial sums: with few input channels, the spikes under a line of the kernel are the bits of an index."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .loops import _compile
+from .registers import add_coded_rows
+
+if TYPE_CHECKING:
+    from tacops._backend.protocol import Array
+
+__all__ = ["encode", "look_up", "make_table"]
+
+
+def make_table(weight: Array, columns: int) -> Array:
+    """Sums of all subsets of each kernel line's weights: ``[line * 2 ** n + code]``, n = taps of a line * C_in.
+
+    Bit ``tap * C_in + c`` of a code is the spike of channel c at the tap. The sums are as wide as `columns`.
+    """
+    width, per_line = weight.shape[0], math.prod((*weight.shape[1:-1][-1:], weight.shape[-1]))
+    terms = weight.reshape(width, -1, per_line).transpose(1, 2, 0)
+    table = np.zeros((terms.shape[0], 1 << per_line, columns), weight.dtype)
+    for bit in range(per_line):
+        half = 1 << bit
+        table[:, half : 2 * half, :width] = table[:, :half, :width] + terms[:, bit, None]
+    return table.reshape(-1, columns)
+
+
+@_compile
+def encode(frame: Any, shape: Any, places: int, window: Any, bits: Any, codes: Any) -> bool:
+    """For each line of the input and each column of the output, the spikes in reach as bits; False if some are not 0 or 1.
+
+    ``bits`` (W,) is for the spikes of one place; ``codes`` has (D * H * places) numbers.
+    """
+    kernel, stride, dilation, start = window
+    size, channels = shape[2], shape[3]
+    for line in range(shape[0] * shape[1]):
+        part = frame[line * size * channels : (line + 1) * size * channels]
+        if not _spikes(part, channels, bits):
+            return False
+        found = codes[line * places : (line + 1) * places]
+        found[:] = 0
+        for tap in range(kernel[2]):
+            begin, shift = start[2] + tap * dilation[2], tap * channels
+            first = min(places, max(0, -(begin // stride[2])))  # the first place whose input is not before the line
+            last = min(places, max(first, (size - 1 - begin) // stride[2] + 1))
+            here, seen = found[first:last], bits[begin + first * stride[2] :]
+            if stride[2] == 1:
+                for p in range(here.size):
+                    here[p] |= seen[p] << shift
+            else:
+                for p in range(here.size):
+                    here[p] |= seen[p * stride[2]] << shift
+    return True
+
+
+@_compile
+def _spikes(part: Any, channels: int, bits: Any) -> bool:
+    """The spikes of each place of a line as bits; False if some are neither 0 nor 1."""
+    strange = 0
+    if channels == 1:  # a loop of its own, which is vectorised
+        for place in range(bits.size):
+            strange |= (part[place] != 0) & (part[place] != 1)
+            bits[place] = part[place] != 0
+        return strange == 0
+    for place in range(bits.size):
+        code = 0
+        for c in range(channels):
+            value = part[place * channels + c]
+            strange |= (value != 0) & (value != 1)
+            code |= (value != 0) << c
+        bits[place] = code
+    return strange == 0
+
+
+@_compile
+def look_up(table: Any, codes: Any, lines: Any, count: int, places: int, bias: Any, row: Any) -> None:
+    """The currents of a row of places, by one row of the table for each line of the kernel."""
+    column, width = 0, table.shape[1]
+    walk = (0, 0, 0, 0, 0, 0, places)
+    while column < width:
+        left = width - column
+        if left >= 64 and table.itemsize == 4:
+            add_coded_rows(table, column, codes, codes, bias, lines, count, walk, bias, 0, row, 64)
+            column += 64
+        elif left >= 32:
+            add_coded_rows(table, column, codes, codes, bias, lines, count, walk, bias, 0, row, 32)
+            column += 32
+        else:
+            add_coded_rows(table, column, codes, codes, bias, lines, count, walk, bias, 0, row, 16)
+            column += 16
