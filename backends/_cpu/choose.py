@@ -163,7 +163,9 @@ def _count(frames: Frames) -> tuple[float, bool]:
     if total * line == 0:
         return 0.0, True
     count = min(total, max(1, SAMPLE // line))
-    chosen = np.arange(total) if count == total else (np.arange(count) * 0.6180339887498949 % 1.0 * total).astype(np.int64)
+    chosen = (
+        np.arange(total) if count == total else (np.arange(count) * 0.6180339887498949 % 1.0 * total).astype(np.int64)
+    )
     some = x[np.unravel_index(chosen, axes)]
     live = np.count_nonzero(some)
     binary = frames.weights is None and (x.dtype == bool or np.count_nonzero(some == 1) == live)

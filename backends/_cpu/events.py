@@ -13,20 +13,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from .loops import _compile, hold, period
-from .registers import LANES, add_rows, add_scaled_rows, first_bit, live_bits
-from .tables import encode, look_up
+from .registers import LANES, add_coded_rows, add_rows, add_scaled_rows, first_bit, live_bits
+from .tables import encode
 
 __all__ = ["period", "run_frames"]
 
+PLAIN, SCALED, CODED = 0, 1, 2
+"""Events of value 1, events of any value, and lines of the kernel that choose a row of a table."""
+
 
 @_compile
-def _list_events(frame: Any, channels: int, starts: Any, sites: Any, values: Any) -> bool:
+def _list_events(frame: Any, channels: int, starts: Any, sites: Any, values: Any) -> int:
     """List where `frame` is not 0, and its values; ``starts[p]`` is the first event at place p or after it.
 
-    Returns whether all values are 1.
+    Returns `PLAIN` if all values are 1, else `SCALED`.
     """
     plain, count, whole = True, 0, channels // LANES * LANES
     for place in range(starts.size - 1):
@@ -49,7 +50,7 @@ def _list_events(frame: Any, channels: int, starts: Any, sites: Any, values: Any
             plain &= (value == 1) | (not live)
             count += live
     starts[starts.size - 1] = count
-    return plain
+    return PLAIN if plain else SCALED
 
 
 @_compile
@@ -76,70 +77,89 @@ def _lines(depth: int, row: int, shape: Any, window: Any, scale: Any, lines: Any
 
 
 @_compile
-def _gather(weight: Any, bias: Any, events: Any, lines: Any, count: int, shape: Any, places: int, window: Any, row: Any) -> None:
-    """The currents of a row of places: the bias and the weights of all events in reach."""
-    kernel, stride, dilation, start = window
-    width = weight.shape[1]
-    run = kernel[2] if dilation[2] == 1 else 1  # taps whose places are neighbours
-    for tap in range(0, kernel[2], run):
-        walk = (start[2] + tap * dilation[2], stride[2], shape[2], run, tap, shape[3], places)
-        if tap == 0:
-            _add_wide(weight, events, lines, count, walk, bias, 0, row)
-        else:
-            _add_wide(weight, events, lines, count, walk, row, width, row)
-
-
-@_compile
-def _add_wide(weight: Any, events: Any, lines: Any, count: int, walk: Any, initial: Any, step: int, row: Any) -> None:
-    """`add_rows`, as many columns at a time as registers hold."""
-    starts, sites, values, plain = events
-    column, width = 0, weight.shape[1]
+def _add(
+    rows: Any, kind: int, events: Any, lines: Any, count: int, walk: Any, initial: Any, step: int, out: Any
+) -> None:
+    """`add_rows` and its kin, as many columns at a time as registers hold."""
+    starts, sites, values = events
+    column, width = 0, rows.shape[1]
     while column < width:
         left = width - column
-        if left >= 64 and weight.itemsize == 4:
-            if plain:
-                add_rows(weight, column, starts, sites, values, lines, count, walk, initial, step, row, 64)
+        if left >= 64 and rows.itemsize == 4:
+            if kind == PLAIN:
+                add_rows(rows, column, starts, sites, values, lines, count, walk, initial, step, out, 64)
+            elif kind == SCALED:
+                add_scaled_rows(rows, column, starts, sites, values, lines, count, walk, initial, step, out, 64)
+            elif kind == CODED:
+                add_coded_rows(rows, column, starts, sites, values, lines, count, walk, initial, step, out, 64)
             else:
-                add_scaled_rows(weight, column, starts, sites, values, lines, count, walk, initial, step, row, 64)
+                raise ValueError("unknown kind of events")
             column += 64
         elif left >= 32:
-            if plain:
-                add_rows(weight, column, starts, sites, values, lines, count, walk, initial, step, row, 32)
+            if kind == PLAIN:
+                add_rows(rows, column, starts, sites, values, lines, count, walk, initial, step, out, 32)
+            elif kind == SCALED:
+                add_scaled_rows(rows, column, starts, sites, values, lines, count, walk, initial, step, out, 32)
+            elif kind == CODED:
+                add_coded_rows(rows, column, starts, sites, values, lines, count, walk, initial, step, out, 32)
             else:
-                add_scaled_rows(weight, column, starts, sites, values, lines, count, walk, initial, step, row, 32)
+                raise ValueError("unknown kind of events")
             column += 32
         else:
-            if plain:
-                add_rows(weight, column, starts, sites, values, lines, count, walk, initial, step, row, 16)
+            if kind == PLAIN:
+                add_rows(rows, column, starts, sites, values, lines, count, walk, initial, step, out, 16)
+            elif kind == SCALED:
+                add_scaled_rows(rows, column, starts, sites, values, lines, count, walk, initial, step, out, 16)
+            elif kind == CODED:
+                add_coded_rows(rows, column, starts, sites, values, lines, count, walk, initial, step, out, 16)
             else:
-                add_scaled_rows(weight, column, starts, sites, values, lines, count, walk, initial, step, row, 16)
+                raise ValueError("unknown kind of events")
             column += 16
 
 
 @_compile
-def _gather_groups(column: int, weight: Any, bias: Any, events: Any, lines: Any, count: int, shape: Any, window: Any, groups: int, row: Any) -> None:
-    """The same where an event reaches one group of the output channels; weights (taps * C_in, C_out // groups)."""
+def _scatter(
+    weight: Any, groups: int, events: Any, lines: Any, count: int, shape: Any, places: int, window: Any, row: Any
+) -> None:
+    """Add to a row of currents what reaches it, where an event reaches one group of the output channels.
+
+    The others are neighbours of its group's no more, so nothing is gained by registers. Weights are
+    (taps * C_in, C_out // groups).
+    """
     kernel, stride, dilation, start = window
-    starts, sites, values, _ = events
-    begin, width, size = column * stride[2] + start[2], weight.shape[1], shape[3] // groups
-    current = row[column * bias.size : (column + 1) * bias.size]
-    current[:] = bias
+    starts, sites, values = events
+    width, size = weight.shape[1], shape[3] // groups
     for line in range(count):
-        for tap in range(kernel[2]):
-            here = begin + tap * dilation[2]
-            if here < 0 or here >= shape[2]:
-                continue
-            place = lines[line, 0] + here
-            shift = lines[line, 1] + (tap - here) * shape[3]
+        for column in range(shape[2]):
+            place = lines[line, 0] + column
             for e in range(starts[place], starts[place + 1]):
                 first = (sites[e] - place * shape[3]) // size * width
-                for j in range(width):
-                    current[first + j] += values[e] * weight[sites[e] + shift, j]
+                for tap in range(kernel[2]):
+                    at = column - start[2] - tap * dilation[2]
+                    if stride[2] != 1:  # a division takes longer than the rest
+                        away = at
+                        at = away // stride[2]
+                        if at * stride[2] != away:
+                            continue
+                    if at < 0 or at >= places:
+                        continue
+                    begin, chosen = at * groups * width + first, sites[e] + lines[line, 1] + (tap - column) * shape[3]
+                    if width == 1:
+                        row[begin] += values[e] * weight[chosen, 0]
+                    else:
+                        _add_scaled(row[begin : begin + width], values[e], weight[chosen])
+
+
+@_compile
+def _add_scaled(total: Any, value: Any, weights: Any) -> None:
+    for j in range(total.size):
+        total[j] += value * weights[j]
 
 
 @_compile
 def run_frames(
     frames: Any,
+    numbers: Any,
     offsets: Any,
     steps: Any,
     shape: Any,
@@ -152,6 +172,7 @@ def run_frames(
     work: Any,
     membrane: Any,
     spikes: Any,
+    compact: Any,
     place: int,
     neurons: Any,
     resting: bool,
@@ -160,8 +181,8 @@ def run_frames(
 
     Parameters
     ----------
-    frames : array, one-dimensional
-        Bool as uint8, or of the weights' dtype.
+    frames, numbers : array, one-dimensional
+        The input, bool as uint8, or of the weights' dtype; the other is empty. So one compiled function serves all.
     offsets : tuple of int
         Where the first sample's first frame begins; numbers from frame to frame, and from sample to sample.
     steps : tuple of int
@@ -171,12 +192,13 @@ def run_frames(
     weight : array, shape (taps * C_in, columns), or (taps * C_in, C_out // groups) with groups
         `columns` is C_out or more, a multiple of 16.
     bias : array, shape (columns,)
-    table : array or None
-        Of ``tables.py``, for frames of nothing but 0 and 1.
+    table : array, shape (rows, columns)
+        Of ``tables.py``, for frames of nothing but 0 and 1; or empty.
     work : tuple of arrays
         `starts`, `sites`, `values`, `lines`, `row`, `bits` and `codes`.
     membrane : array, shape (samples, positions * C_out)
-    spikes : array, shape (T, N)
+    spikes, compact : array, shape (T, N)
+        Where spikes are written, of the weights' dtype or bool; the other is empty.
     place : int
         Where the tile begins in a frame of `spikes`.
     neurons : tuple
@@ -186,39 +208,51 @@ def run_frames(
     """
     starts, sites, values, lines, row, bits, codes = work
     decay, threshold, one, rounded, reset = neurons
-    size = shape[0] * shape[1] * shape[2] * shape[3]
-    columns, width = bias.size, window[0][2] * shape[3]
-    listed_scale, coded_scale = (shape[2], width, shape[2] * shape[3]), (out[2], 1 << width, 0)
+    kernel, stride, dilation, start = window
+    size, places = shape[0] * shape[1] * shape[2] * shape[3], out[2]
+    columns, per_line = bias.size, kernel[2] * shape[3]
+    run = kernel[2] if dilation[2] == 1 else 1  # taps whose places are neighbours
     span = membrane.shape[1] // (out[0] * out[1])
-    channels = span // out[2]
+    channels = span // places
+    listed, coded = (starts, sites, values), (codes, codes, values)
     for sample in range(membrane.shape[0]):
         for t in range(steps[0], steps[1]):
             begin = offsets[0] + (t - steps[0]) * offsets[1] + sample * offsets[2]
-            frame = frames[begin : begin + size]
-            coded = False
-            if table is not None:
-                coded = encode(frame, shape, out[2], window, bits, codes)
-            plain = True if coded else _list_events(frame, shape[3], starts, sites, values)
-            events = starts, sites, values, plain
+            if frames.size:
+                frame = frames[begin : begin + size]
+                looked_up = table.size and encode(frame, shape, places, window, bits, codes)
+                kind = CODED if looked_up else _list_events(frame, shape[3], starts, sites, values)
+            else:
+                frame_ = numbers[begin : begin + size]
+                looked_up = table.size and encode(frame_, shape, places, window, bits, codes)
+                kind = CODED if looked_up else _list_events(frame_, shape[3], starts, sites, values)
+            scale = (places, 1 << per_line, 0) if kind == CODED else (shape[2], per_line, shape[2] * shape[3])
             for line in range(out[0] * out[1]):
                 depth, y = divmod(line, out[1])
-                count = _lines(depth, y, shape, window, coded_scale if coded else listed_scale, lines)
-                if coded:
-                    if table is not None:
-                        look_up(table, codes, lines, count, out[2], bias, row)
+                count = _lines(depth, y, shape, window, scale, lines)
+                if kind == CODED:
+                    _add(table, kind, coded, lines, count, (0, 0, 1, 1, 0, 0, places), bias, 0, row)
                 elif groups > 1:
-                    for column in range(out[2]):
-                        _gather_groups(column, weight, bias, events, lines, count, shape, window, groups, row)
+                    for p in range(places):
+                        for c in range(columns):
+                            row[p * columns + c] = bias[c]
+                    _scatter(weight, groups, listed, lines, count, shape, places, window, row)
                 else:
-                    _gather(weight, bias, events, lines, count, shape, out[2], window, row)
+                    for tap in range(0, kernel[2], run):
+                        walk = (start[2] + tap * dilation[2], stride[2], shape[2], run, tap, shape[3], places)
+                        _add(weight, kind, listed, lines, count, walk, row if tap else bias, columns if tap else 0, row)
                 if columns != channels:
-                    for column in range(1, out[2]):
+                    for p in range(1, places):
                         for c in range(channels):
-                            row[column * channels + c] = row[column * columns + c]
+                            row[p * channels + c] = row[p * columns + c]
                 low = line * span
-                u = membrane[sample, low : low + span]
+                u, current = membrane[sample, low : low + span], row[:span]
                 fresh = resting and t == steps[0]
                 if fresh:
-                    u[:] = row[:span]
-                begin_out = place + sample * membrane.shape[1] + low
-                hold(u, row[:span], spikes, t * steps[2], (t + 1) * steps[2], begin_out, decay, threshold, one, fresh, rounded, reset)
+                    u[:] = current
+                at = place + sample * membrane.shape[1] + low
+                first, last = t * steps[2], (t + 1) * steps[2]
+                if compact.size:
+                    hold(u, current, compact, first, last, at, decay, threshold, one, fresh, rounded, reset)
+                else:
+                    hold(u, current, spikes, first, last, at, decay, threshold, one, fresh, rounded, reset)

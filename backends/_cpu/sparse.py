@@ -57,7 +57,7 @@ def run_sparse(
     spikes = memory.fresh((n * repeat, batch, *space, width), bool if step.compact else dtype)
     after = memory.fresh(spikes.shape[1:], dtype)
     rows, offset = _matrix(weight, bias, window.groups)
-    table = make_table(weight, len(offset)) if tabled else None
+    table = make_table(weight, len(offset)) if tabled else rows[:0]
     parameters = [loops.period(parameter, width, dtype) for parameter in (step.decay, step.threshold)]
     layer = _Layer(
         window, rows, offset, (*parameters, dtype.type(1), step.rounded, int(step.reset)), spatial, weight.shape[1:-1]
@@ -65,6 +65,8 @@ def run_sparse(
     flat = _direct(frames, dtype)
     per_frame = batch * math.prod(frames.shape[2:])
     flat_spikes = spikes.reshape(len(spikes), -1)
+    none, no_bytes = np.empty(0, dtype), np.empty(0, np.uint8)
+    no_spikes = np.empty((0, 0), dtype if step.compact else bool)
 
     def run(tile: Tile) -> None:
         u = tile.of(after, 0)
@@ -91,7 +93,7 @@ def run_sparse(
                 place = tile.samples.start * math.prod(frames.shape[2:]) + (_rows(layer, tile).start or 0) * line
                 source, offsets = flat, (t * per_frame + place, per_frame, size)
             loops.run_frames(
-                source,
+                *(source, none) if source.dtype == np.uint8 else (no_bytes, source),
                 offsets,
                 (t, last, repeat),
                 shape,
@@ -103,7 +105,7 @@ def run_sparse(
                 table,
                 work,
                 u.reshape(count, -1),
-                flat_spikes,
+                *(no_spikes, flat_spikes) if step.compact else (flat_spikes, no_spikes),
                 tile.place(after.shape),
                 layer.neurons,
                 membrane is None and t == 0,
@@ -135,7 +137,11 @@ def _matrix(weight: Array, bias: Array | None, groups: int) -> tuple[Array, Arra
 def _direct(frames: Frames, dtype: Any) -> Array | None:
     """All numbers of the input in a row, where the loops can read them as they are."""
     x = frames.frames
-    if frames.weights is not None or not x.flags.c_contiguous or x.dtype not in (np.dtype(bool), np.dtype(np.uint8), dtype):
+    if (
+        frames.weights is not None
+        or not x.flags.c_contiguous
+        or x.dtype not in (np.dtype(bool), np.dtype(np.uint8), dtype)
+    ):
         return None
     flat = x.reshape(-1)
     flat = flat.view(np.uint8) if flat.dtype.itemsize == 1 else flat

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .loops import _compile
-from .registers import add_coded_rows
 
 if TYPE_CHECKING:
     from tacops._backend.protocol import Array
 
-__all__ = ["encode", "look_up", "make_table"]
+__all__ = ["encode", "make_table"]
 
 
 def make_table(weight: Array, columns: int) -> Array:
@@ -75,21 +74,3 @@ def _spikes(part: Any, channels: int, bits: Any) -> bool:
             code |= (value != 0) << c
         bits[place] = code
     return strange == 0
-
-
-@_compile
-def look_up(table: Any, codes: Any, lines: Any, count: int, places: int, bias: Any, row: Any) -> None:
-    """The currents of a row of places, by one row of the table for each line of the kernel."""
-    column, width = 0, table.shape[1]
-    walk = (0, 0, 0, 0, 0, 0, places)
-    while column < width:
-        left = width - column
-        if left >= 64 and table.itemsize == 4:
-            add_coded_rows(table, column, codes, codes, bias, lines, count, walk, bias, 0, row, 64)
-            column += 64
-        elif left >= 32:
-            add_coded_rows(table, column, codes, codes, bias, lines, count, walk, bias, 0, row, 32)
-            column += 32
-        else:
-            add_coded_rows(table, column, codes, codes, bias, lines, count, walk, bias, 0, row, 16)
-            column += 16
