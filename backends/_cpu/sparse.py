@@ -124,8 +124,8 @@ def _matrix(weight: Array, bias: Array | None, groups: int) -> tuple[Array, Arra
     width, taps, channels = weight.shape[0], math.prod(weight.shape[1:-1]), weight.shape[-1]
     if groups > 1:
         parts = weight.reshape(groups, width // groups, taps, channels)
-        rows = np.ascontiguousarray(parts.transpose(2, 0, 3, 1)).reshape(taps * groups * channels, width // groups)
-        return rows, np.zeros(width, weight.dtype) if bias is None else np.ascontiguousarray(bias, weight.dtype)
+        rows = np.array(parts.transpose(2, 0, 3, 1), order="C").reshape(taps * groups * channels, width // groups)
+        return rows, np.zeros(width, weight.dtype) if bias is None else np.array(bias, weight.dtype)
     columns = -(-width // 16) * 16
     rows, offset = np.zeros((taps * channels, columns), weight.dtype), np.zeros(columns, weight.dtype)
     rows[:, :width] = weight.reshape(width, -1).T
@@ -145,7 +145,17 @@ def _direct(frames: Frames, dtype: Any) -> Array | None:
         return None
     flat = x.reshape(-1)
     flat = flat.view(np.uint8) if flat.dtype.itemsize == 1 else flat
-    return flat if flat.flags.aligned else None
+    if not flat.flags.aligned:
+        return None
+    return flat if flat.flags.writeable else np.asarray(_Memory(flat))
+
+
+class _Memory:
+    """An array's memory without the flag that it is read-only, for which all loops would be compiled anew."""
+
+    def __init__(self, array: Array):
+        self.array = array
+        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
 
 
 def _rows(layer: _Layer, tile: Tile) -> slice:
