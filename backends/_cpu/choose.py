@@ -125,7 +125,7 @@ def _choose(frames: Frames, weight: Array, window: Window) -> tuple[Way, int]:
     if _forced is not None:
         return ("tables" if tabled and _forced == "tables" else "events"), events
     cost = costs(shape, density)
-    best = min(("events", "tables") if tabled else ("events",), key=lambda way: cost[way])
+    best: Way = "tables" if tabled and cost["tables"] < cost["events"] else "events"
     return (best if cost[best] < MARGIN * cost["dense"] else "dense"), events
 
 

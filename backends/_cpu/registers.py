@@ -7,6 +7,7 @@ arrays are contiguous.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -46,7 +47,6 @@ def _adder(way: _Way) -> Callable[..., None]:
     Coded, a line chooses one row: ``rows[sites[line + p] + shift, ...]``. A `step` of 0 is one `initial` for all places.
     """
 
-    @intrinsic
     def add(
         context: Any,
         rows: Any,
@@ -66,13 +66,13 @@ def _adder(way: _Way) -> Callable[..., None]:
             return None
         n = types.intp
         kinds = rows, n, starts, sites, values, lines, n, types.UniTuple(n, 7), initial, n, out, columns
-        return types.void(*kinds), lambda *given: _sum_rows(*given, columns.literal_value, way)
+        return types.void(*kinds), partial(_sum_rows, columns.literal_value, way)
 
-    adder: Callable[..., None] = add
+    adder: Callable[..., None] = intrinsic(add)
     return adder
 
 
-def _sum_rows(context: Any, builder: Any, signature: Any, given: Any, columns: int, way: _Way) -> Any:
+def _sum_rows(columns: int, way: _Way, context: Any, builder: Any, signature: Any, given: Any) -> Any:
     def array(n: int) -> Any:
         return cgutils.create_struct_proxy(signature.args[n])(context, builder, given[n])
 
@@ -141,8 +141,7 @@ add_coded_rows = _adder(_Way(coded=True))
 """One for each line."""
 
 
-@intrinsic
-def live_bits(context: Any, numbers: Any, at: Any) -> Any:
+def _live_bits(context: Any, numbers: Any, at: Any) -> Any:
     """Which of the `LANES` numbers from `at` on are not 0, as bits."""
 
     def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
@@ -159,11 +158,16 @@ def live_bits(context: Any, numbers: Any, at: Any) -> Any:
     return types.int64(numbers, types.intp), generate
 
 
-@intrinsic
-def first_bit(context: Any, bits: Any) -> Any:
+live_bits: Callable[..., int] = intrinsic(_live_bits)
+
+
+def _first_bit(context: Any, bits: Any) -> Any:
     """The number of the lowest bit that is set, of an int64 that is not 0."""
 
     def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         return builder.cttz(given[0], ir.IntType(1)(1))
 
     return types.int64(types.int64), generate
+
+
+first_bit: Callable[..., int] = intrinsic(_first_bit)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import memory
-from .tables import make_table
 from .tiles import Tile, _run_all
 
 if TYPE_CHECKING:
@@ -57,63 +56,32 @@ def run_sparse(
     spikes = memory.fresh((n * repeat, batch, *space, width), bool if step.compact else dtype)
     after = memory.fresh(spikes.shape[1:], dtype)
     rows, offset = _matrix(weight, bias, window.groups)
-    table = make_table(weight, len(offset)) if tabled else rows[:0]
+    table = _table(weight, len(offset)) if tabled else rows[:0]
     parameters = [loops.period(parameter, width, dtype) for parameter in (step.decay, step.threshold)]
     layer = _Layer(
         window, rows, offset, (*parameters, dtype.type(1), step.rounded, int(step.reset)), spatial, weight.shape[1:-1]
     )
-    flat = _direct(frames, dtype)
-    per_frame = batch * math.prod(frames.shape[2:])
-    flat_spikes = spikes.reshape(len(spikes), -1)
-    none, no_bytes = np.empty(0, dtype), np.empty(0, np.uint8)
+    flat, flat_spikes = _direct(frames, dtype), spikes.reshape(len(spikes), -1)
     no_spikes = np.empty((0, 0), dtype if step.compact else bool)
+    written = (no_spikes, flat_spikes) if step.compact else (flat_spikes, no_spikes)
 
     def run(tile: Tile) -> None:
         u = tile.of(after, 0)
         if membrane is not None:
             np.copyto(u, tile.of(membrane, 0))
-        start, shape, out = _geometry(layer, tile)
-        size, count = math.prod(shape), len(u)
-        work = _work(shape, out, layer, tabled)
-        if flat is None:
-            read = frames.tile(tile.samples, _rows(layer, tile), 1)
-            own = np.uint8 if frames.weights is None and frames.frames.dtype == bool else dtype
-            buffer = memory.empty((count * size,), own)
-            stretch = 1
-        else:
-            stretch = max(1, STRETCH // max(1, u.size + count * size))
+        sides, shape, out = _geometry(layer, tile)
+        source = _Source(frames, flat, tile.samples, _rows(layer, tile), dtype)
+        work, rest = _work(shape, out, layer, tabled), u.reshape(len(u), -1)
+        stretch = 1 if flat is None else max(1, STRETCH // max(1, u.size + len(u) * math.prod(shape)))
         for t in range(0, n, stretch):
             last = min(n, t + stretch)
-            if flat is None:
-                part = read(t)
-                np.copyto(buffer.reshape(part.shape), part, casting="unsafe")
-                source, offsets = buffer, (0, 0, size)
-            else:
-                line = math.prod(frames.shape[3:])
-                place = tile.samples.start * math.prod(frames.shape[2:]) + (_rows(layer, tile).start or 0) * line
-                source, offsets = flat, (t * per_frame + place, per_frame, size)
-            loops.run_frames(
-                *(source, none) if source.dtype == np.uint8 else (no_bytes, source),
-                offsets,
-                (t, last, repeat),
-                shape,
-                out,
-                start,
-                window.groups,
-                rows,
-                offset,
-                table,
-                work,
-                u.reshape(count, -1),
-                *(no_spikes, flat_spikes) if step.compact else (flat_spikes, no_spikes),
-                tile.place(after.shape),
-                layer.neurons,
-                membrane is None and t == 0,
-            )
+            where = shape, out, sides, window.groups
+            into = rest, *written, tile.place(after.shape), layer.neurons, membrane is None and t == 0
+            loops.run_frames(*source.read(t), (t, last, repeat), *where, rows, offset, table, work, *into)
 
     positions = math.prod(spatial) / max(1, math.prod(space))
     per_position = 3 * width + math.ceil(positions * frames.shape[-1])
-    numbers = spikes.size + n * per_frame // 8 + frames.to_sum // 2
+    numbers = spikes.size + n * batch * math.prod(frames.shape[2:]) // 8 + frames.to_sum // 2
     products = events * math.prod(weight.shape[1:-1]) * width // window.groups
     _run_all(run, batch, space, per_position, numbers, products)
     return spikes, after
@@ -132,6 +100,20 @@ def _matrix(weight: Array, bias: Array | None, groups: int) -> tuple[Array, Arra
     if bias is not None:
         offset[:width] = bias
     return rows, offset
+
+
+def _table(weight: Array, columns: int) -> Array:
+    """Sums of all subsets of each kernel line's weights: ``[line * 2 ** n + code]``, n = taps of a line * C_in.
+
+    Bit ``tap * C_in + c`` of a code is the spike of channel c at the tap. The sums are as wide as `columns`.
+    """
+    width, per_line = weight.shape[0], math.prod((*weight.shape[1:-1][-1:], weight.shape[-1]))
+    terms = weight.reshape(width, -1, per_line).transpose(1, 2, 0)
+    table = np.zeros((terms.shape[0], 1 << per_line, columns), weight.dtype)
+    for bit in range(per_line):
+        half = 1 << bit
+        table[:, half : 2 * half, :width] = table[:, :half, :width] + terms[:, bit, None]
+    return table.reshape(-1, columns)
 
 
 def _direct(frames: Frames, dtype: Any) -> Array | None:
@@ -156,6 +138,33 @@ class _Memory:
     def __init__(self, array: Array):
         self.array = array
         self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
+
+
+class _Source:
+    """What a tile reads of each frame: all numbers of the input in a row (`flat`), or a copy of the frame's part."""
+
+    def __init__(self, frames: Frames, flat: Array | None, samples: slice, rows: slice, dtype: Any):
+        self.flat, self.count = flat, samples.stop - samples.start
+        sample, line = math.prod(frames.shape[2:]), math.prod(frames.shape[3:])
+        first, last, _ = rows.indices(frames.shape[2])
+        self.begin, self.frame = samples.start * sample + first * line, frames.shape[1] * sample
+        self.size = (last - first) * line
+        self.nothing = np.empty(0, np.uint8), np.empty(0, dtype)
+        if flat is None:
+            whole = frames.weights is not None or frames.frames.dtype != bool
+            self.buffer = memory.empty((self.count * self.size,), dtype if whole else np.uint8)
+            self.part = frames.tile(samples, rows, 1)
+
+    def read(self, t: int) -> tuple[Array, Array, tuple[int, int, int]]:
+        """Bytes, numbers and offsets, as `run_frames` takes them, from frame t on."""
+        if self.flat is not None:
+            numbers, offsets = self.flat, (t * self.frame + self.begin, self.frame, self.size)
+        else:
+            part, numbers, offsets = self.part(t), self.buffer, (0, 0, self.size)
+            np.copyto(numbers.reshape(part.shape), part, casting="unsafe")
+        if numbers.dtype == np.uint8:
+            return numbers, self.nothing[1], offsets
+        return self.nothing[0], numbers, offsets
 
 
 def _rows(layer: _Layer, tile: Tile) -> slice:

@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from .loops import _compile
 
-if TYPE_CHECKING:
-    from tacops._backend.protocol import Array
-
-__all__ = ["encode", "make_table"]
-
-
-def make_table(weight: Array, columns: int) -> Array:
-    """Sums of all subsets of each kernel line's weights: ``[line * 2 ** n + code]``, n = taps of a line * C_in.
-
-    Bit ``tap * C_in + c`` of a code is the spike of channel c at the tap. The sums are as wide as `columns`.
-    """
-    width, per_line = weight.shape[0], math.prod((*weight.shape[1:-1][-1:], weight.shape[-1]))
-    terms = weight.reshape(width, -1, per_line).transpose(1, 2, 0)
-    table = np.zeros((terms.shape[0], 1 << per_line, columns), weight.dtype)
-    for bit in range(per_line):
-        half = 1 << bit
-        table[:, half : 2 * half, :width] = table[:, :half, :width] + terms[:, bit, None]
-    return table.reshape(-1, columns)
+__all__ = ["encode"]
 
 
 @_compile

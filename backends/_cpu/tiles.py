@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tacops._backend.protocol import Array, Window
     from tacops._core.neurons import Recipe
 
-__all__ = ["Tile", "all_on_grid", "convolve_tiles", "_run_all", "run_tiles", "scan_tiles", "sum_blocks"]
+__all__ = ["all_on_grid", "convolve_tiles", "run_tiles", "scan_tiles", "sum_blocks"]
 
 TILE = 1 << 20
 """Numbers a tile works on, 4 MiB of float32: smaller ones fit a closer cache, but their many short calls wait for the

@@ -72,9 +72,7 @@ def test_geometries(name: str, dtype: str, ways: list[bool]) -> None:
 @pytest.mark.parametrize("name", NEURONS)
 def test_neurons(name: str, membrane: bool, dtype: str, ways: list[bool]) -> None:
     """Every reset, parameters per channel, compact spikes, chunks, from rest and from a membrane."""
-    options = {
-        key: np.asarray(value, dtype) if key == "aggregation" else value for key, value in NEURONS[name].items()
-    }
+    options = {key: np.asarray(value, dtype) if key == "aggregation" else value for key, value in NEURONS[name].items()}
     layer = EngineLayer(frames=7, membrane=membrane, options={"padding": 1, **options})
     for density in DENSITIES:
         x, w, given = layer.arrays(density, dtype)

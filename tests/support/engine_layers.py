@@ -65,6 +65,9 @@ GEOMETRIES = {
     "strides": EngineLayer(kernel=(1, 1), c_in=18, options={"stride": 2}),
     "1-D": EngineLayer(space=(13,), kernel=(4,), c_in=5, options={"stride": 2, "dilation": 2, "padding": 3}),
     "3-D": EngineLayer(space=(4, 5, 6), kernel=(2, 3, 2), options={"padding": 1, "stride": (1, 2, 1)}),
+    "3-D, dilated": EngineLayer(
+        space=(5, 4, 4), kernel=(2, 1, 2), options={"padding": (1, 0, 1), "dilation": (3, 1, 1)}
+    ),
     "dense": EngineLayer(space=(), kernel=(), c_in=37, c_out=21),
     "dense, few inputs": EngineLayer(space=(), kernel=(), c_in=7, c_out=4),
     "groups": EngineLayer(c_in=6, c_out=9, options={"groups": 3, "padding": 1, "dilation": 2}),
