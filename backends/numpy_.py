@@ -102,7 +102,7 @@ class NumPyBackend(Backend):
         if currents.dtype.name == "bfloat16":  # beside which Python's floats are promoted
             dtype = currents.dtype
             step = replace(step, decay=np.asarray(step.decay, dtype), threshold=np.asarray(step.threshold, dtype))
-        if recipe is None or _is_half(currents.dtype):
+        if recipe is None or recipe.poison is not None or _is_half(currents.dtype):
             return super().scan(step, currents, membrane, repeat)
         return scan_tiles(currents, recipe, membrane, repeat)
 

@@ -102,7 +102,7 @@ def test_counts_and_analog_input(kind: str, density: float) -> None:
 
 def test_binary_samples_of_counts(ways: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
     """A table is chosen by a sample; a frame that holds something else goes by its events."""
-    monkeypatch.setattr(choose, "SAMPLE", 1)
+    monkeypatch.setattr(choose, "_count", lambda frames: (0.3, True))
     layer = EngineLayer(options={"padding": 1, "reproducible": Grid(input_max=3)})
     x, w, given = layer.arrays(0.3, kind="uint8")
     x[2, 1, 4, 4] = 3
