@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from tacops._backend.protocol import Window
+from tacops._core.neurons import Recipe, Reset
+
 from .convolution import NARROW
 from .frames import Frames
 from .neurons import KNOWN, compiled
@@ -22,8 +25,7 @@ from .threads import aside
 from .tiles import run_tiles
 
 if TYPE_CHECKING:
-    from tacops._backend.protocol import Array, Window
-    from tacops._core.neurons import Recipe
+    from tacops._backend.protocol import Array
 
 __all__ = [
     "PRICES",
@@ -88,7 +90,7 @@ def run_layer(
     if way == "dense":
         return run_tiles(frames, weight, bias, window, step, membrane, repeat)
     tables = way == "tables"
-    return run_sparse(_loops(), frames, weight, bias, window, step, membrane, repeat, events, tables)
+    return run_sparse(_loops(weight.dtype), frames, weight, bias, window, step, membrane, repeat, events, tables)
 
 
 class Shape(NamedTuple):
@@ -182,7 +184,7 @@ def _choose(frames: Frames, weight: Array, window: Window) -> tuple[Way, int]:
     density, binary = _count(frames)
     below, above = limits(shape) if forced is None else (math.inf, 0.0 if forced == "tables" else math.inf)
     tables = binary and density >= above and can_tabulate(shape)
-    if not (tables or density < below) or not _able(shape, weight) or _loops() is None:
+    if not (tables or density < below) or not _able(shape, weight) or _loops(weight.dtype) is None:
         return "dense", 0
     return "tables" if tables else "events", math.ceil(shape.inputs * density)
 
@@ -239,19 +241,24 @@ def _sample(shape: tuple[int, ...]) -> tuple[Any, ...]:
     return np.unravel_index(lines, axes)
 
 
-def _loops() -> Any:
-    """The compiled loops, or None."""
-    return _load() if compiled() is not None else None
+def _loops(dtype: Any) -> Any:
+    """The loops, compiled for weights of a dtype; or None."""
+    return _load(dtype) if compiled() is not None else None
 
 
 @cache
-def _load() -> Any:
-    return aside(_import)
+def _load(dtype: Any) -> Any:
+    return aside(_import, dtype)
 
 
-def _import() -> Any:
+def _import(dtype: Any) -> Any:
+    """Compile where nothing is held up by it: threads that share a call wait for each other."""
     try:
         from . import events
+
+        frames, weight = np.zeros((1, 1, 1), bool), np.zeros((1, 1), dtype)
+        recipe = Recipe(0.5, 1.0, Reset.NONE, rounded=False, compact=False, poison=None)
+        run_sparse(events, Frames(frames, None), weight, None, Window((), (), (), 1), recipe, None, 1, 0, False)
     except Exception:  # noqa: BLE001 (as of `neurons`)
         return None
     return events

@@ -139,7 +139,7 @@ def test_memory_that_lies_apart_or_can_t_be_written() -> None:
     unaligned[...] = x
     for array in (x, w, given["bias"]):
         array.flags.writeable = False
-    loops = choose._loops()
+    loops = choose._loops(w.dtype)
     kinds = set(loops.run_frames.signatures)
     for some in (x, strided, unaligned, x > 0, np.asfortranarray(x)):
         before = some.copy()

@@ -145,7 +145,7 @@ def planted(name: str | None) -> Iterator[None]:
     runs.STRETCH = 1  # every frame a call of its own
     with (
         patch.object(choose, "run_sparse", runs.run_sparse),
-        patch.object(choose, "_loops", lambda: events),
+        patch.object(choose, "_loops", lambda dtype: events),
         np.errstate(all="ignore"),
     ):
         yield
