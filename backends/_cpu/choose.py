@@ -46,7 +46,7 @@ WAYS: tuple[Way, ...] = ("dense", "events", "tables")
 
 LEAST = 1 << 25
 """Products of a layer from which it is looked at: smaller ones end before their spikes are counted."""
-SAMPLE, LINE = 1 << 15, 64
+SAMPLE, LINE = 1 << 14, 64
 """Numbers of the input that are counted, about, and of them at least so many in a row."""
 TABLE_BITS = 10
 """Inputs under a line of the kernel of which a table is made."""
