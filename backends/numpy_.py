@@ -13,9 +13,9 @@ import numpy as np
 from tacops._backend.protocol import Array, Backend, Window
 from tacops._backend.steps import membrane_of
 
-from ._cpu.frames import Frames
+from ._cpu.choose import run_layer
 from ._cpu.neurons import COMPILE, compiled
-from ._cpu.tiles import TILE, TRANSPOSE, all_on_grid, convolve_tiles, run_tiles, scan_tiles, sum_blocks
+from ._cpu.tiles import TILE, TRANSPOSE, all_on_grid, convolve_tiles, scan_tiles, sum_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -101,7 +101,7 @@ class NumPyBackend(Backend):
         recipe = step.recipe
         if currents.dtype.name == "bfloat16":  # beside which Python's floats are promoted
             step = _narrowed(step, currents.dtype)
-        if recipe is None or _is_half(currents.dtype):
+        if recipe is None or recipe.poison is not None or _is_half(currents.dtype):
             return super().scan(step, currents, state, repeat)
         spikes, membrane = scan_tiles(currents, recipe, membrane_of(state), repeat)
         return spikes, (membrane,)
@@ -109,13 +109,13 @@ class NumPyBackend(Backend):
     def schedule(
         self, conv: Synapses, step: Step, frames: Array, state: State | None, repeat: int
     ) -> tuple[Array, State]:
-        """Tile by tile through all of time; see ``_cpu/tiles.py``."""
+        """Tile by tile through all of time, by products or by spikes; see ``_cpu/choose.py``."""
         recipe = step.recipe
-        if recipe is None or conv.per_channel or _is_half(conv.weight.dtype):
+        if recipe is None or recipe.poison is not None or conv.per_channel or _is_half(conv.weight.dtype):
             return super().schedule(conv, step, frames, state, repeat)
         weights = None if conv.aggregation is None else np.array(conv.aggregation, dtype=conv.weight.dtype)
-        given = Frames(frames, weights), conv.weight, conv.bias, conv.window
-        spikes, membrane = run_tiles(*given, recipe, membrane_of(state), repeat)
+        layer = frames, weights, conv.weight, conv.bias, conv.window
+        spikes, membrane = run_layer(*layer, recipe, membrane_of(state), repeat)
         return spikes, (membrane,)
 
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:
