@@ -11,7 +11,7 @@ import pytest
 from tests.cuda.host import MISSING
 from tests.support import ROOT
 
-START = "from tests import fake_cupy; print('simulated CuPy with', fake_cupy.install());"
+START = "from tests.support import fake_cupy; print('simulated CuPy with', fake_cupy.install());"
 LAYER = """
 import cupy, numpy as np, tacops
 from tests.support.fake_cupy import Device, traffic

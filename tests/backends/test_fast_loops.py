@@ -73,6 +73,6 @@ def test_the_kernels_resets_are_the_core_s() -> None:
     """kernels.cu names the same resets in the same order."""
     from importlib import resources
 
-    text = resources.files("tacops.backends").joinpath("kernels.cu").read_text(encoding="utf-8")
+    text = resources.files("tacops.backends").joinpath("_cuda", "kernels.cu").read_text(encoding="utf-8")
     assert f"enum Reset {{ {', '.join(reset.name for reset in sorted(Reset))} }};" in text
     assert [int(reset) for reset in sorted(Reset)] == list(range(len(Reset)))

@@ -24,7 +24,7 @@ def strike(number):
         return local
     def begin(frame, event, argument):
         folder, _, name = frame.f_code.co_filename.replace(os.sep, "/").rpartition("/")
-        if not folder.endswith("backends") or (only != [""] and name not in only):
+        if "/backends" not in folder or (only != [""] and name not in only):
             return None
         frame.f_trace_opcodes = events == "opcode"
         return local
@@ -56,7 +56,7 @@ def test_an_exception_at_every_line() -> None:
 
 def test_an_exception_between_the_steps_of_a_line() -> None:
     """As signals strike: a line is many steps. In the files that take and give back what is the process's."""
-    files = "_threads.py,_blas.py,_apart.py,_arena.py"
+    files = "threads.py,blas.py,affinity.py,memory.py"
     assert int(run_script(INJECT, "opcode", files, "3")) > 300
 
 

@@ -16,10 +16,10 @@ import os, sys, signal, threading, time
 import numpy as np
 import threadpoolctl
 import tacops
-from tacops.backends._cpu import threads
-from tacops.backends._cpu import tiles
+from tacops.backends._cpu import threads as _threads
+from tacops.backends._cpu import tiles as _tiles
 
-tiles.count_cores = lambda: max(2, os.cpu_count() or 1)  # helpers come into it on any machine
+_tiles.count_cores = lambda: max(2, os.cpu_count() or 1)  # helpers come into it on any machine
 rng = np.random.default_rng(0)
 x = rng.random((2, 2, 32, 32, 32)) < 0.2
 weight = rng.integers(-8, 9, (64, 3, 3, 32)).astype(np.float32) / 16
