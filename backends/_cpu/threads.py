@@ -194,7 +194,7 @@ def aside(function: Callable[..., T], *args: Any) -> T:
         try:
             good, value = results.get(timeout=LOOK)
         except Empty:
-            if thread.is_alive():
+            if thread.is_alive() or not results.empty():  # it may have ended between the two looks
                 continue
             msg = "tacops: the process was forked by a signal's handler in the middle of a call that was compiling"
             raise RuntimeError(msg) from None

@@ -15,6 +15,7 @@ from ._check import Check, NotApplicable
 from ._contract import CONTRACT
 from ._golden import arguments_of, call, keeps_dtype
 from ._host import assert_same, assert_train, native, np, on_host
+from ._interplay import INTERPLAY
 from ._reference import draw
 from ._sequences import SEQUENCES
 
@@ -25,7 +26,7 @@ _RULES: dict[str, Callable[[Backend], str | None]] = {}
 
 def behaviour_checks() -> Iterator[Check]:
     """The backend's contract, and all rules of this file."""
-    contract = {function.__name__.replace("_", "-"): function for function in (*CONTRACT, *SEQUENCES)}
+    contract = {function.__name__.replace("_", "-"): function for function in (*CONTRACT, *SEQUENCES, *INTERPLAY)}
     for name, rule in (contract | _RULES).items():
         yield Check(f"behaviour-{name}", 4, rule)
 

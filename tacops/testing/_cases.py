@@ -72,9 +72,9 @@ def _synaptic_cases(options: Mapping[str, Any], values: str) -> Iterator[Case]:
     given: dict[str, Any] = {**_CONV, "values": values, "bias": True}
     yield Case("synaptic", "conv_lif", **given, options=options)
     yield Case("synaptic-late", "conv_lif", **given, options={**options, "reset": "late"})
-    chunked = {**options, "chunk_size": 2}
+    chunked = {**options, "chunk_size": 4}  # and a last chunk of two frames
     yield Case("synaptic-collapse", "tac_conv", **given, options=chunked)
-    held = {**chunked, "mode": "preserve", "aggregation": "sum", "layout": "channels_first"}
+    held = {**options, "chunk_size": 2, "mode": "preserve", "aggregation": "sum", "layout": "channels_first"}
     yield Case("synaptic-preserve", "tac_conv", **given, options=held)
     yield Case("synaptic-per-channel", "tac_conv", **given, options={**chunked, "synapse_decay": (0.5, 1.0, 0.25, 0.0)})
 

@@ -48,15 +48,17 @@ def host_copies(backend: Backend) -> None:
 def convolution(backend: Backend) -> None:
     """`conv` itself, on integers: any window, with and without bias, exact or not, keeping the type."""
     windows = [
-        ((9,), (3,), Window((2,), ((0, 3),), (2,), 1)),
-        ((5, 6), (3, 2), Window((1, 2), ((1, 1), (0, 1)), (1, 1), 2)),
-        ((4, 3, 4), (2, 2, 2), Window((1, 1, 1), ((0, 0), (1, 0), (0, 0)), (2, 1, 1), 1)),
-        ((), (), Window((), (), (), 1)),
+        (6, (9,), (3,), Window((2,), ((0, 3),), (2,), 1)),
+        (6, (5, 6), (3, 2), Window((1, 2), ((1, 1), (0, 1)), (1, 1), 2)),
+        (4, (5, 6), (3, 2), Window((1, 1), ((0, 0), (1, 1)), (1, 1), 4)),
+        (6, (5, 6), (1, 1), Window((2, 2), ((1, 1), (1, 1)), (1, 1), 1)),
+        (6, (4, 3, 4), (2, 2, 2), Window((1, 1, 1), ((0, 0), (1, 0), (0, 0)), (2, 1, 1), 1)),
+        (6, (), (), Window((), (), (), 1)),
     ]
-    for space, kernel, window in windows:
+    for filters, space, kernel, window in windows:
         x = np.round(draw("conv-x", (3, *space, 4), 2.0))
-        weight = np.round(draw("conv-w", (6, *kernel, 4 // window.groups), 2.0))
-        bias = np.arange(6, dtype=np.float32)
+        weight = np.round(draw("conv-w", (filters, *kernel, 4 // window.groups), 2.0))
+        bias = np.arange(1, filters + 1, dtype=np.float32)
         want = convolve(x.astype(np.float64), weight.astype(np.float64), window)
         for exact in (False, True):
             for added in (None, bias):

@@ -68,6 +68,7 @@ def large_checks() -> Iterator[Check]:
         yield Check(f"bitwise-large-{name}", 1, partial(_check_layer, name, layer))
     yield Check("bitwise-large-crossings", 1, _check_crossings)
     yield Check("bitwise-half-sums", 1, _check_half)
+    yield Check("bitwise-half-rounding", 1, _check_half_rounding)
 
 
 class Numbers:
@@ -149,17 +150,10 @@ def _check_crossings(backend: Backend) -> str:
 
 def _check_half(backend: Backend) -> str:
     """Sums of half precision are float32's: they count beyond 2048, or 256 in bfloat16, where a sum in half precision stays."""
-    probe = native(backend, np.ones(1, np.float32))
-    xp = backend.namespace(probe)
-    kinds = {name: most for name, most in (("float16", 3000), ("bfloat16", 768)) if hasattr(xp, name)}
-    done = []
-    for name, count in kinds.items():
-        dtype = getattr(xp, name)
-        try:
-            weight = xp.astype(native(backend, np.ones((2, count), np.float32)), dtype)
-            one = xp.astype(native(backend, np.ones((1, 1), np.float32)), dtype)
-        except (TypeError, ValueError, RuntimeError):  # a name without arrays of it
-            continue
+    for name, (xp, dtype) in (kinds := _half_kinds(backend)).items():
+        count = {"float16": 3000, "bfloat16": 768}[name]
+        weight = xp.astype(native(backend, np.ones((2, count), np.float32)), dtype)
+        one = xp.astype(native(backend, np.ones((1, 1), np.float32)), dtype)
         wide = native(backend, np.ones((1, 1, count), bool))
         long = native(backend, np.full((16, 1, 1), 255, np.uint8))  # 4080 has eight bits, the sums on the way have more
         options: dict[str, Any] = {"beta": 1.0, "reset": "none"}
@@ -174,7 +168,44 @@ def _check_half(backend: Backend) -> str:
         ):
             host = backend.to_numpy(xp.astype(got, xp.float32))
             assert_same(f"{name}, {what}", host, np.full(host.shape, value, np.float32))
-        done.append(name)
-    if not done:
+    return ", ".join(kinds)
+
+
+def _half_kinds(backend: Backend) -> dict[str, tuple[Any, Any]]:
+    """The namespace and the dtype of each kind of half precision that the backend has."""
+    probe = native(backend, np.ones(1, np.float32))
+    xp, found = backend.namespace(probe), {}
+    for name in ("float16", "bfloat16"):
+        try:
+            xp.astype(probe, getattr(xp, name))
+        except (AttributeError, TypeError, ValueError, RuntimeError):  # a name without arrays of it, too
+            continue
+        found[name] = xp, getattr(xp, name)
+    if not found:
         raise NotApplicable(f"{backend.name} has no half precision")
-    return ", ".join(done)
+    return found
+
+
+def _check_half_rounding(backend: Backend) -> str:
+    """Half precision is rounded once, at the end: neither weights of a chunk before they are summed, nor a power on its way."""
+    beta = np.arange(128, 256).astype(np.float32) / np.float32(256)  # each has bfloat16's eight bits
+    for name, (xp, dtype) in (kinds := _half_kinds(backend)).items():
+
+        def half(array: Array, xp: Any = xp, dtype: Any = dtype) -> Array:
+            return xp.astype(native(backend, array), dtype)
+
+        def told(what: str, got: Array, want: Array, name: str = name, xp: Any = xp, half: Any = half) -> None:
+            wide = (backend.to_numpy(xp.astype(x, xp.float32)) for x in (got, half(want.astype(np.float32))))
+            assert_same(f"{name}, {what}", *wide)
+
+        frames = half(np.array([[256.0], [-256.0]], np.float32))
+        told("weights", tacops.aggregate(frames, 2, beta=1 - 2.0**-13), np.array([[-(2.0**-5)]]))
+        still = native(backend, np.zeros((6, 1, 1), bool))
+        given, weight = half(np.ones((1, 128), np.float32)), half(np.ones((128, 1), np.float32))
+        options: dict[str, Any] = {"chunk_size": 6, "aggregation": "sum", "reset": "none", "membrane": given}
+        told(
+            "power",
+            tacops.tac_linear(still, weight, beta=half(beta), **options).membrane[0, ...],
+            beta.astype(float) ** 6,
+        )
+    return ", ".join(kinds)

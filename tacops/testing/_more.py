@@ -48,10 +48,13 @@ def _call(backend: Backend, function: str, *arrays: Array, **options: Any) -> An
 
 @_rule("bitwise")
 def _large_neurons(backend: Backend) -> None:
-    """Every reset, per channel and not, rounded: so many neurons that loops for many step them."""
-    numbers, channels = Numbers("large-neurons"), np.arange(256)
-    current = (numbers.whole((20, 64, 256), 160) - 60.0).astype(np.float32) / np.float32(64)
-    start = (numbers.whole((64, 256), 200) - 60.0).astype(np.float32) / np.float32(64)
+    """Every reset, per channel and not, rounded: so many neurons that loops for many step them.
+
+    And a number of channels that divides no power of two, in which such loops might write parameters out.
+    """
+    numbers, channels = Numbers("large-neurons"), np.arange(250)
+    current = (numbers.whole((20, 66, 250), 160) - 60.0).astype(np.float32) / np.float32(64)
+    start = (numbers.whole((66, 250), 200) - 60.0).astype(np.float32) / np.float32(64)
     each = np.array([0.5, 0.9, 0.25, 1.0], np.float32)[channels % 4], (1 + channels % 5 / 4).astype(np.float32)
     for reset, membrane, (beta, threshold) in (("subtract", None, (0.5, 1.0)), *((r, start, each) for r in _RESETS)):
         options: dict[str, Any] = {"beta": beta, "threshold": threshold, "reset": reset, "reproducible": True}
@@ -165,6 +168,7 @@ _WINDOWS = [
     *((kernel, Window((2, 3), ((1, 1), (0, 2)), (1, 1), 1)) for kernel in ((3, 1), (1, 1))),
     ((3, 1), Window((2, 3), ((1, 1), (0, 0)), (1, 1), 1)),
     ((1, 3), Window((2, 3), ((0, 0), (0, 2)), (1, 1), 1)),
+    *(((3, 2), Window((1, 1), ((0, 0), (0, 0)), (1, dilation), 1)) for dilation in (1, 2)),
 ]
 
 
@@ -244,6 +248,9 @@ def _errors_everywhere(backend: Backend) -> None:
         (ValueError, "tac_linear", "lengths", [x, w], {"chunk_size": 1, "lengths": [1, 2, 3]}),
         (ValueError, "lif", "lengths", [x], {"lengths": [1, 2]}),
         (ValueError, "lif", "threshold", [x], {"threshold": 0.0}),
+        (ValueError, "lif", "threshold", [x], {"threshold": float("nan")}),
+        (ValueError, "lif", "beta", [x], {"beta": float("nan")}),
+        (ValueError, "tac_linear", "synapse_decay", [x, w], {"chunk_size": 1, "synapse_decay": float("nan")}),
     ]
     if backend.differentiable:
         smooth = {"compact": True, "surrogate": tacops.surrogate.arctan()}
@@ -264,7 +271,13 @@ def _errors_everywhere(backend: Backend) -> None:
 def _integers_off_the_grid(backend: Backend) -> None:
     """Counts and signs that the grid has no room for are seen in arrays of integers, too."""
     weight = draw("off-w", (4, 6), 0.4)
-    for what, value, dtype in (("a count of 2", 2, "uint8"), ("-2", -2, "int8"), ("70000", 70000, "int32")):
+    for what, value, dtype in (
+        ("a count of 2", 2, "uint8"),
+        ("-2", -2, "int8"),
+        ("70000", 70000, "int32"),
+        ("65535", 65535, "uint16"),
+        ("2^32 - 1", 2**32 - 1, "uint32"),
+    ):
         spikes = np.zeros((3, 2, 6), dtype)
         spikes[1, 1, 2] = value
         try:

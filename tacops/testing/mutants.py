@@ -17,6 +17,7 @@ from .._core import run, scale, units
 from .._core.aggregation import Weights, chunk_weights
 from .._core.neurons import LIFStep, SynapticStep
 from ._faults import COMPILED_PATCHES, METHODS, PATCHES, PLAIN, parent
+from ._more_faults import MORE_METHODS, MORE_PATCHES
 from ._neuron_faults import ARITHMETIC, SCANS, STEPS
 
 __all__ = ["Mutant", "mutants"]
@@ -59,14 +60,14 @@ def mutants(backend: Backend) -> Iterator[Mutant]:
     >>> next(m.mistake for m in mutants(get_backend("numpy")) if m.name == "tie-silent")
     'a tie does not fire: > for >='
     """
-    for name, (mistake, changes) in (_METHODS | METHODS | SCANS).items():
+    for name, (mistake, changes) in (_METHODS | METHODS | MORE_METHODS | SCANS).items():
         yield Mutant(name, mistake, _method_mutant(type(backend), changes))
     for name, (mistake, change) in STEPS.items():
         yield Mutant(name, mistake, _step_mutant(type(backend), change))
     for name, (mistake, methods) in ARITHMETIC.items():
         yield Mutant(name, mistake, _arithmetic_mutant(type(backend), methods))
     patches = PATCHES | (COMPILED_PATCHES if backend.compiles_fast else {})
-    for name, (mistake, module, target, function) in (_PATCHES | patches).items():
+    for name, (mistake, module, target, function) in (_PATCHES | MORE_PATCHES | patches).items():
         yield Mutant(name, mistake, _patch_mutant(backend, module, target, function))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import queue
 import threading
 import weakref
 from pathlib import Path
@@ -72,6 +73,26 @@ def test_aside_hands_back_results_and_errors() -> None:
     with pytest.raises(KeyError):
         aside({}.__getitem__, 1)
     assert not threads._asides
+
+
+def test_aside_loses_no_result_that_comes_as_a_wait_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread may end after the caller has looked for a result and before it looks for the thread: no fork did that."""
+
+    class Late:
+        def __init__(self) -> None:
+            self.kept: queue.SimpleQueue[tuple[bool, object]] = queue.SimpleQueue()
+            self.put, self.empty, self.looked = self.kept.put, self.kept.empty, False
+
+        def get(self, timeout: float) -> tuple[bool, object]:
+            if self.looked:
+                return self.kept.get(timeout=timeout)
+            self.looked = True
+            for thread in [t for t in threading.enumerate() if t.name == "tacops-aside"]:
+                thread.join()
+            raise queue.Empty
+
+    monkeypatch.setattr(threads, "SimpleQueue", Late)
+    assert aside(lambda: 3) == 3
 
 
 def test_compilers_run_aside(monkeypatch: pytest.MonkeyPatch) -> None:
