@@ -129,7 +129,7 @@ def test_a_layer_runs_on_processors_of_its_own(allowed: set[int], monkeypatch: p
         seen[threading.get_native_id()] = os.sched_getaffinity(0)
         reset()
 
-    x = np.random.default_rng(0).random((4, 8, 32, 32, 4)) < 0.1
+    x = np.random.default_rng(0).random((4, 8, 32, 32, 4)) < 0.9
     conv_lif(x, np.full((32, 3, 3, 4), 0.1, np.float32), padding=1)  # loops are compiled apart, once
     monkeypatch.setattr(memory, "reset", spy)
     conv_lif(x, np.full((32, 3, 3, 4), 0.1, np.float32), padding=1)

@@ -21,7 +21,7 @@ from tacops.backends._cpu import tiles as _tiles
 
 _tiles.count_cores = lambda: max(2, os.cpu_count() or 1)  # helpers come into it on any machine
 rng = np.random.default_rng(0)
-x = rng.random((2, 2, 32, 32, 32)) < 0.2
+x = rng.random((2, 2, 32, 32, 32)) < 0.9  # dense: the layer is computed in tiles, by several threads
 weight = rng.integers(-8, 9, (64, 3, 3, 32)).astype(np.float32) / 16
 
 def layer():
@@ -58,6 +58,6 @@ def spawned(seed: int) -> float:
     vars(tiles)["count_cores"] = lambda: 2
     rng = np.random.default_rng(seed)
     train = tacops.conv_lif(
-        rng.random((2, 2, 32, 32, 32)) < 0.2, np.full((64, 3, 3, 32), 1 / 16, np.float32), padding=1
+        rng.random((2, 2, 32, 32, 32)) < 0.9, np.full((64, 3, 3, 32), 1 / 16, np.float32), padding=1
     )
     return float(train.membrane.sum())
