@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -35,6 +38,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="test this backend only (repeatable); missing is a failure",
     )
+
+
+PROGRAMS = pytest.StashKey[str]()
+"""The folder of JAX's compiled programs."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let JAX compile a program once for all workers and processes: compiling is most of the suite's time."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        config.stash[PROGRAMS] = folder = tempfile.mkdtemp(prefix="tacops-tests-jax-")
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder  # workers and scripts inherit it
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the programs, by the process that made their folder."""
+    if folder := config.stash.get(PROGRAMS, None):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs() -> Iterator[None]:
+    """JAX keeps every program of a process: gigabytes over the suite."""
+    yield
+    if jax := sys.modules.get("jax"):
+        jax.clear_caches()
 
 
 @cache
