@@ -59,8 +59,11 @@ class TorchBackend(Backend):
         return total.to(dtype)
 
     def on_grid(self, x: Array, low: float, high: float, step: float) -> Array:
-        """In float32 where PyTorch has no minimum: unsigned integers of more than 8 bits; exact as far as grids reach."""
-        return super().on_grid(x.to(torch.float32) if x.dtype in _UNSIGNED else x, low, high, step)
+        """In float32 where PyTorch has no minimum: unsigned integers of more than 8 bits; their bounds are exact as far as grids reach."""
+        if x.dtype not in _UNSIGNED:
+            return super().on_grid(x, low, high, step)
+        fits = super().on_grid(x.to(torch.float32), low, high, step)
+        return fits if step <= 1.0 else fits & ~torch.any(x.to(torch.int64) & (int(step) - 1) != 0)
 
     def unfit(self, array: Array) -> str | None:
         """Layouts, dtypes and subclasses for which the operators' arithmetic means something else, or nothing."""

@@ -138,13 +138,17 @@ class Backend(Devices):
         """
         xp = self.namespace(x)
         axes = tuple(range(x.ndim))  # named, because ONNX knows no other extremes
+        odd: Array | None = None
         if xp.isdtype(x.dtype, "integral") and step <= 1.0:  # whole numbers are multiples
             x, axes = xp.stack([xp.min(x, axis=axes), xp.max(x, axis=axes)], axis=0), (0,)
+        elif xp.isdtype(x.dtype, "integral"):  # float32 would round those of more than 24 bits
+            odd = xp.any((x & min(int(step) - 1, int(xp.iinfo(x.dtype).max))) != 0)
         if not xp.isdtype(x.dtype, "real floating"):
             x = xp.astype(x, xp.float32)
         steps = x if step == 1.0 else x * (1.0 / step)
         inside = xp.logical_and(xp.max(x, axis=axes) <= high, xp.min(x, axis=axes) >= low)
-        return xp.logical_and(inside, xp.all(xp.round(steps) == steps))
+        fits = xp.logical_and(inside, xp.all(xp.round(steps) == steps))
+        return fits if odd is None else xp.logical_and(fits, xp.logical_not(odd))
 
     def scan(self, step: Step, currents: Array, state: State | None, repeat: int) -> tuple[Array, State]:
         """Apply `step` `repeat` times to each current in turn.

@@ -178,4 +178,5 @@ def aggregate(x: Array, chunk_size: int, *, aggregation: str | Array = "decay", 
         merge_chunks(backend, x[start:stop, ...], chunk_weights(aggregation, size, beta), x.dtype)
         for start, stop, size in segments(x.shape[0], chunk_size)
     ]
-    return parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
+    # a copy: frames that stay as they are would be a view of the caller's array
+    return xp.astype(parts[0], x.dtype) if len(parts) == 1 else xp.concat(parts, axis=0)

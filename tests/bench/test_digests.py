@@ -13,6 +13,7 @@ from bench.__main__ import main
 from bench.spikes import digests as digest
 from tacops.backends import Backend, get_backend
 from tacops.testing._faults import METHODS, PATCHES
+from tacops.testing._more_faults import MORE_METHODS, MORE_PATCHES
 from tacops.testing.mutants import mutants
 
 QUICK_CASES = (
@@ -27,9 +28,9 @@ QUICK_CASES = (
 UNSEEN = {"weights-tf32"}
 """Mistakes that reproducible mode is made to bear: its weights have no more bits than TF32."""
 
-
-RARE = METHODS.keys() | PATCHES.keys()
-"""Mistakes that only sizes, types and geometries show that no digest is of; the conformance checks find them."""
+RARE = METHODS.keys() | PATCHES.keys() | MORE_METHODS.keys() | MORE_PATCHES.keys()
+RARE |= {"compact-lost", "compact-threshold", "rest-after-64", "rounded-always", "slow-decay-lost", "synapse-twice"}
+"""Mistakes that only sizes, types, options and geometries show that no digest is of; the conformance checks find them."""
 
 
 def test_numpy_fires_the_stored_spikes() -> None:

@@ -70,7 +70,7 @@ def test_half_precision_is_summed_in_float32(backend: Backend, dtype: str, K: in
     weight, bias = half(backend, dtype, [[1.0]]), half(backend, dtype, [1.0])
     want = float(backend.to_numpy(half(backend, dtype, [float(K)]))[0])
     ones = half(backend, dtype, np.ones(K))
-    for frames in (np.ones((K, 1, 1), bool), np.ones((K, 1, 1), np.uint8), np.ones((K, 1, 1), np.float32)):
+    for frames in [np.ones((K, 1, 1), t) for t in ((bool, np.uint8, np.float32) if K == 512 else (bool,))]:
         options: dict[str, Any] = {"chunk_size": K, "reset": "none"}
         spikes = backend.from_numpy(frames)
         train = tac_linear(spikes, weight, aggregation="sum", **options)
@@ -108,6 +108,10 @@ CASES: list[tuple[Any, Grid, bool]] = [
     (np.array([0, 301], np.uint16), Grid(input_max=300), False),
     (np.array([0, 2**31], np.uint32), Grid(input_max=300), False),
     (np.array([0, 2**63], np.uint64), Grid(input_max=300), False),
+    # float32 holds 2^24 + 64, and rounds 2^24 + 1
+    *((np.array([0, 2**24 + 64], t), Grid(input_step=64, input_max=2**24 + 64), True) for t in (np.int32, np.uint32)),
+    *((np.array([0, 2**24 + 1], t), Grid(input_step=64, input_max=2**24 + 64), False) for t in (np.int32, np.uint32)),
+    (np.array([0, 2**24 + 1], np.int64), Grid(input_step=64, input_max=2**24 + 64), False),
 ]
 
 
@@ -116,15 +120,16 @@ def test_integers_on_the_grid(backend: Backend, which: int) -> None:
     """Bools and integers are held to the grid's step and bounds as floats are."""
     values, grid, fits = CASES[which]
     weight = backend.from_numpy(np.ones((2, 1), np.float32))
-    spikes = backend.from_numpy(values.reshape(-1, 1, 1))
+    spikes, threshold = backend.from_numpy(values.reshape(-1, 1, 1)), max(1.0, grid.input_step)
     if backend.name == "jax" and values.dtype == np.uint64:
         pytest.skip("jax makes uint32 of uint64")
     if fits:
-        got = host(backend, tac_linear(spikes, weight, chunk_size=1, reset="none", beta=0.0, reproducible=grid))[1]
+        options: dict[str, Any] = {"reset": "none", "beta": 0.0, "threshold": threshold}
+        got = host(backend, tac_linear(spikes, weight, chunk_size=1, reproducible=grid, **options))[1]
         assert got.ravel().tolist() == [float(values[-1])] * 2
         return
     with pytest.raises(ValueError, match="tac_linear: spikes must be multiples of"):
-        tac_linear(spikes, weight, chunk_size=1, reproducible=grid)
+        tac_linear(spikes, weight, chunk_size=1, threshold=threshold, reproducible=grid)
 
 
 @pytest.mark.parametrize("with_bias", [False, True])

@@ -70,6 +70,15 @@ def test_read_only_numpy_inputs(name: str) -> None:
         out += 1
 
 
+@pytest.mark.parametrize("K", [1, 2])
+def test_aggregate_returns_an_array_of_its_own(backend: Backend, K: int) -> None:
+    """A single frame is its own chunk, and not a view of it."""
+    x = np.ones((1, 3), np.float32)
+    native = backend.from_numpy(x)
+    assert not np.shares_memory(backend.to_numpy(aggregate(native, K)), backend.to_numpy(native))
+    assert not np.shares_memory(aggregate(x, K), x)
+
+
 def _strided(a: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     wide = np.zeros((*a.shape[:-1], 2 * a.shape[-1] + 1), a.dtype)
     wide[..., 1::2] = a
