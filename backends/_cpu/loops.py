@@ -2,7 +2,7 @@
 
 NumPy runs the LIF step as five to seven passes over arrays, each a call that fetches memory again and may wait for the
 interpreter's lock; a compiled loop is one pass without the lock. Both compute in the core's order with one rounding per
-operation (Numba contracts nothing unless asked to), so their answers are equal bit for bit.
+operation (Numba contracts nothing unless asked to), so their results are equal bit for bit.
 """
 
 from __future__ import annotations

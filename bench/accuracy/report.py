@@ -134,7 +134,7 @@ def short_rows(result: AccuracyResult) -> list[tuple[str, ...]]:
     for task, about in result.tasks.items():
         cells = (percent(result.row(task, mode).accuracy) if mode in about["trained"] else "" for mode in modes)
         rows.append((about["title"], *cells, result.verdict(task).advised))
-    for what, timed in (("training steps", "train"), ("answers", "infer")):
+    for what, timed in (("training steps", "train"), ("inference", "infer")):
         speeds = [
             [result.speedup(task, mode, timed) for task, about in result.tasks.items() if mode in about["trained"]]  # type: ignore[arg-type]
             for mode in modes
