@@ -133,12 +133,13 @@ def test_parts(steps: int, chunk: int, parts: int) -> None:
     """The square root of the number of chunks, about; no chunk is cut."""
     seen = []
 
-    def run(frames: Any, membrane: Any) -> tuple[Any, Any]:
+    def run(frames: Any, state: Any) -> tuple[Any, Any]:
         seen.append(len(frames))
-        return frames, membrane
+        return frames, state or ()
 
     backend = tacops.backends.get_backend("numpy")
-    spikes, _ = run_in_parts(backend, run, np.arange(steps), None, (), chunk)
+    spikes, state = run_in_parts(backend, run, np.arange(steps), None, (), chunk)
+    assert state == ()
     assert spikes.tolist() == list(range(steps))
     assert len(seen) == parts
     assert all(size % chunk == 0 for size in seen[:-1])
