@@ -280,7 +280,18 @@ def freeze(
 
 def _layers(function: str, module: nnx.Module) -> dict[str, _Layer]:
     check_module(function, module, nnx.Module)
-    return {_dotted(path): layer for path, layer in nnx.iter_modules(module) if isinstance(layer, _Layer)}
+    found = {path: layer for path, layer in nnx.iter_modules(module) if isinstance(layer, _Layer)}
+    return {_dotted(path): found[path] for path in sorted(found, key=lambda path: _place(module, path))}
+
+
+def _place(module: Any, path: tuple[Any, ...]) -> list[int]:
+    """Where a path comes in the order in which the module was made; Flax has them by name."""
+    places, node = [], module
+    for key in path:
+        inner = {key: n for n, key in enumerate(map(str, vars(node)))} if hasattr(node, "__dict__") else {}
+        places.append(key if isinstance(key, int) else inner.get(key, 0))
+        node = node[key] if isinstance(node, list | tuple | dict) or isinstance(key, int) else getattr(node, key)
+    return places
 
 
 def _names(module: nnx.Module) -> list[str]:

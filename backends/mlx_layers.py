@@ -233,4 +233,6 @@ def freeze(
 
 def _layers(function: str, module: nn.Module) -> dict[str, _Layer]:
     check_module(function, module, nn.Module)
-    return {name: layer for name, layer in module.named_modules() if isinstance(layer, _Layer)}
+    found = {name: layer for name, layer in module.named_modules() if isinstance(layer, _Layer)}
+    order = dict.fromkeys(name.rpartition(".")[0] for name, _ in tree_flatten(module.parameters()))  # as it was made
+    return {name: found[name] for name in order if name in found}

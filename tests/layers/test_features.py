@@ -152,6 +152,18 @@ def test_freezing_leaves_nothing_out_unasked(need: Need, name: str) -> None:
     assert set(FRAMEWORKS) == {"torch", "flax", "mlx"}
 
 
+@EACH
+def test_layers_come_in_the_order_of_the_module(need: Need, name: str) -> None:
+    """Whatever their names, so that what `freeze` returns can be streamed as it is; in a chain of more than ten, too."""
+    framework = made(need, name)
+    layers = [framework.layer("TACLinear", 3, 3, chunk_size=1) for _ in range(12)]
+    inner = framework.network({"z": layers[0], "a": layers[1]})
+    net = framework.network({"second": inner, "first": layers[2], "b": layers[3], "a": layers[4]})
+    assert list(framework.layers.freeze(net)) == ["second.z", "second.a", "first", "b", "a"]
+    chained = framework.layers.freeze(framework.sequential(*layers))
+    assert [int(path.rpartition(".")[2]) for path in chained] == list(range(12))
+
+
 def _torch() -> Any:
     import torch
 
