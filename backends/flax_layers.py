@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 import jax
@@ -158,7 +158,9 @@ class TACLinear(_Layer):
 
     Parameters
     ----------
-    features_in, features_out : int
+    features_in : int or sequence of int
+        A shape says what is flattened before the layer, in its ``layout``: networks of the other layout can be loaded then.
+    features_out : int
     rngs : flax.nnx.Rngs
         Its stream ``params`` draws the weights.
     **options
@@ -175,7 +177,12 @@ class TACLinear(_Layer):
     """
 
     def __init__(
-        self, features_in: int, features_out: int, *, rngs: nnx.Rngs, **options: Unpack[TACLinearOptions]
+        self,
+        features_in: int | Sequence[int],
+        features_out: int,
+        *,
+        rngs: nnx.Rngs,
+        **options: Unpack[TACLinearOptions],
     ) -> None:
         super().__init__(tac_linear_spec(features_in, features_out, **options), rngs)
 
@@ -215,7 +222,7 @@ class ConvLIF(_Layer):
 
 
 def to_mapping(module: nnx.Module) -> dict[str, np.ndarray[Any, Any]]:
-    """NumPy copies of a module's parameters and running statistics, by name.
+    """NumPy copies of a module's parameters and running statistics, by name, and the order of flattened features.
 
     Parameters
     ----------
@@ -229,9 +236,7 @@ def to_mapping(module: nnx.Module) -> dict[str, np.ndarray[Any, Any]]:
     >>> sorted(to_mapping(TACLinear(20, 10, chunk_size=4, learn="beta", rngs=nnx.Rngs(0))))
     ['beta_logit', 'bias', 'weight']
     """
-    layers = _layers("to_mapping", module)
-    state = dict(nnx.to_flat_state(nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat))))
-    return collect(layers, map(_dotted, state))
+    return collect(_layers("to_mapping", module), _names(module))
 
 
 def load_mapping(module: nnx.Module, mapping: Mapping[str, np.ndarray[Any, Any]]) -> None:
@@ -241,17 +246,19 @@ def load_mapping(module: nnx.Module, mapping: Mapping[str, np.ndarray[Any, Any]]
     ----------
     module : flax.nnx.Module
     mapping : mapping of str to NumPy array
-        From ``to_mapping`` of this framework or of another.
+        From ``to_mapping`` of this framework or of another, in either layout.
 
     Raises
     ------
     TypeError, ValueError
-        For a missing or unknown key, or an array of another shape.
+        For a missing or unknown key, an array of another shape, or features in an order that can't be told.
     """
     distribute(_layers("load_mapping", module), mapping)
 
 
-def freeze(module: nnx.Module, *, reproducible: bool | Grid | None = None) -> dict[str, FrozenLayer]:
+def freeze(
+    module: nnx.Module, *, reproducible: bool | Grid | None = None, leave_out: str | Sequence[str] = ()
+) -> dict[str, FrozenLayer]:
     """The layers of a module for inference, by name.
 
     Parameters
@@ -259,13 +266,37 @@ def freeze(module: nnx.Module, *, reproducible: bool | Grid | None = None) -> di
     module : flax.nnx.Module
     reproducible : bool or Grid, optional
         As of `tacops.tac_conv`; None leaves every layer as it is.
+    leave_out : str or sequence of str, optional
+        Parts of the module with parameters that are none of its tacops layers', by name: what is not named is refused.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For parameters of others, and names of nothing.
     """
-    return freeze_all(_layers("freeze", module), reproducible)
+    layers = _layers("freeze", module)
+    return freeze_all(layers, _names(module), reproducible, leave_out)
 
 
 def _layers(function: str, module: nnx.Module) -> dict[str, _Layer]:
     check_module(function, module, nnx.Module)
-    return {_dotted(path): layer for path, layer in nnx.iter_modules(module) if isinstance(layer, _Layer)}
+    found = {path: layer for path, layer in nnx.iter_modules(module) if isinstance(layer, _Layer)}
+    return {_dotted(path): found[path] for path in sorted(found, key=lambda path: _place(module, path))}
+
+
+def _place(module: Any, path: tuple[Any, ...]) -> list[int]:
+    """Where a path comes in the order in which the module was made; Flax has them by name."""
+    places, node = [], module
+    for key in path:
+        inner = {key: n for n, key in enumerate(map(str, vars(node)))} if hasattr(node, "__dict__") else {}
+        places.append(key if isinstance(key, int) else inner.get(key, 0))
+        node = node[key] if isinstance(node, list | tuple | dict) or isinstance(key, int) else getattr(node, key)
+    return places
+
+
+def _names(module: nnx.Module) -> list[str]:
+    """Of all parameters and batch statistics."""
+    return [_dotted(path) for path in dict(nnx.to_flat_state(nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat))))]
 
 
 def _dotted(path: tuple[Any, ...]) -> str:

@@ -21,6 +21,7 @@ from tacops._backend.steps import State, Step, Synapses
 
 from ._jax.by_value import ByValue
 from ._jax.convolution import PRECISION, Products, conv, conv_one_frame, wide
+from ._jax.cut import check_cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -100,6 +101,7 @@ class JAXBackend(Backend):
         self, conv: Synapses, step: Step, frames: Array, state: State | None, repeat: int
     ) -> tuple[Array, State]:
         """Convolve inside the scan on CPUs, all frames at once elsewhere."""
+        check_cut(frames, conv)
         cpu = _on_cpu(conv.weight, frames)
         spikes, state = _schedule(_registered(conv), _by_value(step), frames, state, repeat, cpu)
         return spikes, state

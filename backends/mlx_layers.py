@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 import mlx.core as mx
@@ -125,7 +125,9 @@ class TACLinear(_Layer):
 
     Parameters
     ----------
-    features_in, features_out : int
+    features_in : int or sequence of int
+        A shape says what is flattened before the layer, in its ``layout``: networks of the other layout can be loaded then.
+    features_out : int
     **options
         As of `TACConv`, without those of a convolution.
 
@@ -138,7 +140,9 @@ class TACLinear(_Layer):
     (16, 5, 10)
     """
 
-    def __init__(self, features_in: int, features_out: int, **options: Unpack[TACLinearOptions]) -> None:
+    def __init__(
+        self, features_in: int | Sequence[int], features_out: int, **options: Unpack[TACLinearOptions]
+    ) -> None:
         super().__init__(tac_linear_spec(features_in, features_out, **options))
 
 
@@ -172,7 +176,7 @@ class ConvLIF(_Layer):
 
 
 def to_mapping(module: nn.Module) -> dict[str, np.ndarray[Any, Any]]:
-    """NumPy copies of a module's parameters and running statistics, by name.
+    """NumPy copies of a module's parameters and running statistics, by name, and the order of flattened features.
 
     Parameters
     ----------
@@ -195,17 +199,19 @@ def load_mapping(module: nn.Module, mapping: Mapping[str, np.ndarray[Any, Any]])
     ----------
     module : mlx.nn.Module
     mapping : mapping of str to NumPy array
-        From ``to_mapping`` of this framework or of another.
+        From ``to_mapping`` of this framework or of another, in either layout.
 
     Raises
     ------
     TypeError, ValueError
-        For a missing or unknown key, or an array of another shape.
+        For a missing or unknown key, an array of another shape, or features in an order that can't be told.
     """
     distribute(_layers("load_mapping", module), mapping)
 
 
-def freeze(module: nn.Module, *, reproducible: bool | Grid | None = None) -> dict[str, FrozenLayer]:
+def freeze(
+    module: nn.Module, *, reproducible: bool | Grid | None = None, leave_out: str | Sequence[str] = ()
+) -> dict[str, FrozenLayer]:
     """The layers of a module for inference, by name.
 
     Parameters
@@ -213,10 +219,20 @@ def freeze(module: nn.Module, *, reproducible: bool | Grid | None = None) -> dic
     module : mlx.nn.Module
     reproducible : bool or Grid, optional
         As of `tacops.tac_conv`; None leaves every layer as it is.
+    leave_out : str or sequence of str, optional
+        Parts of the module with parameters that are none of its tacops layers', by name: what is not named is refused.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For parameters of others, and names of nothing.
     """
-    return freeze_all(_layers("freeze", module), reproducible)
+    layers = _layers("freeze", module)
+    return freeze_all(layers, dict(tree_flatten(module.parameters())), reproducible, leave_out)
 
 
 def _layers(function: str, module: nn.Module) -> dict[str, _Layer]:
     check_module(function, module, nn.Module)
-    return {name: layer for name, layer in module.named_modules() if isinstance(layer, _Layer)}
+    found = {name: layer for name, layer in module.named_modules() if isinstance(layer, _Layer)}
+    order = dict.fromkeys(name.rpartition(".")[0] for name, _ in tree_flatten(module.parameters()))  # as it was made
+    return {name: found[name] for name in order if name in found}

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 import numpy as np
@@ -138,13 +138,21 @@ class _Layer(nn.Module):  # type: ignore[misc]
             raise fail(self.spec.layer, "norm", rule, type(norm).__name__, TypeError)
         return norm.training, norm.share() if norm.training else None
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """As of every module; files from before `beta_logit` and `threshold_log` had a dimension are loaded too."""
+    _version = 2  # what a state_dict says of this module; PyTorch's own, and ours of old, are 1
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, local: dict[str, Any], *args: Any) -> None:
+        """As of every module; a ``Conv2d``'s too, and files from before `beta_logit` and `threshold_log` had a dimension."""
+        weight, own = state_dict.get(prefix + "weight"), self.weight.shape
+        if isinstance(weight, torch.Tensor) and weight.ndim == len(own) > 2:
+            foreign = (own[0], own[-1], *own[1:-1])
+            # a shape may be both, of three channels and a 3 x 3 kernel
+            if weight.shape == foreign and (foreign != own or local.get("version") == 1):
+                state_dict[prefix + "weight"] = weight.movedim(1, -1)
         for name, initial in self.spec.initial().items():
             value = state_dict.get(prefix + name)
             if initial.shape == (1,) and isinstance(value, torch.Tensor) and value.ndim == 0:
                 state_dict[prefix + name] = value.reshape(1)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        super()._load_from_state_dict(state_dict, prefix, local, *args)
 
     def frozen(self, *, reproducible: bool | Grid | None = None) -> FrozenLayer:
         """The layer for inference, on arrays of any library."""
@@ -192,7 +200,9 @@ class TACLinear(_Layer):
 
     Parameters
     ----------
-    features_in, features_out : int
+    features_in : int or sequence of int
+        A shape says what is flattened before the layer, in its ``layout``: networks of the other layout can be loaded then.
+    features_out : int
     **options
         As of `TACConv`, without those of a convolution.
 
@@ -205,7 +215,9 @@ class TACLinear(_Layer):
     torch.Size([16, 5, 10])
     """
 
-    def __init__(self, features_in: int, features_out: int, **options: Unpack[TACLinearOptions]) -> None:
+    def __init__(
+        self, features_in: int | Sequence[int], features_out: int, **options: Unpack[TACLinearOptions]
+    ) -> None:
         super().__init__(tac_linear_spec(features_in, features_out, **options))
 
 
@@ -239,7 +251,7 @@ class ConvLIF(_Layer):
 
 
 def to_mapping(module: nn.Module) -> dict[str, np.ndarray[Any, Any]]:
-    """NumPy copies of a module's parameters and running statistics, by name: its `state_dict`.
+    """NumPy copies of a module's parameters and running statistics, by name: its `state_dict`, and the order of flattened features.
 
     Parameters
     ----------
@@ -262,17 +274,19 @@ def load_mapping(module: nn.Module, mapping: Mapping[str, np.ndarray[Any, Any]])
     ----------
     module : torch.nn.Module
     mapping : mapping of str to NumPy array
-        From ``to_mapping`` of this framework or of another.
+        From ``to_mapping`` of this framework or of another, in either layout.
 
     Raises
     ------
     TypeError, ValueError
-        For a missing or unknown key, or an array of another shape.
+        For a missing or unknown key, an array of another shape, or features in an order that can't be told.
     """
     distribute(_layers("load_mapping", module), mapping)
 
 
-def freeze(module: nn.Module, *, reproducible: bool | Grid | None = None) -> dict[str, FrozenLayer]:
+def freeze(
+    module: nn.Module, *, reproducible: bool | Grid | None = None, leave_out: str | Sequence[str] = ()
+) -> dict[str, FrozenLayer]:
     """The layers of a module for inference, by name.
 
     Parameters
@@ -280,8 +294,16 @@ def freeze(module: nn.Module, *, reproducible: bool | Grid | None = None) -> dic
     module : torch.nn.Module
     reproducible : bool or Grid, optional
         As of `tacops.tac_conv`; None leaves every layer as it is.
+    leave_out : str or sequence of str, optional
+        Parts of the module with parameters that are none of its tacops layers', by name: what is not named is refused.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For parameters of others, and names of nothing.
     """
-    return freeze_all(_layers("freeze", module), reproducible)
+    layers = _layers("freeze", module)
+    return freeze_all(layers, _original(module).state_dict(), reproducible, leave_out)
 
 
 def _layers(function: str, module: nn.Module) -> dict[str, _Layer]:

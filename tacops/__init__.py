@@ -17,12 +17,14 @@ from ._core.aggregation import aggregate
 from ._core.grid import Grid
 from ._core.theory import membrane_error_bound
 from ._core.train import SpikeTrain, TracedSpikeTrain
+from ._layers.stream import Stream
 from ._operators import conv_lif, lif, tac_conv, tac_linear
 
 __all__ = [
     "Advice",
     "Grid",
     "SpikeTrain",
+    "Stream",
     "TracedSpikeTrain",
     "advise",
     "aggregate",

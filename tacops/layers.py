@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,17 @@ from ._core.checks import fail
 from ._core.grid import Grid
 from ._core.train import SpikeTrain
 from ._files.damage import DAMAGE, reason
+from ._layers.between import Flatten, Pool2d, Scale
 from ._layers.forward import run_spans, spikes_of
 from ._layers.frozen import ARRAYS, check_frozen, check_values, frozen_options
 from ._operators import tac_conv, tac_linear
 
-__all__ = ["FrozenLayer", "load_frozen", "save_frozen"]
+__all__ = ["Flatten", "FrozenLayer", "Pool2d", "Scale", "load_frozen", "save_frozen"]
 
 FORMAT = "tacops frozen layers 1"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FrozenLayer:
     """A layer for inference: a call of `tacops.tac_conv` or `tacops.tac_linear` with its arrays and options.
 
@@ -55,6 +57,8 @@ class FrozenLayer:
     >>> import numpy as np
     >>> from tacops.layers import FrozenLayer
     >>> layer = FrozenLayer({"weight": np.full((4, 3), 0.5, np.float32)}, {"chunk_size": 2, "mode": "preserve"})
+    >>> layer
+    FrozenLayer(weight (4, 3), chunk_size=2, mode='preserve')
     >>> layer(np.ones((6, 2, 3), dtype=bool)).spikes.shape
     (6, 2, 4)
     """
@@ -66,6 +70,11 @@ class FrozenLayer:
         options = frozen_options(self.options)
         check_frozen(self.arrays, options)
         object.__setattr__(self, "options", options)
+
+    def __repr__(self) -> str:
+        arrays = [f"{name} {tuple(array.shape)}" for name, array in self.arrays.items()]
+        options = [f"{name}={value!r}" for name, value in self.options.items() if value is not False]
+        return " ".join(f"FrozenLayer({', '.join([*arrays, *options])})".split())
 
     def __call__(
         self, spikes: Array | SpikeTrain, *, membrane: Array | None = None, lengths: Any = None, trace: bool = False
@@ -115,11 +124,12 @@ class FrozenLayer:
 
 
 def save_frozen(path: str | PathLike[str], layers: Mapping[str, FrozenLayer]) -> None:
-    """Write frozen layers to one .npz file, whole or not at all.
+    """Write frozen layers to one .npz or .safetensors file, whole or not at all.
 
     Parameters
     ----------
     path : path
+        A name that ends in .safetensors makes such a file, which needs the package of that name.
     layers : mapping of str to FrozenLayer
         As ``freeze`` returns them.
 
@@ -129,10 +139,11 @@ def save_frozen(path: str | PathLike[str], layers: Mapping[str, FrozenLayer]) ->
         For other objects, and layers that hold NaN, which `load_frozen` would refuse.
     OSError
         If the file can't be written there: one sentence. A link is followed; what is no regular file is never replaced.
+    ImportError
+        If the file is a .safetensors file and the package is not installed.
     """
-    from .backends._io.npz import write_arrays
-
     file = _file("save_frozen", path)
+    _, write_arrays = _format("save_frozen", file)
     if not isinstance(layers, Mapping):
         rule = "a mapping of names to FrozenLayers"
         raise fail("save_frozen", "layers", rule, type(layers).__name__, TypeError)
@@ -169,6 +180,8 @@ def load_frozen(path: str | PathLike[str]) -> dict[str, FrozenLayer]:
         If the file is missing, damaged or of another kind.
     TypeError
         If `path` is no path.
+    ImportError
+        If the file is a .safetensors file and the package is not installed.
 
     Examples
     --------
@@ -181,9 +194,8 @@ def load_frozen(path: str | PathLike[str]) -> dict[str, FrozenLayer]:
     ...     print(load_frozen(f"{folder}/net.npz")["readout"].options)
     {'chunk_size': 2, 'reproducible': False}
     """
-    from .backends._io.npz import read_arrays
-
     file = _file("load_frozen", path)
+    read_arrays, _ = _format("load_frozen", file)
     try:
         arrays, header = read_arrays(file)
         if not isinstance(header, dict) or header.get("format") != FORMAT:
@@ -200,6 +212,22 @@ def _file(function: str, path: Any) -> Path:
     if not isinstance(path, str | PathLike):
         raise fail(function, "path", "a path", type(path).__name__, TypeError)
     return Path(path)
+
+
+def _format(function: str, file: Path) -> tuple[Any, Any]:
+    """What reads, and what writes, files of this name."""
+    if file.suffix.lower() != ".safetensors":
+        from .backends._io.npz import read_arrays, write_arrays
+
+        return read_arrays, write_arrays
+    if find_spec("safetensors") is None:
+        msg = (
+            f"{function}: {file.name} needs safetensors, which is not installed; try: pip install 'tacops[safetensors]'"
+        )
+        raise ImportError(msg)
+    from .backends._io.tensors import read_tensors, write_tensors
+
+    return read_tensors, write_tensors
 
 
 def _loaded(name: str, arrays: dict[str, Any], options: dict[str, Any]) -> FrozenLayer:

@@ -18,7 +18,7 @@ from tacops._files.whole import write_whole
 
 from .npy import read_npz
 
-__all__ = ["npz_bytes", "place", "read_arrays", "write_arrays"]
+__all__ = ["as_array", "npz_bytes", "place", "read_arrays", "write_arrays"]
 
 OPTIONS = "options"
 
@@ -45,6 +45,11 @@ def read_arrays(path: str | Path) -> tuple[dict[str, Any], Any]:
         return arrays, parse_json(arrays.pop(OPTIONS).tobytes())
     except DAMAGE as error:
         raise ValueError(reason(error)) from error
+
+
+def as_array(value: Any) -> Any:
+    """Numbers as a NumPy array."""
+    return np.asarray(value)
 
 
 def place(array: Any, like: Array) -> Array:

@@ -147,7 +147,9 @@ def _require(backend: Backend, holds: Array, like: Array, error: Callable[[], Ex
     known = backend.read(holds)
     if known is None:
         xp = backend.namespace(like)
-        zero = xp.zeros_like(xp.reshape(like, (-1,))[0, ...])
+        zero = cast(
+            xp, xp.zeros_like(holds), like.dtype
+        )  # on their device; an element of `like` may be on one of several
         return xp.where(holds, zero, zero + float("nan"))
     if not known[0]:
         raise error()

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from .._core.checks import as_float, as_list, check_count, fail, is_number, show
 
-__all__ = ["PerChannel", "check_constant", "check_kernel", "check_learn", "check_share", "plain"]
+__all__ = ["PerChannel", "check_constant", "check_features", "check_kernel", "check_learn", "check_share", "plain"]
 
 LEARNABLE = ("beta", "threshold", "aggregation")
 
@@ -30,6 +30,18 @@ def check_kernel(layer: str, kernel_size: Any) -> tuple[int, ...]:
     if not 1 <= len(sizes) <= 3:
         raise fail(layer, "kernel_size", "an int or one to three ints", kernel_size)
     return tuple(check_count(layer, "kernel_size", size) for size in sizes)
+
+
+def check_features(layer: str, features_in: Any, layout: Any) -> tuple[int, ...]:
+    """The shape that is flattened, of one to four axes; () for an int, which says nothing about it."""
+    if not isinstance(features_in, tuple | list):
+        if layout == "channels_first":
+            rule = "the shape that is flattened, (C, *S), with layout='channels_first'"
+            raise fail(layer, "features_in", rule, show(features_in))
+        return ()
+    if not 1 <= len(features_in) <= 4:
+        raise fail(layer, "features_in", "an int, or one to four ints", show(features_in))
+    return tuple(check_count(layer, "features_in", size) for size in features_in)
 
 
 def check_learn(layer: str, learn: str | Collection[str], chunk_size: int) -> tuple[str, ...]:

@@ -138,7 +138,7 @@ def run(
     `momentum` is the share of the running statistics that the batch replaces, the layer's own unless given.
     """
     backend = _check(spec, arrays["weight"], spikes, membrane, lengths, trace, training)
-    first, numbers = spec.layout == "channels_first", effective(spec, arrays)
+    first, numbers = spec.channels_first, effective(spec, arrays)
     statistics: Statistics = {}
     if spec.norm:
         mean, var = (arrays[name] for name in STATISTICS)
@@ -172,7 +172,7 @@ def _check(
     state = membrane if isinstance(membrane, tuple | list) else (membrane,)
     names = ("weight", "spikes", *("membrane" for _ in state))
     backend = backend_of(weight, spikes, *state, function=spec.layer, names=names)
-    dims, first = len(spec.kernel), spec.layout == "channels_first"
+    dims, first = len(spec.kernel), spec.channels_first
     axes = ("(T, B, C_in, *S)" if first else "(T, B, *S, C_in)") if dims else "(T, B, ..., F_in)"
     check_spikes(spec.layer, backend.namespace(weight), spikes, spec.channels_in, axes, dims + 3 if dims else None)
     check_flag(spec.layer, "trace", trace)

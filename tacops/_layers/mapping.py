@@ -11,6 +11,7 @@ from .._core.arguments import MODES
 from .._core.checks import fail, shape_of, show
 from .._core.grid import Grid
 from ..layers import FrozenLayer
+from .features import records, reorder
 from .forward import Numbers, effective, fold
 from .spec import STATISTICS, LayerSpec
 
@@ -41,12 +42,10 @@ def check_module(function: str, module: object, kind: type) -> None:
 
 
 def collect(layers: Layers, names: Iterable[str]) -> dict[str, Any]:
-    """NumPy copies of all arrays of `layers`, which must be all that the module has: `names`."""
+    """NumPy copies of all arrays of `layers`, which must be all that the module has, `names`; and their `records`."""
     found = _arrays("to_mapping", layers)
-    if foreign := sorted(set(names) - set(found)):
-        rule = "a module whose parameters are all in TACConv, TACLinear and ConvLIF"
-        raise fail("to_mapping", "module", rule, f"one with {foreign[0]!r}")
-    return {key: _host(layer.array(name)) for key, (layer, name) in found.items()}
+    _check_own("to_mapping", found, names)
+    return {key: _host(layer.array(name)) for key, (layer, name) in found.items()} | records(layers)
 
 
 def distribute(layers: Layers, mapping: Mapping[str, Any]) -> None:
@@ -55,6 +54,7 @@ def distribute(layers: Layers, mapping: Mapping[str, Any]) -> None:
     found = _arrays(function, layers)
     if not isinstance(mapping, Mapping):
         raise fail(function, "mapping", "a mapping of names to NumPy arrays", type(mapping).__name__, TypeError)
+    mapping = reorder(layers, mapping)
     if missing := sorted(set(found) - set(mapping)):
         raise fail(function, "mapping", f"one with the key {missing[0]!r}", "none")
     if extra := sorted(set(mapping) - set(found), key=str):
@@ -70,10 +70,35 @@ def distribute(layers: Layers, mapping: Mapping[str, Any]) -> None:
         layer.assign(name, value.astype(f"f{min(value.dtype.itemsize, 8)}"))  # in this machine's byte order
 
 
-def freeze_all(layers: Layers, reproducible: bool | Grid | None) -> dict[str, FrozenLayer]:
-    """Each of `layers`, frozen."""
-    _arrays("freeze", layers)
-    return {path: freeze_layer(layer, reproducible) for path, layer in layers.items()}
+def freeze_all(
+    layers: Layers, names: Iterable[str], reproducible: bool | Grid | None, leave_out: str | Iterable[str]
+) -> dict[str, FrozenLayer]:
+    """Each of `layers`, frozen; `names` are all arrays of the module, of which those below `leave_out` are left out."""
+    if isinstance(leave_out, Mapping) or not isinstance(leave_out, str | Iterable):
+        raise fail("freeze", "leave_out", "a name, or several", show(leave_out), TypeError)
+    given, names = (leave_out,) if isinstance(leave_out, str) else tuple(leave_out), list(names)
+    for name in given:
+        if not isinstance(name, str):
+            raise fail("freeze", "leave_out", "a name, or several", show(name), TypeError)
+        if not any(_below(key, name) for key in (*names, *layers)):
+            raise fail("freeze", "leave_out", "names of the module's parts", show(name))
+    found = _arrays("freeze", layers)
+    _check_own("freeze", found, [key for key in names if not any(_below(key, name) for name in given)])
+    kept = {path: layer for path, layer in layers.items() if not any(_below(path, name) for name in given)}
+    return {path: freeze_layer(layer, reproducible) for path, layer in kept.items()}
+
+
+def _below(key: str, name: str) -> bool:
+    return key == name or key.startswith(f"{name}.")
+
+
+def _check_own(function: str, found: Iterable[str], names: Iterable[str]) -> None:
+    """All arrays of a module are those of its tacops layers."""
+    if foreign := sorted(set(names) - set(found)):
+        rule = "a module whose parameters are all in TACConv, TACLinear and ConvLIF"
+        if function == "freeze":
+            rule += ", or those of others among `leave_out`"
+        raise fail(function, "module", rule, f"one with {foreign[0]!r}")
 
 
 def freeze_layer(layer: TrainableLayer, reproducible: bool | Grid | None) -> FrozenLayer:

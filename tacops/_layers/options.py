@@ -28,6 +28,7 @@ class _NeuronOptions(TypedDict, total=False):
     detach_reset: bool
     remat: bool
     reproducible: bool | Grid
+    layout: Layout
 
 
 class TACLinearOptions(_NeuronOptions, total=False):
@@ -45,7 +46,6 @@ class _WindowOptions(TypedDict, total=False):
     padding: Padding
     dilation: int | Sequence[int]
     groups: int
-    layout: Layout
 
 
 class ConvLIFOptions(_NeuronOptions, _WindowOptions, total=False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Unpack
 
 from .. import surrogate as surrogates
@@ -17,7 +17,7 @@ from .._core.options import Neurons, Time
 from .._core.rules import RULES
 from .._core.window import check_window
 from .._operators import Layout
-from .checks import PerChannel, check_constant, check_kernel, check_learn, check_share, plain
+from .checks import PerChannel, check_constant, check_features, check_kernel, check_learn, check_share, plain
 from .options import ConvLIFOptions, TACConvOptions, TACLinearOptions
 
 __all__ = [
@@ -77,6 +77,8 @@ class LayerSpec:
     norm : Norm or None
     remat : bool
     reproducible : bool or Grid
+    features : tuple of int
+        Of matrix products: the shape that their input had before it was flattened, in `layout`, where it was given.
     """
 
     layer: str
@@ -92,6 +94,12 @@ class LayerSpec:
     norm: Norm | None
     remat: bool
     reproducible: bool | Grid
+    features: tuple[int, ...] = ()
+
+    @property
+    def channels_first(self) -> bool:
+        """Whether spikes and membranes have their channels before their spatial axes."""
+        return bool(self.kernel) and self.layout == "channels_first"
 
     @property
     def limit(self) -> float:
@@ -272,11 +280,15 @@ def conv_lif_spec(
     return layer_spec(layer, plain(channels_in), plain(channels_out), kernel, {"chunk_size": 1, **given})
 
 
-def tac_linear_spec(features_in: int, features_out: int, **options: Unpack[TACLinearOptions]) -> LayerSpec:
+def tac_linear_spec(
+    features_in: int | Sequence[int], features_out: int, **options: Unpack[TACLinearOptions]
+) -> LayerSpec:
     """The options of a ``TACLinear``."""
     layer = "TACLinear"
     given = _known(layer, options, TACLinearOptions)
-    return layer_spec(layer, plain(features_in), plain(features_out), (), given)
+    shape = check_features(layer, plain(features_in), given.get("layout"))
+    size = math.prod(shape) if shape else plain(features_in)
+    return replace(layer_spec(layer, size, plain(features_out), (), given), features=shape)
 
 
 def _known(layer: str, options: Mapping[str, Any], allowed: Any) -> dict[str, Any]:

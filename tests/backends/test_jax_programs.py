@@ -115,6 +115,87 @@ def test_meshes() -> None:
     assert done.stdout == "same\n"
 
 
+CUTS = """
+import re, jax, numpy as np, tacops
+from collections import Counter
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from tacops.layers import FrozenLayer
+
+rng = np.random.default_rng(0)
+x, w = rng.random((6, 8, 8, 5, 4)) < 0.3, rng.normal(0, 0.5, (4, 3, 3, 4)).astype("f4")
+CUT = {
+    "batch": (P(None, "d"), P()),
+    "output channels": (P(), P("d")),
+    "space": (P(None, None, "d"), P()),
+    "time": (P("d"), P()),
+    "input channels": (P(None, None, None, None, "d"), P(None, None, None, "d")),
+}
+NAMES = re.compile(r"\\b(all-reduce|all-gather|collective-permute|all-to-all|reduce-scatter)(?:-start)?\\(")
+
+def layer(x, w, reproducible, surrogate=None):
+    options = {"chunk_size": 2, "mode": "preserve", "padding": 1, "reproducible": reproducible, "surrogate": surrogate}
+    return tuple(tacops.tac_conv(x, w, **options))
+
+def compiled(function, *arrays):
+    program = jax.jit(function).lower(*arrays).compile()
+    return program(*arrays), dict(Counter(NAMES.findall(program.as_text())))
+
+for kind in (AxisType.Auto, AxisType.Explicit):
+    mesh = jax.make_mesh((4,), ("d",), axis_types=(kind,))
+    for name, (cut_x, cut_w) in CUT.items():
+        frames = x[:4] if name == "time" else x
+        a, b = jax.device_put(frames, NamedSharding(mesh, cut_x)), jax.device_put(w, NamedSharding(mesh, cut_w))
+        for reproducible in (False, True):
+            case = (kind.name, name, reproducible)
+            if kind is AxisType.Explicit and name not in ("batch", "output channels"):
+                for call in (layer, jax.jit(layer, static_argnums=2)):
+                    try:
+                        call(a, b, reproducible)
+                    except ValueError as error:
+                        assert str(error).startswith("jax: spikes must be cut along the batch alone by axes of an exp"), error
+                        assert str(error).endswith(f"got {name} cut along 'd'"), error
+                    else:
+                        raise AssertionError(case)
+                continue
+            want = layer(jax.numpy.asarray(frames), jax.numpy.asarray(w), reproducible)
+            got, collectives = compiled(lambda a, b: layer(a, b, reproducible), a, b)
+            for one, other in zip(got, want):
+                if reproducible:
+                    np.testing.assert_array_equal(one, other, err_msg=str(case))
+                else:
+                    np.testing.assert_allclose(one, other, atol=1e-5, err_msg=str(case))
+            loss = lambda b, a: layer(a, b, reproducible, tacops.surrogate.arctan())[0].mean()
+            if name == "batch":
+                assert collectives == {}, (case, collectives)
+                assert got[0].sharding.spec[1] == "d", case
+                slope, collectives = compiled(jax.grad(loss), b, a)
+                assert collectives == {"all-reduce": 1}, (case, collectives)
+            if name == "output channels":
+                assert got[0].sharding.spec[4] == "d", case
+                # whether the grid fits is one answer for all channels
+                assert collectives == ({"all-reduce": 1} if reproducible else {}), (case, collectives)
+            if name == "space":
+                assert set(collectives) == {"collective-permute"}, (case, collectives)
+                assert got[0].sharding.spec[2] == "d", case
+print("same")
+"""
+
+
+def test_cuts() -> None:
+    """Batch, output channels and space cut over four devices: right, still cut, and no messages but those that must be."""
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(ROOT),
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "JAX_PLATFORMS": "cpu",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", CUTS], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout == "same\n"
+
+
 LAYERS: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
     "conv": (lambda x, **o: tacops.tac_conv(x, WEIGHT, BIAS, padding=1, **o), (6, 6, 3)),
     "channels first": (

@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     tuple(f"tacops.backends.{name}" for name in ("numpy_", "jax_", "mlx_", "torch_", "cupy_", "array_api")),
     ("tacops.backends._io", "tacops._advise"),
     ("tacops._layers", "tacops.layers"),
-    tuple(f"tacops.backends.{name}_layers" for name in ("torch", "flax", "mlx")),
+    ("tacops.backends._nir", *(f"tacops.backends.{name}_layers" for name in ("torch", "flax", "mlx", "nir"))),
     ("tacops", "tacops.backends"),
     ("tacops.testing",),
     ("tacops._cli", "tacops.__main__"),
