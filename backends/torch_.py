@@ -18,6 +18,7 @@ from ._torch.convolution import HALF, autocasts, conv, products_are_plain
 from ._torch.engine import run_layer, run_neurons
 from ._torch.host import is_traced, is_watched
 from ._torch.pytree import name_trains
+from ._torch.training import train_neurons
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -75,15 +76,16 @@ class TorchBackend(Backend):
         return _unfit(array)
 
     def scan(self, step: Step, currents: Array, state: State | None, repeat: int) -> tuple[Array, State]:
-        """In place where nothing is differentiated or traced, on CPUs in a compiled loop."""
+        """In place where nothing is differentiated or traced; on CPUs in compiled loops, gradients too."""
         recipe = step.recipe
         if recipe is None or recipe.poison is not None:
             return super().scan(step, currents, state, repeat)
         membrane = membrane_of(state)
         tensors = (currents, membrane, recipe.decay, recipe.threshold)
-        if any(is_watched(t) for t in tensors if isinstance(t, torch.Tensor)):
-            return super().scan(step, currents, state, repeat)
         given = recipe, currents, membrane, repeat
+        if any(is_watched(t) for t in tensors if isinstance(t, torch.Tensor)):
+            learned = None if is_traced(currents) else train_neurons(*given)
+            return super().scan(step, currents, state, repeat) if learned is None else (learned[0], (learned[1],))
         spikes, after = run_neurons(*given) or _scan_in_place(*given)
         return spikes, (after,)
 
