@@ -9,19 +9,21 @@ import array_api_compat.torch as xp
 import numpy as np
 import torch
 from torch._subclasses import FakeTensor
-from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 from tacops._backend.protocol import Array, Backend, Window
 from tacops._backend.steps import Reset, membrane_of
 
 from ._torch.convolution import HALF, autocasts, conv, products_are_plain
+from ._torch.engine import run_layer, run_neurons
+from ._torch.host import is_traced, is_watched
 from ._torch.pytree import name_trains
+from ._torch.training import train_neurons
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from tacops._backend.steps import Recipe, State, Step
+    from tacops._backend.steps import Recipe, State, Step, Synapses
 
 __all__ = ["BACKEND", "TorchBackend"]
 
@@ -77,16 +79,28 @@ class TorchBackend(Backend):
         return _unfit(array)
 
     def scan(self, step: Step, currents: Array, state: State | None, repeat: int) -> tuple[Array, State]:
-        """In place where nothing is differentiated or traced."""
+        """In place where nothing is differentiated or traced; on CPUs in compiled loops, gradients too."""
         recipe = step.recipe
         if recipe is None or recipe.poison is not None:
             return super().scan(step, currents, state, repeat)
         membrane = membrane_of(state)
         tensors = (currents, membrane, recipe.decay, recipe.threshold)
-        if any(_is_watched(t) for t in tensors if isinstance(t, torch.Tensor)):
-            return super().scan(step, currents, state, repeat)
-        spikes, after = _scan_in_place(recipe, currents, membrane, repeat)
+        given = recipe, currents, membrane, repeat
+        if any(is_watched(t) for t in tensors if isinstance(t, torch.Tensor)):
+            learned = None if is_traced(currents) else train_neurons(*given)
+            return super().scan(step, currents, state, repeat) if learned is None else (learned[0], (learned[1],))
+        spikes, after = run_neurons(*given) or _scan_in_place(*given)
         return spikes, (after,)
+
+    def schedule(
+        self, conv: Synapses, step: Step, frames: Array, state: State | None, repeat: int
+    ) -> tuple[Array, State]:
+        """On CPUs by the spikes, where that is faster; see ``_torch/engine.py``."""
+        recipe = step.recipe
+        if recipe is None or recipe.poison is not None or is_traced(frames):
+            return super().schedule(conv, step, frames, state, repeat)
+        found = run_layer(conv, recipe, frames, membrane_of(state), repeat)
+        return super().schedule(conv, step, frames, state, repeat) if found is None else (found[0], (found[1],))
 
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:
         """A copy, in host memory by default; Apple's GPUs have no float64 and get float32."""
@@ -170,7 +184,7 @@ class TorchBackend(Backend):
 
     def read(self, array: Array) -> list[float] | None:
         """Values on a CPU, not of traced, vmapped or compiled tensors, nor of those that have none (`FakeTensor`)."""
-        if array.device.type != "cpu" or _is_traced(array) or isinstance(array, FakeTensor):
+        if array.device.type != "cpu" or is_traced(array) or isinstance(array, FakeTensor):
             return None
         return [float(value) for value in array.detach().reshape(-1).tolist()]
 
@@ -210,17 +224,6 @@ def _device_name(device: Any) -> str:
         return f"cpu ({torch.get_num_threads()} threads)"
     name = getattr(getattr(torch, device.type, None), "get_device_name", None)
     return f"{name(device)} ({device})" if name else str(device)
-
-
-def _is_traced(x: Array) -> bool:
-    return bool(torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x))
-
-
-def _is_watched(x: Array) -> bool:
-    """Whether somebody needs to see every operation: autograd, a compiler, or forward-mode differentiation."""
-    if _is_traced(x) or (x.requires_grad and torch.is_grad_enabled()):
-        return True
-    return forward_ad.unpack_dual(x).tangent is not None
 
 
 def _scan_in_place(step: Recipe, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array]:

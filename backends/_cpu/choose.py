@@ -36,6 +36,7 @@ __all__ = [
     "can_tabulate",
     "costs",
     "force",
+    "is_large",
     "limits",
     "run_layer",
     "shape_of",
@@ -83,14 +84,23 @@ def run_layer(
     step: Recipe,
     membrane: Array | None,
     repeat: int,
+    threads: int | None = None,
 ) -> tuple[Array, Array]:
-    """`Backend.schedule`, of frames (n * K, B, *S, C) of which chunks of K are summed by `aggregation` (K,), if given."""
+    """`Backend.schedule`, of frames (n * K, B, *S, C) of which chunks of K are summed by `aggregation` (K,), if given.
+
+    On all cores, or on `threads` of them.
+    """
     frames = Frames(x, aggregation)
     way, events = _choose(frames, weight, window)
     if way == "dense":
-        return run_tiles(frames, weight, bias, window, step, membrane, repeat)
-    tables = way == "tables"
-    return run_sparse(_loops(weight.dtype), frames, weight, bias, window, step, membrane, repeat, events, tables)
+        return run_tiles(frames, weight, bias, window, step, membrane, repeat, threads)
+    layer = frames, weight, bias, window, step, membrane, repeat
+    return run_sparse(_loops(weight.dtype), *layer, events, way == "tables", threads)
+
+
+def is_large(frames: tuple[int, ...], weight: tuple[int, ...], window: Window) -> bool:
+    """Whether a layer is looked at, of the shapes of its aggregated frames and of its weight; or its way is forced."""
+    return _forced is not None or _products(shape_of(frames, weight, window)) >= LEAST
 
 
 class Shape(NamedTuple):
@@ -178,8 +188,7 @@ def _choose(frames: Frames, weight: Array, window: Window) -> tuple[Way, int]:
     """The way, and about how many events there are."""
     forced = _forced
     shape = shape_of(frames.shape, weight.shape, window)
-    products = shape.places * shape.width * shape.depth
-    if forced == "dense" or (forced is None and products < LEAST):
+    if forced == "dense" or (forced is None and _products(shape) < LEAST):
         return "dense", 0
     density, binary = _count(frames)
     below, above = limits(shape) if forced is None else (math.inf, 0.0 if forced == "tables" else math.inf)
@@ -187,6 +196,10 @@ def _choose(frames: Frames, weight: Array, window: Window) -> tuple[Way, int]:
     if not (tables or density < below) or not _able(shape, weight) or _loops(weight.dtype) is None:
         return "dense", 0
     return "tables" if tables else "events", math.ceil(shape.inputs * density)
+
+
+def _products(shape: Shape) -> int:
+    return shape.places * shape.width * shape.depth
 
 
 def _able(shape: Shape, weight: Array) -> bool:

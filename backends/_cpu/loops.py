@@ -29,20 +29,20 @@ BLOCK = 1024
 """Neurons that go through all frames of a chunk before the next do: their numbers stay in the closest cache."""
 
 
-def _compile(function: Callable[..., Any]) -> Any:
+def _compile(function: Callable[..., Any], **options: Any) -> Any:
     """Compile at the first call, for each combination of dtypes, and keep the result on disk where that is possible."""
     try:
-        loop = numba.njit(nogil=True, cache=True)(function)
+        loop = numba.njit(nogil=True, cache=True, **options)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        loop = numba.njit(nogil=True)(function)
+        loop = numba.njit(nogil=True, **options)(function)
     # what Numba calls where it meets new types; Ctrl-C in it would leave Numba's lock taken
     loop._compile_for_args = partial(aside, loop._compile_for_args)
     return loop
 
 
-def period(parameter: float | Array, channels: int, dtype: Any) -> Array:
-    """Write a scalar, or a parameter per channel, out for about `BLOCK` neurons."""
-    return np.tile(np.broadcast_to(np.asarray(parameter, dtype=dtype), (channels,)), max(1, BLOCK // channels))
+def period(parameter: float | Array, channels: int, dtype: Any, size: int = BLOCK) -> Array:
+    """Write a scalar, or a parameter per channel, out for about `size` neurons."""
+    return np.tile(np.broadcast_to(np.asarray(parameter, dtype=dtype), (channels,)), max(1, size // channels))
 
 
 @_compile

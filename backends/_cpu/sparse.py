@@ -48,6 +48,7 @@ def run_sparse(
     repeat: int,
     events: int,
     tabled: bool,
+    threads: int | None = None,
 ) -> tuple[Array, Array]:
     """`run_tiles`, by events, or by tables where frames are of 0 and 1; `events` is about how many there are."""
     n, batch, spatial = len(frames), frames.shape[1], frames.shape[2:-1]
@@ -83,7 +84,7 @@ def run_sparse(
     per_position = 3 * width + math.ceil(positions * frames.shape[-1])
     numbers = spikes.size + n * batch * math.prod(frames.shape[2:]) // 8 + frames.to_sum // 2
     products = events * math.prod(weight.shape[1:-1]) * width // window.groups
-    _run_all(run, batch, space, per_position, numbers, products)
+    _run_all(run, batch, space, per_position, numbers, products, threads)
     return spikes, after
 
 

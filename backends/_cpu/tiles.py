@@ -68,8 +68,9 @@ def run_tiles(
     step: Recipe,
     membrane: Array | None,
     repeat: int,
+    threads: int | None = None,
 ) -> tuple[Array, Array]:
-    """`Backend.schedule`: aggregation, convolution and neurons."""
+    """`Backend.schedule`: aggregation, convolution and neurons, on `threads` at most."""
     n, batch, spatial = len(frames), frames.shape[1], frames.shape[2:-1]
     space = window.output_shape(spatial, weight.shape[1:-1])
     spikes = memory.fresh((n * repeat, batch, *space, weight.shape[0]), bool if step.compact else weight.dtype)
@@ -97,7 +98,7 @@ def run_tiles(
                 neurons.hold(current, k * repeat, (k + 1) * repeat)
 
     numbers = spikes.size + frames.to_sum // 2
-    _run_all(run, batch, space, unfolded, numbers, n * after.size * math.prod(weight.shape[1:]))
+    _run_all(run, batch, space, unfolded, numbers, n * after.size * math.prod(weight.shape[1:]), threads)
     return spikes, after
 
 
@@ -117,8 +118,10 @@ def convolve_tiles(x: Array, weight: Array, bias: Array | None, window: Window) 
     return out
 
 
-def scan_tiles(currents: Array, step: Recipe, membrane: Array | None, repeat: int) -> tuple[Array, Array]:
-    """`Backend.scan`: neurons alone."""
+def scan_tiles(
+    currents: Array, step: Recipe, membrane: Array | None, repeat: int, threads: int | None = None
+) -> tuple[Array, Array]:
+    """`Backend.scan`: neurons alone, on `threads` at most."""
     n, batch, space = currents.shape[0], currents.shape[1], currents.shape[2:-1]
     spikes = memory.fresh((n * repeat, *currents.shape[1:]), bool if step.compact else currents.dtype)
     after = memory.fresh(currents.shape[1:], currents.dtype)
@@ -129,7 +132,7 @@ def scan_tiles(currents: Array, step: Recipe, membrane: Array | None, repeat: in
         for t in range(n):
             neurons.hold(tile.of(currents[t], 0), t * repeat, (t + 1) * repeat)
 
-    _run_all(run, batch, space, 3 * currents.shape[-1], spikes.size, 0)
+    _run_all(run, batch, space, 3 * currents.shape[-1], spikes.size, 0, threads)
     return spikes, after
 
 
@@ -167,10 +170,17 @@ def all_on_grid(x: Array, low: float, high: float, step: float) -> bool:
 
 
 def _run_all(
-    run: Callable[[Tile], None], batch: int, space: tuple[int, ...], per_position: int, numbers: int, products: int
+    run: Callable[[Tile], None],
+    batch: int,
+    space: tuple[int, ...],
+    per_position: int,
+    numbers: int,
+    products: int,
+    threads: int | None = None,
 ) -> None:
-    """Run all tiles, on all cores if there is enough to do; the calling thread takes its share."""
+    """Run all tiles, on all cores, or `threads` of them, if there is enough to do; the calling thread takes its share."""
     cores = count_cores() if numbers >= PARALLEL or products >= PARALLEL_PRODUCTS else 1
+    cores = cores if threads is None else min(cores, threads)
     tiles = list(_cut(batch, space, per_position, cores))
     workers = min(cores, len(tiles))
     if workers < 2 and products < BLAS_PARALLEL:

@@ -5,7 +5,7 @@ They are pure functions of arrays, and all that an adapter knows of the model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
@@ -37,6 +37,10 @@ class Recipe(NamedTuple):
     reset : Reset
     rounded, compact : bool
     poison : array or None
+    surrogate : callable or None
+    detach_reset : bool
+    unit : array or None
+        What gradients depend on beside: `LIFStep`'s.
     """
 
     decay: float | Array
@@ -45,6 +49,9 @@ class Recipe(NamedTuple):
     rounded: bool
     compact: bool
     poison: Array | None
+    surrogate: Callable[[Array], Array] | None = None
+    detach_reset: bool = False
+    unit: Array | None = None
 
 
 class Step(Protocol):

@@ -84,7 +84,8 @@ class LIFStep:
         if type(self) is not LIFStep or self.trace:
             return None
         reset = Reset[self.reset.upper()]
-        return Recipe(self.decay, self.threshold, reset, self.rounded, self.compact, self.poison)
+        gradients = self.surrogate, self.detach_reset, self.unit
+        return Recipe(self.decay, self.threshold, reset, self.rounded, self.compact, self.poison, *gradients)
 
     def __call__(self, state: State | None, current: Array) -> tuple[State, Array]:
         """One step; `state` None is a state of zeros."""

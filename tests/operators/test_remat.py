@@ -195,7 +195,8 @@ def test_torch_memory(need: Callable[[str], Backend], tmp_path: Path) -> None:
 
     def peak(remat: bool) -> int:
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-            train = tacops.conv_lif(x, weight, padding=1, surrogate=surrogate.arctan(), remat=remat)
+            # a surrogate of one's own, because the compiled gradients of the others keep little anyway
+            train = tacops.conv_lif(x, weight, padding=1, surrogate=lambda v: 1.0 / (1.0 + v * v), remat=remat)
             (train.spikes.mean() + train.membrane.mean()).backward()
         path = tmp_path / f"{remat}.json"
         seen.export_chrome_trace(str(path))

@@ -1,0 +1,61 @@
+"""PyTorch's layers on CPUs by the engine of NumPy's (``_cpu/``), where nothing is differentiated or traced, and Numba is there.
+
+Small layers keep PyTorch's products; their neurons, and `lif`, take the compiled loop. Threads are as many as PyTorch would
+take, and nothing that is set is changed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from .._cpu import choose
+from .._cpu.neurons import COMPILE, compiled
+from .._cpu.tiles import scan_tiles
+from .host import as_arrays
+
+if TYPE_CHECKING:
+    from tacops._backend.protocol import Array, Synapses
+    from tacops._backend.steps import Recipe
+
+__all__ = ["run_layer", "run_neurons"]
+
+
+def run_layer(
+    conv: Synapses, step: Recipe, frames: Array, membrane: Array | None, repeat: int
+) -> tuple[Array, Array] | None:
+    """`Backend.schedule`; None where the layer goes PyTorch's way."""
+    shape = (len(frames) // conv.chunk_size, *frames.shape[1:])
+    if not choose.is_large(shape, tuple(conv.weight.shape), conv.window):
+        return None
+    weights = conv.aggregation or ()
+    arrays = as_arrays(frames, conv.weight, conv.bias, membrane, step.decay, step.threshold, *weights)
+    if arrays is None or conv.per_channel or compiled() is None:
+        return None
+    x, weight, bias, start, decay, threshold, *sums = arrays
+    chunk = np.array(sums, dtype=weight.dtype) if sums else None
+    recipe = step._replace(decay=decay, threshold=threshold)
+    with np.errstate(all="ignore"):
+        layer = x, chunk, weight, bias, conv.window, recipe, start, repeat
+        return _tensors(*choose.run_layer(*layer, torch.get_num_threads()))
+
+
+def run_neurons(step: Recipe, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array] | None:
+    """`Backend.scan` by the compiled loop; None where it is not worth while, or can't be."""
+    if currents.numel() * repeat < COMPILE:
+        return None
+    arrays = as_arrays(currents, membrane, step.decay, step.threshold)
+    if arrays is None or compiled() is None:
+        return None
+    x, start, decay, threshold = arrays
+    recipe = step._replace(decay=decay, threshold=threshold)
+    with np.errstate(all="ignore"):
+        return _tensors(*scan_tiles(x, recipe, start, repeat, torch.get_num_threads()))
+
+
+def _tensors(*arrays: Array) -> tuple[Array, Array]:
+    """Results as tensors, which own their memory."""
+    spikes, membrane = map(torch.from_numpy, arrays)
+    return spikes, membrane

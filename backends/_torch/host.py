@@ -1,0 +1,60 @@
+"""Tensors of a CPU as NumPy arrays of the same memory, for compiled loops that work on NumPy's.
+
+Nothing is copied. A tensor that somebody watches stays what it is: autograd, forward mode, vmap and the other transforms,
+compilers, tracers, and modes that see every operation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.autograd import forward_ad
+
+from .convolution import HALF
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tacops._backend.protocol import Array
+
+__all__ = ["as_arrays", "is_traced", "is_watched", "shares_memory"]
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
+def as_arrays(*values: Any) -> list[Any] | None:
+    """The values with an array for each tensor; None if one of those can't be had, or is watched."""
+    tensors = [value for value in values if isinstance(value, torch.Tensor)]
+    if not all(shares_memory(tensor) for tensor in tensors) or any(is_watched(tensor) for tensor in tensors):
+        return None
+    return [_array(value) if isinstance(value, torch.Tensor) else value for value in values]
+
+
+def shares_memory(x: Array) -> bool:
+    """Whether NumPy can read a tensor where it lies, and no mode or tracer has to see what is done with it."""
+    return (
+        type(x) in _PLAIN
+        and x.device.type == "cpu"
+        and x.layout is torch.strided
+        and x.dtype not in HALF
+        and not (x.is_neg() or x.is_conj() or x._is_zerotensor())
+        and not (torch._C._len_torch_dispatch_stack() or torch.jit.is_tracing())
+    )
+
+
+def is_traced(x: Array) -> bool:
+    """Whether a tensor stands for others: `torch.compile`, and the transforms of `torch.func`."""
+    return bool(torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x))
+
+
+def is_watched(x: Array) -> bool:
+    """Whether somebody needs to see every operation: autograd, a compiler, or forward-mode differentiation."""
+    if is_traced(x) or (x.requires_grad and torch.is_grad_enabled()):
+        return True
+    return forward_ad.unpack_dual(x).tangent is not None
+
+
+def _array(x: Array) -> np.ndarray[Any, Any]:
+    array: np.ndarray[Any, Any] = x.detach().numpy()
+    return array
