@@ -209,9 +209,13 @@ LAYERS: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize(
-    ("name", "cpu"), [*((name, True) for name in LAYERS), ("conv", False), ("groups", False), ("linear", False)]
+    ("name", "cpu", "steps"),
+    [
+        *((name, True, 9) for name in LAYERS),
+        *((name, False, 9) for name in ("conv", "groups", "linear")),
+        *(("conv", cpu, steps) for cpu in (True, False) for steps in (1, 4)),
+    ],
 )
-@pytest.mark.parametrize("steps", [1, 4, 9])
 def test_symbolic_batch(
     need: Callable[[str], Backend], monkeypatch: pytest.MonkeyPatch, name: str, steps: int, cpu: bool
 ) -> None:

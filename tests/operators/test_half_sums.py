@@ -23,9 +23,8 @@ SHAPES: dict[str, tuple[tuple[int, ...], int]] = {
 }
 
 
-@pytest.mark.parametrize("frames", [1, 2])
+@pytest.mark.parametrize(("dtype", "frames"), [("float16", 1), ("bfloat16", 2)])
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("name", ["jax", "mlx"])
 def test_ones(need: Callable[[str], Backend], name: str, dtype: str, shape: str, frames: int) -> None:
     """A sum of 2304 ones is 2304, where a running sum in half precision stays at 256 or 2048; its gradient alike."""

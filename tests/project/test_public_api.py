@@ -23,8 +23,8 @@ FILES = sorted(path for path in CORE.rglob("*.py") if path.relative_to(CORE).par
 PUBLIC = ["tacops", "tacops.surrogate", "tacops.backends", "tacops.layers", "tacops.testing"]
 LIBRARIES = {"numpy", "jax", "mlx", "torch", "cupy", "array_api_compat", "array_api_strict", "scipy", "tensorflow"}
 XP = {
-    "abs", "all", "any", "astype", "broadcast_to", "concat", "cumulative_sum", "exp", "finfo", "floor", "isdtype", "logical_and",
-    "logical_or", "max", "maximum", "min", "minimum", "ones_like", "permute_dims", "reshape", "round", "stack", "sum", "take", "tanh",
+    "abs", "all", "any", "astype", "broadcast_to", "concat", "cumulative_sum", "exp", "finfo", "floor", "iinfo", "isdtype", "logical_and",
+    "logical_not", "logical_or", "max", "maximum", "min", "minimum", "ones_like", "permute_dims", "reshape", "round", "stack", "sum", "take", "tanh",
     "where", "zeros", "zeros_like", "float32", "float64", "int32", "int64",
 }  # fmt: skip
 """Every array API function that the core may call: each has been seen to behave alike on all libraries."""
