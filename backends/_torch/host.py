@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tacops._backend.protocol import Array
 
-__all__ = ["as_arrays", "is_traced", "is_watched", "shares_memory"]
+__all__ = ["as_arrays", "has_tangent", "is_traced", "is_watched", "shares_memory"]
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
@@ -52,6 +52,11 @@ def is_watched(x: Array) -> bool:
     """Whether somebody needs to see every operation: autograd, a compiler, or forward-mode differentiation."""
     if is_traced(x) or (x.requires_grad and torch.is_grad_enabled()):
         return True
+    return has_tangent(x)
+
+
+def has_tangent(x: Array) -> bool:
+    """Whether forward-mode differentiation goes through a tensor."""
     return forward_ad.unpack_dual(x).tangent is not None
 
 

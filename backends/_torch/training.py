@@ -20,7 +20,7 @@ from tacops.surrogate import Surrogate
 
 from .._cpu.tiles import scan_tiles
 from .._cpu.training import can_train, neurons_back
-from .host import is_traced, shares_memory
+from .host import has_tangent, is_traced, shares_memory
 
 if TYPE_CHECKING:
     from tacops._backend.protocol import Array
@@ -41,18 +41,32 @@ def train_neurons(step: Recipe, currents: Array, membrane: Array | None, repeat:
         return None
     if any(isinstance(x, torch.Tensor) and x.ndim > 1 for x in given[2:]) or not currents.numel():
         return None
+    if any(x.is_inference() for x in tensors):  # which can't be kept for a backward pass; the core keeps what it needs
+        return None
     if not can_train(np.dtype(str(currents.dtype).removeprefix("torch."))):
         return None
     name, slope = ("", 1.0) if surrogate is None else (surrogate.name, surrogate.slope)
     rows = [_row(x, currents) for x in given[2:]]
+    # nothing depends on these: they get no gradient, not one of zeros
+    if membrane is None and len(currents) * repeat == 1:
+        rows[0] = _constant(rows[0])
+    if not name and step.reset in (Reset.NONE, Reset.ZERO):
+        rows[1] = _constant(rows[1])
+    if membrane is not None and not membrane.requires_grad:
+        membrane = membrane.clone()  # a state that is then written into, as training loops do
     flags = repeat, int(step.reset), step.rounded, step.detach_reset, step.compact, name, slope
     spikes, after = _neurons(currents, membrane, *rows, *flags)
-    return spikes if name else spikes.detach(), after
+    # each a place of its own in the graph: hooks of one output are not called for the other
+    return spikes.view_as(spikes) if name else spikes.detach(), after.view_as(after)
+
+
+def _constant(x: Array | None) -> Array | None:
+    return None if x is None else x.detach()
 
 
 def _moves(x: Array) -> bool:
     """Whether a tensor stands for others, or has a derivative along a direction."""
-    return is_traced(x) or torch.autograd.forward_ad.unpack_dual(x).tangent is not None
+    return is_traced(x) or has_tangent(x)
 
 
 def _row(parameter: Any, currents: Array) -> Array | None:
@@ -118,7 +132,7 @@ def _backwards(
 
 
 def _array(x: Array | None) -> Any:
-    return None if x is None else x.detach().numpy()
+    return None if x is None else x.detach().resolve_neg().numpy()  # a compiled backward pass may hand on negated views
 
 
 def _whole(x: Array | None) -> Array | None:
@@ -170,10 +184,17 @@ def _gradients(ctx: Any, to_spikes: Array | None, to_membrane: Array | None) -> 
     if settings[4]:  # compact spikes have no gradient
         to_spikes = None
     given = [x for x in (to_spikes, to_membrane) if x is not None]
-    if torch.is_grad_enabled() or any(is_traced(x) or not shares_memory(x) for x in given):
+    if torch.is_grad_enabled() or any(map(_is_beyond_loops, given)):
         return (*_by_core(arrays, settings, to_spikes, to_membrane, ctx.needs_input_grad), *none)
     found = _neurons_back(*arrays, *settings, to_spikes, to_membrane, *ctx.needs_input_grad[2:4])
     return (*(x if asked else None for x, asked in zip(found, ctx.needs_input_grad[:4], strict=True)), *none)
+
+
+def _is_beyond_loops(gradient: Array) -> bool:
+    """Whether a gradient needs PyTorch's own operations. A compiler needs none: it calls the loops when it runs."""
+    if torch.compiler.is_compiling():
+        return False
+    return is_traced(gradient) or has_tangent(gradient) or not shares_memory(gradient)
 
 
 def _by_core(
@@ -185,6 +206,11 @@ def _by_core(
     with torch.enable_grad():
         # views, each a place of its own in the graph: one array may have been computed from another
         views = [None if x is None else x.view_as(x) for x in arrays]
+        # a tracer may have lost that they are differentiated: the gradient would be zero
+        views = [
+            x.detach().requires_grad_() if x is not None and needed and not x.requires_grad else x
+            for x, needed in zip(views, asked, strict=False)
+        ]
         currents, membrane, decay, threshold, unit = views
         backend = backend_of(arrays[0])
         surrogate = Surrogate(name, slope) if name else None
