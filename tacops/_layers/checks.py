@@ -35,7 +35,7 @@ def check_kernel(layer: str, kernel_size: Any) -> tuple[int, ...]:
 def check_features(layer: str, features_in: Any, layout: Any) -> tuple[int, ...]:
     """The shape that is flattened, of one to four axes; () for an int, which says nothing about it."""
     if not isinstance(features_in, tuple | list):
-        if layout == "channels_first":
+        if isinstance(layout, str) and layout == "channels_first":
             rule = "the shape that is flattened, (C, *S), with layout='channels_first'"
             raise fail(layer, "features_in", rule, show(features_in))
         return ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from .._backend.dispatch import backend_of, get_backend
@@ -71,10 +71,10 @@ def distribute(layers: Layers, mapping: Mapping[str, Any]) -> None:
 
 
 def freeze_all(
-    layers: Layers, names: Iterable[str], reproducible: bool | Grid | None, leave_out: str | Iterable[str]
+    layers: Layers, names: Iterable[str], reproducible: bool | Grid | None, leave_out: str | Sequence[str]
 ) -> dict[str, FrozenLayer]:
     """Each of `layers`, frozen; `names` are all arrays of the module, of which those below `leave_out` are left out."""
-    if isinstance(leave_out, Mapping) or not isinstance(leave_out, str | Iterable):
+    if not isinstance(leave_out, str | list | tuple):
         raise fail("freeze", "leave_out", "a name, or several", show(leave_out), TypeError)
     given, names = (leave_out,) if isinstance(leave_out, str) else tuple(leave_out), list(names)
     for name in given:
