@@ -110,18 +110,29 @@ def _between(walk: _Walk, name: str, where: str, stage: Any) -> None:
     if walk.flattened:
         raise fail(FUNCTION, where, "a dense layer, behind features flattened channels last", type(stage).__name__)
     if isinstance(stage, Scale):
-        factors = np.asarray(backend_of(stage.factors).to_numpy(stage.factors), np.float32)
-        if walk.layout == "channels_last" and factors.ndim > 1:
-            factors = np.moveaxis(factors, -1, 0)
-        elif walk.layout == "channels_last" and factors.ndim == 1 and len(walk.shape) > 1:
-            factors = factors.reshape(-1, *(1 for _ in walk.shape[1:]))
-        walk.add(name, nir.Scale(np.broadcast_to(factors, walk.shape).copy()))
+        walk.add(name, nir.Scale(_factors(walk, where, stage)))
         return
     if len(walk.shape) != 3:
         raise fail(FUNCTION, where, "behind spikes with two spatial axes", f"a frame of shape {walk.shape}")
     kind = nir.SumPool2d if stage.kind == "sum" else nir.AvgPool2d
     walk.add(name, kind(*(np.array(value) for value in (stage.kernel, stage.stride, stage.padding))))
     walk.shape = (walk.shape[0], *stage.output_shape(walk.shape[1:]))
+
+
+def _factors(walk: _Walk, where: str, stage: Scale) -> Any:
+    """Factors of a whole frame, channels first."""
+    last = walk.layout == "channels_last"
+    frame = (*walk.shape[1:], walk.shape[0]) if last else walk.shape
+    with np.errstate(over="ignore"):  # refused below
+        factors = np.asarray(backend_of(stage.factors).to_numpy(stage.factors)).astype(np.float32)
+    if not np.all(np.isfinite(factors)):
+        raise fail(FUNCTION, where, "of factors that are finite in float32", "NaN or infinity")
+    try:
+        whole = np.broadcast_to(factors, frame)
+    except ValueError:
+        got = f"factors of shape {factors.shape}"
+        raise fail(FUNCTION, where, f"of factors that broadcast to frames of shape {frame}", got) from None
+    return np.moveaxis(whole, -1, 0).copy() if last else whole.copy()
 
 
 def _flatten(walk: _Walk, name: str) -> None:

@@ -117,7 +117,12 @@ class Scale:
     Parameters
     ----------
     factors : array
-        Broadcasts against the axes behind T and B.
+        Broadcasts to the axes behind T and B. Factors that are not floating become float32.
+
+    Raises
+    ------
+    TypeError
+        For what is no array of real numbers.
 
     Examples
     --------
@@ -129,10 +134,22 @@ class Scale:
 
     factors: Array
 
+    def __post_init__(self) -> None:
+        xp = backend_of(self.factors, function="Scale", names=("factors",)).namespace(self.factors)
+        if not xp.isdtype(self.factors.dtype, ("bool", "integral", "real floating")):
+            rule = "of a bool, integer or real floating dtype"
+            raise fail("Scale", "factors", rule, str(self.factors.dtype), TypeError)
+        if not xp.isdtype(self.factors.dtype, "real floating"):  # spikes in a narrow type of ints would wrap
+            object.__setattr__(self, "factors", xp.astype(self.factors, xp.float32))
+
     def __call__(self, spikes: Array | SpikeTrain) -> Array:
         from ..backends._io.npz import place
 
-        x, xp, _ = _given("Scale", spikes, 2)
+        x, xp, shape = _given("Scale", spikes, 2)
+        own = shape_of(self.factors)
+        pairs = zip(reversed(own), reversed(shape[2:]), strict=False)
+        if len(own) > len(shape) - 2 or any(factor not in (1, size) for factor, size in pairs):
+            raise fail("Scale", "spikes", f"frames to which factors of shape {own} broadcast", f"shape {shape}")
         factors = place(backend_of(self.factors).to_numpy(self.factors), x)
         return factors * (x if xp.isdtype(x.dtype, "real floating") else xp.astype(x, factors.dtype))
 

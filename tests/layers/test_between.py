@@ -55,6 +55,28 @@ def test_flattening_and_factors(backend: Backend) -> None:
     assert repr(Scale(factors)) == "Scale(factors (6, 4))"
 
 
+def test_factors_that_are_not_floating(backend: Backend) -> None:
+    """They multiply as numbers: a type of few bits does not wrap, and a factor of True leaves a count as it is."""
+    counts = np.full((1, 1, 2), 3, np.int32)
+    for factors, want in ((np.array([200, 2], np.uint8), [600, 6]), (np.array([True, False]), [3, 0])):
+        for spikes in (counts, counts.astype(np.float32)):
+            got = backend.to_numpy(Scale(factors)(backend.from_numpy(spikes)))
+            assert_same("scaled", got, np.array([[want]], np.float32))
+    assert str(Scale(np.arange(3)).factors.dtype) == "float32"
+
+
+def test_wrong_factors() -> None:
+    """Refused when the layer is made, or with frames that they don't fit; they never make frames of other shapes."""
+    for wrong in ([0.5, 1.0], 0.5, None):
+        with pytest.raises(TypeError, match="^Scale: factors must be an array"):
+            Scale(wrong)
+    with pytest.raises(TypeError, match="^Scale: factors must be of a bool, integer or real floating dtype; got comp"):
+        Scale(np.ones(2, complex))
+    for shape in ((7, 1, 1, 1), (2, 1, 1, 1), (5,), (6, 1, 4), (1, 1, 1, 1)):
+        with pytest.raises(ValueError, match=r"^Scale: spikes must be frames to which factors of shape \(.*; got sh"):
+            Scale(np.ones(shape, np.float32))(SPIKES)
+
+
 def test_wrong_arguments() -> None:
     for make, words in (
         (lambda: Pool2d("max", 2), "Pool2d: kind must be one of 'sum', 'mean'; got 'max'"),  # type: ignore[arg-type]
