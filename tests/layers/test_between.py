@@ -68,9 +68,9 @@ def test_factors_that_are_not_floating(backend: Backend) -> None:
 def test_wrong_factors() -> None:
     """Refused when the layer is made, or with frames that they don't fit; they never make frames of other shapes."""
     for wrong in ([0.5, 1.0], 0.5, None):
-        with pytest.raises(TypeError, match="^Scale: factors must be an array"):
+        with pytest.raises(TypeError, match=r"^Scale: factors must be an array"):
             Scale(wrong)
-    with pytest.raises(TypeError, match="^Scale: factors must be of a bool, integer or real floating dtype; got comp"):
+    with pytest.raises(TypeError, match=r"^Scale: factors must be of a bool, integer or real floating dtype; got comp"):
         Scale(np.ones(2, complex))
     for shape in ((7, 1, 1, 1), (2, 1, 1, 1), (5,), (6, 1, 4), (1, 1, 1, 1)):
         with pytest.raises(ValueError, match=r"^Scale: spikes must be frames to which factors of shape \(.*; got sh"):

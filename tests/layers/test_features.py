@@ -205,6 +205,18 @@ def test_state_dict_of_a_convolution(need: Need, layout: str, channels: int) -> 
             torch.testing.assert_close(twin.weight, layer.weight, atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("options", [{"batch_norm": True}, {"learn": "beta"}, {"learn": ("threshold", "aggregation")}])
+def test_state_dict_of_an_old_layer(need: Need, options: dict[str, Any]) -> None:
+    """Arrays that no convolution of PyTorch's has say that it is ours, whatever its version and shape."""
+    framework = made(need, "torch")
+    layers = [framework.network({"a": framework.layer("TACConv", 3, 4, 3, chunk_size=2, **options)}) for _ in range(2)]
+    state = layers[0].state_dict()
+    state._metadata["a"]["version"] = 1
+    layers[1].load_state_dict(state)
+    for name, value in layers[1].state_dict().items():
+        assert value.equal(layers[0].state_dict()[name]), name
+
+
 def test_frozen_layer_in_one_line(need: Need) -> None:
     """Shapes and options, no numbers."""
     framework = made(need, "torch")
