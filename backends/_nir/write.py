@@ -170,9 +170,8 @@ def _layer(walk: _Walk, name: str, where: str, layer: FrozenLayer) -> None:
         _convolution(walk, name, where, layer, weight, bias)
     else:
         _dense(walk, name, where, weight, bias)
-    threshold = arrays.get("threshold", np.float64(layer.options.get("threshold", 1.0)))
     with np.errstate(over="ignore"):  # refused below
-        threshold = threshold.astype(np.float32)
+        threshold = np.asarray(arrays.get("threshold", layer.options.get("threshold", 1.0))).astype(np.float32)
     below = np.nextafter(threshold, np.float32(0.0))
     if not np.all((below >= np.finfo(np.float32).tiny) & np.isfinite(threshold)):
         raise fail(FUNCTION, where, "with thresholds above the smallest normal float32, and finite", "others")

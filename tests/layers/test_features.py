@@ -149,16 +149,16 @@ def test_freezing_leaves_nothing_out_unasked(need: Need, name: str) -> None:
     assert list(freeze(net, leave_out=("linear", "conv"))) == []
     with pytest.raises(ValueError, match="freeze: leave_out must be names of the module's parts; got 'lin'"):
         freeze(net, leave_out=["linear", "lin"])
-    for wrong in ("", ["linear", ""]):
+    for empty in ("", ["linear", ""]):
         with pytest.raises(ValueError, match="freeze: leave_out must be names of the module's parts; got ''"):
-            freeze(net, leave_out=wrong)
+            freeze(net, leave_out=empty)
     with pytest.raises(
         ValueError, match="freeze: leave_out must be names of parts beside the tacops layers, or of whole"
     ):
         freeze(net, leave_out=["linear", "conv.weight"])
-    for wrong in ("", "weight"):
+    for inside in ("", "weight"):
         with pytest.raises(ValueError, match="freeze: leave_out must be names of "):
-            freeze(net["conv"], leave_out=wrong)
+            freeze(net["conv"], leave_out=inside)
     for wrong in (3, None, [3], {"linear": 1}):
         with pytest.raises(TypeError, match="freeze: leave_out must be a name, or several; got "):
             freeze(net, leave_out=wrong)

@@ -32,7 +32,7 @@ def test_factors_broadcast_to_a_frame_of_either_layout(factors: tuple[int, ...])
     for layout in ("channels_last", "channels_first"):
         last = layout == "channels_last"
         own = values if last or not factors else np.moveaxis(values.reshape((1,) * (3 - len(factors)) + factors), -1, 0)
-        layers = [Scale(own), FrozenLayer({"weight": weight}, {**ZERO, "layout": layout})]
+        layers: Any = [Scale(own), FrozenLayer({"weight": weight}, {**ZERO, "layout": layout})]
         first = np.moveaxis(frames, -1, 2)
         want = layers[1](layers[0](frames if last else first)).spikes
         got = Stream(from_nir(to_nir(layers, (5, 6, 4) if last else (4, 5, 6)))).feed(first)
