@@ -34,6 +34,7 @@ class MLXBackend(Backend):
 
     name = "mlx"
     differentiable = True
+    lazy = True
     compiles_fast = True
 
     def owns(self, array: object) -> bool:

@@ -41,6 +41,9 @@ for _type in (torch.Tensor, nn.Parameter):
 
 name_trains()
 
+OWN = ("norm_scale", *STATISTICS, "beta_logit", "threshold_log", "aggregation_logits")
+"""Names that the arrays of a layer may have beside those of PyTorch's convolutions, `weight` and `bias`."""
+
 
 class _Norm(nn.modules.batchnorm._BatchNorm):  # type: ignore[misc]
     """What PyTorch's tools look for in a layer with batch statistics, `torch.optim.swa_utils.update_bn` first of all.
@@ -143,7 +146,8 @@ class _Layer(nn.Module):  # type: ignore[misc]
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, local: dict[str, Any], *args: Any) -> None:
         """As of every module; a ``Conv2d``'s too, and files from before `beta_logit` and `threshold_log` had a dimension."""
         weight, own = state_dict.get(prefix + "weight"), self.weight.shape
-        if isinstance(weight, torch.Tensor) and weight.ndim == len(own) > 2:
+        ours = any(prefix + name in state_dict for name in OWN)  # what no convolution of PyTorch's has
+        if isinstance(weight, torch.Tensor) and weight.ndim == len(own) > 2 and not ours:
             foreign = (own[0], own[-1], *own[1:-1])
             # a shape may be both, of three channels and a 3 x 3 kernel
             if weight.shape == foreign and (foreign != own or local.get("version") == 1):

@@ -8,6 +8,7 @@ operators' numbers once, in NumPy, and what it returns fires the same spikes on 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -18,7 +19,7 @@ from typing import Any
 from ._backend.dispatch import backend_of
 from ._backend.protocol import Array
 from ._core.arguments import channel_from_last
-from ._core.checks import fail
+from ._core.checks import fail, show
 from ._core.grid import Grid
 from ._core.train import SpikeTrain
 from ._files.damage import DAMAGE, reason
@@ -156,10 +157,8 @@ def save_frozen(path: str | PathLike[str], layers: Mapping[str, FrozenLayer]) ->
         if callable(layer.options.get("surrogate")):
             raise fail("save_frozen", f"layers[{name!r}]", "without a surrogate, which no file holds", "one", TypeError)
         check_values(layer.arrays)
-        to_numpy = backend_of(layer.arrays["weight"]).to_numpy
-        arrays |= {f"{name}.{key}": to_numpy(array) for key, array in layer.arrays.items()}
-        grid = layer.options.get("reproducible", False)
-        options[name] = {**layer.options, "reproducible": asdict(grid) if isinstance(grid, Grid) else grid}
+        own, options[name] = _saved(name, layer)
+        arrays |= own
     write_arrays(file, arrays, {"format": FORMAT, "layers": options})
 
 
@@ -206,6 +205,25 @@ def load_frozen(path: str | PathLike[str]) -> dict[str, FrozenLayer]:
     except DAMAGE as error:
         raise fail("load_frozen", f"path {path}", "a whole file of save_frozen", reason(error)) from error
     return layers
+
+
+def _saved(name: str, layer: FrozenLayer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A layer's arrays and options as both kinds of files hold them."""
+    where = f"layers[{name!r}]"
+    if "\0" in name or name.encode(errors="replace").decode() != name:
+        raise fail("save_frozen", "layers", "named in text that files hold", show(name))
+    host = backend_of(layer.arrays["weight"]).to_numpy
+    arrays = {f"{name}.{key}": host(array) for key, array in layer.arrays.items()}
+    for array in arrays.values():
+        if array.dtype.itemsize > 8:
+            raise fail("save_frozen", where, "of float64 or fewer bits", str(array.dtype), TypeError)
+    grid = layer.options.get("reproducible", False)
+    options = {**layer.options, "reproducible": asdict(grid) if isinstance(grid, Grid) else grid}
+    try:
+        json.dumps(options)
+    except (TypeError, ValueError) as error:
+        raise fail("save_frozen", where, "of options that JSON holds", str(error), TypeError) from error
+    return arrays, options
 
 
 def _file(function: str, path: Any) -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import nir
@@ -10,14 +12,20 @@ import numpy as np
 
 from tacops._core.checks import fail
 from tacops._core.grid import Grid
+from tacops._core.window import check_window
+from tacops._layers.frozen import check_values
 from tacops.layers import Flatten, FrozenLayer, Pool2d, Scale
+
+from .numbers import FUNCTION, ints, naming, per_channel, reals, refuse
 
 __all__ = ["Reading", "read_graph"]
 
-FUNCTION = "from_nir"
 WEIGHTS = (nir.Conv1d, nir.Conv2d, nir.Affine, nir.Linear)
 NEURONS = (nir.LIF, nir.IF, nir.CubaLIF)
 BETWEEN = (nir.SumPool2d, nir.AvgPool2d, nir.Flatten, nir.Scale)
+LARGEST = float(np.finfo(np.float32).max)
+MOST_DIRECT = 8192
+"""Neurons of vectors without weights, which become a matrix."""
 KNOWN = (nir.Input, nir.Output, *WEIGHTS, *NEURONS, *BETWEEN)
 
 
@@ -30,29 +38,53 @@ class Reading(NamedTuple):
     reproducible: bool | Grid
 
 
+@dataclass
+class _Walk:
+    """Where reading has come to: the shape of a frame, and weights whose neurons are still to come."""
+
+    how: Reading
+    shape: tuple[int, ...]
+    following: dict[str, Any]
+    """The node behind each."""
+    found: dict[str, Any] = field(default_factory=dict)
+    pending: tuple[str, Any] | None = None
+
+
 def read_graph(graph: Any, how: Reading) -> dict[str, Any]:
     """`tacops.backends.nir_layers.from_nir`."""
-    found: dict[str, Any] = {}
     chain = _chain(graph)
-    shape = _frame(chain)
-    pending: tuple[str, Any] | None = None
-    for name, node in chain[1:-1]:
-        if isinstance(node, NEURONS):
-            weights = pending or (name, _identity(shape))
-            found[weights[0]] = layer = _layer(name, node, *_weights(*weights, shape), how)
-            shape, pending = _after(weights[1], layer, shape), None
-        elif pending and isinstance(node, nir.Scale):
-            pending = (pending[0], _scaled(name, node, pending[1]))
-        elif pending:
-            rule = f"one whose node {pending[0]!r} drives neurons"
-            raise fail(FUNCTION, "graph", rule, f"a {type(node).__name__} behind it, {name!r}")
-        elif isinstance(node, WEIGHTS):
-            pending = (name, node)
-        else:
-            found[name], shape = _between(name, node, shape, chain)
-    if pending:
-        raise fail(FUNCTION, "graph", f"one whose node {pending[0]!r} drives neurons", "none behind it")
-    return found
+    with np.errstate(all="ignore"):  # what overflows is refused
+        with naming(chain[0][0]):
+            shape = _frame(chain)
+        walk = _Walk(how, shape, {name: node for (name, _), (_, node) in pairwise(chain)})
+        for name, node in chain[1:-1]:
+            with naming(name):
+                _step(walk, name, node)
+    if walk.pending:
+        raise refuse(walk.pending[0], "drives neurons", "none behind it")
+    return walk.found
+
+
+def _step(walk: _Walk, name: str, node: Any) -> None:
+    """One node further."""
+    pending, shape = walk.pending, walk.shape
+    if isinstance(node, NEURONS):
+        first, weights = pending or (name, _identity(name, shape))
+        with naming(first):
+            arrays, options = _weights(first, weights, shape)
+        given = _neurons(name, node, arrays, options, walk.how)
+        with naming(first):
+            layer = FrozenLayer(*given)
+            check_values(layer.arrays)
+            walk.found[first], walk.shape, walk.pending = layer, _after(layer, shape), None
+    elif pending and isinstance(node, nir.Scale):
+        walk.pending = (pending[0], _scaled(name, node, *pending))
+    elif pending:
+        raise refuse(pending[0], "drives neurons", f"a {type(node).__name__} behind it, {name!r}")
+    elif isinstance(node, WEIGHTS):
+        walk.pending = (name, node)
+    else:
+        walk.found[name], walk.shape = _between(name, node, shape, walk.following[name])
 
 
 def _chain(graph: Any) -> list[tuple[str, Any]]:
@@ -84,7 +116,10 @@ def _chain(graph: Any) -> list[tuple[str, Any]]:
 
 def _frame(chain: list[tuple[str, Any]]) -> tuple[int, ...]:
     """Shape of the input; without the batch of one that norse writes, where the first weights tell."""
-    shape = tuple(int(size) for size in np.atleast_1d(chain[0][1].input_type["input"]))
+    name, node = chain[0]
+    shape = ints(name, "shape", node.input_type["input"])
+    if not shape or min(shape) < 1:
+        raise refuse(name, "has a shape of one or more positive sizes", f"{shape}")
     first = chain[1][1]
     if isinstance(first, WEIGHTS) and len(shape) > 1 and shape[0] == 1:
         axes = 1 if isinstance(first, nir.Affine | nir.Linear) else np.ndim(first.weight) - 1
@@ -92,10 +127,12 @@ def _frame(chain: list[tuple[str, Any]]) -> tuple[int, ...]:
     return shape
 
 
-def _identity(shape: tuple[int, ...]) -> Any:
+def _identity(name: str, shape: tuple[int, ...]) -> Any:
     """Weights for neurons that spikes drive directly."""
     size = shape[0]
     if len(shape) == 1:
+        if size > MOST_DIRECT:
+            raise refuse(name, f"has weights before it, or at most {MOST_DIRECT} neurons", size)
         return nir.Linear(np.eye(size))
     ones, kind = np.ones((size, 1, *(1 for _ in shape[1:]))), nir.Conv1d if len(shape) == 2 else nir.Conv2d
     space = shape[1] if len(shape) == 2 else shape[1:]
@@ -104,49 +141,58 @@ def _identity(shape: tuple[int, ...]) -> Any:
 
 def _weights(name: str, node: Any, shape: tuple[int, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Weight, channels last, and bias in float64; options of the operator."""
-    weight = np.asarray(node.weight, np.float64)
-    bias = np.asarray(node.bias, np.float64) if getattr(node, "bias", None) is not None else np.zeros(len(weight))
-    if bias.size == 1:
-        bias = np.full(len(weight), bias.item())
-    arrays = {"weight": weight, "bias": bias}
-    if isinstance(node, nir.Affine | nir.Linear):
-        if weight.ndim != 2 or shape != (weight.shape[1],):
-            got = f"weights of shape {weight.shape} for a frame of shape {shape}"
-            raise fail(FUNCTION, "graph", f"one whose node {name!r} takes vectors", got)
+    weight = reals(name, "weight", node.weight)
+    vectors = isinstance(node, nir.Affine | nir.Linear)
+    if 0 in weight.shape or (weight.ndim != 2 if vectors else weight.ndim < 3):
+        rule = f"has a nonempty weight of {'two' if vectors else 'three or four'} axes"
+        raise refuse(name, rule, f"shape {weight.shape}")
+    arrays = {"weight": weight, "bias": _bias(name, node, len(weight))}
+    got = f"weights of shape {weight.shape} for a frame of shape {shape}"
+    if vectors:
+        if shape != (weight.shape[1],):
+            raise refuse(name, "takes vectors", got)
         return arrays, {}
-    if len(shape) != weight.ndim - 1 or shape[0] != weight.shape[1] * int(node.groups):
-        got = f"weights of shape {weight.shape} for a frame of shape {shape}"
-        raise fail(FUNCTION, "graph", f"one whose node {name!r} fits the frames", got)
+    [groups] = ints(name, "groups", node.groups, 1)
+    if len(shape) != weight.ndim - 1 or shape[0] != weight.shape[1] * groups:
+        raise refuse(name, "fits the frames", got)
     arrays["weight"] = np.moveaxis(weight, 1, -1)
     padding = node.padding.decode() if isinstance(node.padding, bytes) else node.padding
     if not isinstance(padding, str):
-        padding = tuple((int(p), int(p)) for p in np.broadcast_to(padding, weight.ndim - 2))
-    moves = {
-        move: tuple(int(n) for n in np.broadcast_to(getattr(node, move), weight.ndim - 2))
-        for move in ("stride", "dilation")
-    }
-    return arrays, {**moves, "padding": padding, "groups": int(node.groups), "layout": "channels_first"}
+        padding = tuple((p, p) for p in ints(name, "padding", padding, weight.ndim - 2))
+    moves = {move: ints(name, move, getattr(node, move), weight.ndim - 2) for move in ("stride", "dilation")}
+    return arrays, {**moves, "padding": padding, "groups": groups, "layout": "channels_first"}
 
 
-def _layer(name: str, node: Any, arrays: dict[str, Any], options: dict[str, Any], how: Reading) -> FrozenLayer:
-    """Weights and neurons as one layer, rounded once to float32."""
+def _bias(name: str, node: Any, channels: int) -> Any:
+    """One number for each channel."""
+    if getattr(node, "bias", None) is None:
+        return np.zeros(channels)
+    bias = reals(name, "bias", node.bias)
+    if bias.size != 1 and bias.shape != (channels,):
+        raise refuse(name, f"has a bias for {channels} channels", f"shape {bias.shape}")
+    return np.broadcast_to(bias.reshape(-1), channels)
+
+
+def _neurons(
+    name: str, node: Any, arrays: dict[str, Any], options: dict[str, Any], how: Reading
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Weights and neurons as arrays and options of one layer, rounded once to float32."""
     channels, dt = len(arrays["weight"]), how.dt
 
     def number(parameter: str) -> Any:
-        return _per_channel(name, parameter, getattr(node, parameter), channels)
+        return per_channel(name, parameter, getattr(node, parameter), channels)
 
     def decay(parameter: str) -> Any:
         tau = number(parameter)
-        if not np.all((tau >= dt) & np.isfinite(tau)):
-            rule = f"one whose node {name!r} has a {parameter} of at least dt={dt:g}"
-            raise fail(FUNCTION, "graph", rule, f"{tau.min():g}")
+        if not np.all(tau >= dt):
+            raise refuse(name, f"has a {parameter} of at least dt={dt:g}", f"{tau.min():g}")
         return np.round(1.0 - dt / tau, 12)  # what was written as 1 - dt / tau comes back as it was
 
     if not isinstance(node, nir.IF) and np.any(number("v_leak")):
-        raise fail(FUNCTION, "graph", f"one whose node {name!r} has a v_leak of 0", f"{number('v_leak').max():g}")
+        raise refuse(name, "has a v_leak of 0", f"{number('v_leak').max():g}")
     if how.reset == "zero" and np.any(number("v_reset")):
-        raise fail(FUNCTION, "graph", f"one whose node {name!r} has a v_reset of 0", f"{number('v_reset').max():g}")
-    values: dict[str, Any] = {"beta": np.ones(channels), "threshold": _threshold(number("v_threshold"), how.ties)}
+        raise refuse(name, "has a v_reset of 0", f"{number('v_reset').max():g}")
+    values: dict[str, Any] = {"beta": np.ones(channels), "threshold": _threshold(name, number("v_threshold"), how.ties)}
     gain = number("r")
     if isinstance(node, nir.CubaLIF):
         values |= {"beta": decay("tau_mem"), "synapse_decay": decay("tau_syn")}
@@ -156,8 +202,6 @@ def _layer(name: str, node: Any, arrays: dict[str, Any], options: dict[str, Any]
         gain = gain * (dt / number("tau"))
     else:
         gain = gain * dt
-    if not np.all(values["threshold"] > 0.0):
-        raise fail(FUNCTION, "graph", f"one whose node {name!r} has a v_threshold above 0", "another")
     found = {"weight": arrays["weight"] * gain.reshape(-1, *(1 for _ in arrays["weight"].shape[1:]))}
     if np.any(arrays["bias"]):
         found["bias"] = arrays["bias"] * gain
@@ -165,77 +209,74 @@ def _layer(name: str, node: Any, arrays: dict[str, Any], options: dict[str, Any]
         if np.all(value == value[0]):
             options[key] = float(value[0])
         elif key == "synapse_decay":
-            raise fail(FUNCTION, "graph", f"one whose node {name!r} has one tau_syn", "several")
+            raise refuse(name, "has one tau_syn", "several")
         else:
             found[key] = value
     options |= {"chunk_size": 1, "reset": how.reset, "reproducible": how.reproducible}
-    return FrozenLayer({key: np.ascontiguousarray(value, np.float32) for key, value in found.items()}, options)
+    return {key: np.ascontiguousarray(value, np.float32) for key, value in found.items()}, options
 
 
-def _threshold(threshold: Any, ties: bool) -> Any:
+def _threshold(name: str, threshold: Any, ties: bool) -> Any:
     """The smallest float32 above, where NIR's neurons fire and not at it; tacops fires at it, too."""
     near = threshold.astype(np.float32)
     above = near >= threshold if ties else near > threshold
-    return np.where(above, near, np.nextafter(near, np.float32(np.inf))).astype(np.float64)
+    found = np.where(above, near, np.nextafter(near, np.float32(np.inf))).astype(np.float64)
+    if not np.all((threshold > 0.0) & (found >= 4.0 / LARGEST) & (found <= LARGEST)):
+        rule = "has a v_threshold above 0, and normal and finite in float32"
+        raise refuse(name, rule, f"{threshold.min():g} to {threshold.max():g}")
+    return found
 
 
-def _per_channel(name: str, parameter: str, value: Any, channels: int) -> Any:
-    """A parameter of neurons, one number for each channel."""
-    value = np.asarray(value, np.float64)
-    if value.size == 1:
-        return np.full(channels, value.item())
-    if len(value) != channels:
-        rule = f"one whose node {name!r} has a {parameter} for {channels} channels"
-        raise fail(FUNCTION, "graph", rule, f"shape {value.shape}")
-    rows = value.reshape(channels, -1)
-    if not np.all(rows == rows[:, :1]):
-        raise fail(
-            FUNCTION, "graph", f"one whose node {name!r} has one {parameter} for a channel", "several within one"
-        )
-    return rows[:, 0]
-
-
-def _scaled(name: str, node: Any, weights: Any) -> Any:
+def _scaled(name: str, node: Any, before: str, weights: Any) -> Any:
     """Weights times factors that follow them."""
-    factors = _per_channel(name, "scale", node.scale, len(weights.weight))
+    with naming(before):
+        weight = reals(before, "weight", weights.weight)
+        bias = _bias(before, weights, len(weight))
+    factors = reals(name, "scale", node.scale)
+    if factors.size != 1 and factors.ndim != weight.ndim - 1:
+        raise refuse(name, f"has a scale of {weight.ndim - 1} axes, a frame's", f"shape {factors.shape}")
+    factors = per_channel(name, "scale", factors, len(weight))
     kind = nir.Affine if isinstance(weights, nir.Linear) else type(weights)
     given = {
         key: getattr(weights, key)
         for key in ("input_shape", "stride", "padding", "dilation", "groups")
         if hasattr(weights, key)
     }
-    bias = np.zeros(len(factors)) if getattr(weights, "bias", None) is None else np.asarray(weights.bias)
-    rows = factors.reshape(-1, *(1 for _ in np.shape(weights.weight)[1:]))
-    return kind(weight=np.asarray(weights.weight, np.float64) * rows, bias=bias * factors, **given)
+    rows = factors.reshape(-1, *(1 for _ in weight.shape[1:]))
+    return kind(weight=weight * rows, bias=bias * factors, **given)
 
 
-def _after(node: Any, layer: FrozenLayer, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _after(layer: FrozenLayer, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Shape of a frame behind a layer."""
-    channels = len(layer.arrays["weight"])
+    channels, *kernel = layer.arrays["weight"].shape[:-1]
     if len(shape) == 1:
         return (channels,)
-    frame = layer(np.zeros((1, 1, *shape), np.float32)).spikes
-    return tuple(frame.shape[2:])
+    moves = {move: layer.options[move] for move in ("stride", "padding", "dilation", "groups")}
+    window = check_window("FrozenLayer", shape[1:], tuple(kernel), **moves)
+    return (channels, *window.output_shape(shape[1:], tuple(kernel)))
 
 
-def _between(name: str, node: Any, shape: tuple[int, ...], chain: list[tuple[str, Any]]) -> tuple[Any, tuple[int, ...]]:
+def _between(name: str, node: Any, shape: tuple[int, ...], following: Any) -> tuple[Any, tuple[int, ...]]:
     if isinstance(node, nir.Scale):
-        factors = np.asarray(node.scale, np.float32)
+        factors = reals(name, "scale", node.scale).astype(np.float32)
+        check_values({"weight": factors})
+        fits = factors.ndim == len(shape) and all(n in (1, size) for n, size in zip(factors.shape, shape, strict=True))
+        if factors.size != 1 and not fits:
+            raise refuse(name, f"has a scale for frames of shape {shape}", f"shape {factors.shape}")
         return Scale(np.broadcast_to(factors, shape).copy() if factors.ndim else factors), shape
     if isinstance(node, nir.Flatten):
-        following = dict(zip([key for key, _ in chain], [other for _, other in chain[1:]], strict=False))[name]
-        whole = int(node.end_dim) in (-1, len(shape) - 1)
+        [start], [end] = (ints(name, key, getattr(node, key), 1) for key in ("start_dim", "end_dim"))
+        whole = end in (-1, len(shape) - 1)
         # a start of 1 counts the batch, or the channels; a layer of vectors tells
-        dense = isinstance(following, nir.Affine | nir.Linear) and np.shape(following.weight)[-1] == math.prod(shape)
-        if not whole or not (int(node.start_dim) == 0 or dense or len(shape) == 1):
-            got = f"from {int(node.start_dim)} to {int(node.end_dim)}"
-            raise fail(FUNCTION, "graph", f"one whose node {name!r} flattens all axes", got)
+        dense = isinstance(following, nir.Affine | nir.Linear) and np.shape(following.weight)[-1:] == (
+            math.prod(shape),
+        )
+        if not whole or not (start == 0 or dense or len(shape) == 1):
+            raise refuse(name, "flattens all axes", f"from {start} to {end}")
         return Flatten("channels_first"), (math.prod(shape),)
     if len(shape) != 3:
-        raise fail(FUNCTION, "graph", f"one whose node {name!r} pools two spatial axes", f"frames of shape {shape}")
-    kernel, stride, padding = (
-        tuple(int(n) for n in np.broadcast_to(value, 2)) for value in (node.kernel_size, node.stride, node.padding)
-    )
+        raise refuse(name, "pools two spatial axes", f"frames of shape {shape}")
+    kernel, stride, padding = (ints(name, key, getattr(node, key), 2) for key in ("kernel_size", "stride", "padding"))
     kind: Any = "sum" if isinstance(node, nir.SumPool2d) else "mean"
     pool = Pool2d(kind, kernel, stride, padding, "channels_first")
     return pool, (shape[0], *pool.output_shape(shape[1:]))

@@ -22,6 +22,7 @@ import numpy as np
 from tacops._backend.dispatch import backend_of
 from tacops._core.checks import fail, show
 from tacops._core.window import check_window
+from tacops._layers.frozen import check_values
 from tacops.layers import Flatten, FrozenLayer, Pool2d, Scale
 
 __all__ = ["write_graph"]
@@ -144,6 +145,10 @@ def _flatten(walk: _Walk, name: str) -> None:
 
 def _layer(walk: _Walk, name: str, where: str, layer: FrozenLayer) -> None:
     """Weights, then neurons."""
+    try:
+        check_values(layer.arrays)
+    except ValueError as error:
+        raise fail(FUNCTION, where, "a layer of finite numbers, in the ranges of neurons", str(error)) from error
     arrays = {key: np.asarray(backend_of(a).to_numpy(a), np.float64) for key, a in layer.arrays.items()}
     first = not any(isinstance(node, nir.LIF | nir.IF | nir.CubaLIF) for node in walk.nodes.values())
     frames = _check_said(where, layer, arrays, first)
@@ -165,10 +170,11 @@ def _layer(walk: _Walk, name: str, where: str, layer: FrozenLayer) -> None:
         _convolution(walk, name, where, layer, weight, bias)
     else:
         _dense(walk, name, where, weight, bias)
-    threshold = arrays.get("threshold", np.float64(layer.options.get("threshold", 1.0)))
-    below = np.nextafter(threshold.astype(np.float32), np.float32(0.0))
-    if not np.all(below > 0.0):
-        raise fail(FUNCTION, where, "with thresholds above the smallest float32", "smaller ones")
+    with np.errstate(over="ignore"):  # refused below
+        threshold = np.asarray(arrays.get("threshold", layer.options.get("threshold", 1.0))).astype(np.float32)
+    below = np.nextafter(threshold, np.float32(0.0))
+    if not np.all((below >= np.finfo(np.float32).tiny) & np.isfinite(threshold)):
+        raise fail(FUNCTION, where, "with thresholds above the smallest normal float32, and finite", "others")
     walk.add(f"{name}_neurons", _neurons(walk.shape, dt, beta, synapse, below))
 
 

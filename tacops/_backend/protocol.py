@@ -16,7 +16,7 @@ To add a library, subclass `Backend` in one file, put an instance in it and name
 **Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule` (speed);
 `stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `round_through`,
 `tangent`, `finite`, `unstack` (gradients); `checkpoint`, `remat` (memory); `compile`, `compiles_fast`; `unavailable`,
-`unfit`, `describe`, `read`, `synchronize`; `crossings`, `ambient` (the conformance checks); `undisturbed`, `number`
+`unfit`, `describe`, `read`, `synchronize`, `lazy`; `crossings`, `ambient` (the conformance checks); `undisturbed`, `number`
 (settings and types of a library's own); `devices`, `on`, `device`, `device_of`, `device_name` (where there are several
 devices). Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip over. ``python -m tacops check NAME`` says whether an adapter is right.
 """
@@ -47,6 +47,8 @@ class Backend(Devices):
     """Whether surrogate gradients flow, that is whether the library differentiates and `stop_gradient` is overridden."""
     compiles_fast: ClassVar[bool] = False
     """Whether users of the library wrap hot functions in `compile` as a matter of course."""
+    lazy: ClassVar[bool] = False
+    """Whether nothing is computed until a result is asked for: what a stream keeps is then computed by `synchronize`."""
 
     @abstractmethod
     def owns(self, array: object) -> bool:

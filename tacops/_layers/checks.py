@@ -16,7 +16,9 @@ PerChannel: TypeAlias = float | tuple[float, ...]
 
 
 def plain(value: Any) -> Any:
-    """NumPy's scalars and arrays of numbers as Python's numbers and lists, anything else as it is."""
+    """NumPy's scalars and arrays of numbers as Python's numbers and lists, in tuples and lists too; anything else as it is."""
+    if type(value) in (tuple, list):
+        return type(value)(plain(entry) for entry in value)
     if getattr(getattr(value, "dtype", None), "kind", "") not in "biuf":
         return value
     if type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "tolist"):

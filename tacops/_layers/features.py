@@ -98,12 +98,12 @@ def _axes(
         raise fail(function, name, f"the shape of {spec.channels_in} features", shape)
     if len(shape) == 1 or not (len(shape) > 1 or _may_be_flattened(spec, layers)):
         return None
-    if last is None:
-        rule = f"one with the key {_key(path, 'channels_last')!r} (a NumPy bool: the order in which its features are flattened)"
-        raise fail(function, "mapping", rule, "none")
     if own is None:
         rule = f"one whose layer {path!r} has the shape that is flattened as its features_in, because layouts are mixed"
         raise fail(function, "module", rule, spec.channels_in)
+    if last is None:
+        rule = f"one with the key {_key(path, 'channels_last')!r} (a NumPy bool: the order in which its features are flattened)"
+        raise fail(function, "mapping", rule, "none")
     if last == own:
         if shape and spec.features and shape != spec.features:
             raise fail(function, name, f"{spec.features}", shape)

@@ -54,6 +54,10 @@ def distribute(layers: Layers, mapping: Mapping[str, Any]) -> None:
     found = _arrays(function, layers)
     if not isinstance(mapping, Mapping):
         raise fail(function, "mapping", "a mapping of names to NumPy arrays", type(mapping).__name__, TypeError)
+    for key in found:
+        if key in mapping and getattr(getattr(mapping[key], "dtype", None), "kind", None) != "f":
+            got = type(mapping[key]).__name__
+            raise fail(function, f"mapping[{key!r}]", "a floating NumPy array", got, TypeError)
     mapping = reorder(layers, mapping)
     if missing := sorted(set(found) - set(mapping)):
         raise fail(function, "mapping", f"one with the key {missing[0]!r}", "none")
@@ -61,8 +65,6 @@ def distribute(layers: Layers, mapping: Mapping[str, Any]) -> None:
         raise fail(function, "mapping", "one without other keys than the layers' own", show(extra[0]))
     for key, (layer, name) in found.items():
         value, shape = mapping[key], layer.spec.initial()[name].shape
-        if getattr(getattr(value, "dtype", None), "kind", None) != "f":
-            raise fail(function, f"mapping[{key!r}]", "a floating NumPy array", type(value).__name__, TypeError)
         if shape_of(value) != shape and (shape_of(value), shape) != ((), (1,)):
             raise fail(function, f"mapping[{key!r}]", f"of shape {shape}", f"shape {shape_of(value)}")
     for key, (layer, name) in found.items():
@@ -80,8 +82,11 @@ def freeze_all(
     for name in given:
         if not isinstance(name, str):
             raise fail("freeze", "leave_out", "a name, or several", show(name), TypeError)
-        if not any(_below(key, name) for key in (*names, *layers)):
+        if not name or not any(_below(key, name) for key in (*names, *layers)):
             raise fail("freeze", "leave_out", "names of the module's parts", show(name))
+        if any(path != name and (not path or _below(name, path)) for path in layers):
+            rule = "names of parts beside the tacops layers, or of whole ones"
+            raise fail("freeze", "leave_out", rule, show(name))
     found = _arrays("freeze", layers)
     _check_own("freeze", found, [key for key in names if not any(_below(key, name) for name in given)])
     kept = {path: layer for path, layer in layers.items() if not any(_below(path, name) for name in given)}

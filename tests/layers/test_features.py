@@ -74,7 +74,7 @@ def test_orders_that_cannot_be_told(need: Need, name: str) -> None:
     for net, mapping, words in (
         (first, good, "mapping must be of this layout, or its layer 'dense' one whose features_in is the shape that is flattened; got a network trained channels_last"),
         (last, unknown, "mapping must be one with the key 'dense.channels_last' .*; got none"),
-        (mixed, of_mixed, "mapping must be one with the key 'dense.channels_last' .*; got none"),
+        (mixed, of_mixed, "module must be one whose layer 'dense' has the shape that is flattened as its features_in, because layouts are mixed; got 90"),
         (mixed, recorded, "module must be one whose layer 'dense' has the shape that is flattened as its features_in, because layouts are mixed; got 90"),
         (known, {**good, "dense.features_in": np.array([3, 5, 6])}, r"mapping\['dense.features_in'\] must be \(5, 3, 6\); got \(3, 5, 6\)"),
         (known, {**good, "dense.channels_last": np.asarray(False), "dense.features_in": np.array([6, 3, 5])}, r"mapping\['dense.features_in'\] must be \(6, 5, 3\); got \(6, 3, 5\)"),
@@ -89,6 +89,9 @@ def test_orders_that_cannot_be_told(need: Need, name: str) -> None:
         with pytest.raises(TypeError, match=rf"load_mapping: mapping\['dense.{key}'\] must be a NumPy "):
             framework.layers.load_mapping(last, {**good, f"dense.{key}": value})
     framework.layers.load_mapping(last, {**unknown, "dense.channels_last": np.asarray(True)})
+    for wrong in (good["dense.weight"].tolist(), None, good["dense.weight"].astype(int)):
+        with pytest.raises(TypeError, match=r"load_mapping: mapping\['dense.weight'\] must be a floating NumPy array"):
+            framework.layers.load_mapping(known, {**good, "dense.weight": wrong})
 
 
 @EACH
@@ -146,6 +149,16 @@ def test_freezing_leaves_nothing_out_unasked(need: Need, name: str) -> None:
     assert list(freeze(net, leave_out=("linear", "conv"))) == []
     with pytest.raises(ValueError, match="freeze: leave_out must be names of the module's parts; got 'lin'"):
         freeze(net, leave_out=["linear", "lin"])
+    for empty in ("", ["linear", ""]):
+        with pytest.raises(ValueError, match="freeze: leave_out must be names of the module's parts; got ''"):
+            freeze(net, leave_out=empty)
+    with pytest.raises(
+        ValueError, match="freeze: leave_out must be names of parts beside the tacops layers, or of whole"
+    ):
+        freeze(net, leave_out=["linear", "conv.weight"])
+    for inside in ("", "weight"):
+        with pytest.raises(ValueError, match="freeze: leave_out must be names of "):
+            freeze(net["conv"], leave_out=inside)
     for wrong in (3, None, [3], {"linear": 1}):
         with pytest.raises(TypeError, match="freeze: leave_out must be a name, or several; got "):
             freeze(net, leave_out=wrong)
@@ -203,6 +216,18 @@ def test_state_dict_of_a_convolution(need: Need, layout: str, channels: int) -> 
         for own in (layer.state_dict(), dict(layer.state_dict())):  # with PyTorch's remark on versions, and without
             twin.load_state_dict(own)
             torch.testing.assert_close(twin.weight, layer.weight, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("options", [{"batch_norm": True}, {"learn": "beta"}, {"learn": ("threshold", "aggregation")}])
+def test_state_dict_of_an_old_layer(need: Need, options: dict[str, Any]) -> None:
+    """Arrays that no convolution of PyTorch's has say that it is ours, whatever its version and shape."""
+    framework = made(need, "torch")
+    layers = [framework.network({"a": framework.layer("TACConv", 3, 4, 3, chunk_size=2, **options)}) for _ in range(2)]
+    state = layers[0].state_dict()
+    state._metadata["a"]["version"] = 1
+    layers[1].load_state_dict(state)
+    for name, value in layers[1].state_dict().items():
+        assert value.equal(layers[0].state_dict()[name]), name
 
 
 def test_frozen_layer_in_one_line(need: Need) -> None:

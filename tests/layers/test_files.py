@@ -62,6 +62,39 @@ def test_numbers_of_numpy_are_written(tmp_path: Path) -> None:
     assert layer.options == {"chunk_size": 2, "stride": [2, 2], "beta": 0.5}
     save_frozen(tmp_path / "net.npz", {"conv": layer})
     assert load_frozen(tmp_path / "net.npz")["conv"].options == {**layer.options, "reproducible": False}
+    nested = {"chunk_size": 1, "stride": (np.int64(2), 1), "padding": ((np.int32(1), 0), np.array([0, 1]))}
+    layer = FrozenLayer({"weight": KERNEL}, nested)
+    save_frozen(tmp_path / "net.npz", {"conv": layer})
+    again = load_frozen(tmp_path / "net.npz")["conv"].options
+    assert (again["stride"], again["padding"]) == ([2, 1], [[1, 0], [0, 1]])
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_what_no_file_holds(tmp_path: Path, suffix: str) -> None:
+    """One sentence, and no file; other names than Python's come back as they were."""
+    if suffix == "safetensors":
+        pytest.importorskip("safetensors", reason="safetensors is not installed (it is part of the extra dev)")
+    layer, path = FrozenLayer({"weight": WEIGHT}, {"chunk_size": 2}), tmp_path / f"net.{suffix}"
+    for name in ("\ud800", "a\0b"):
+        with pytest.raises(ValueError, match=r"^save_frozen: layers must be named in text that files hold; got '"):
+            save_frozen(path, {"conv": layer, name: layer})
+    if np.dtype(np.longdouble).itemsize > 8:
+        wide = FrozenLayer({"weight": WEIGHT.astype(np.longdouble)}, {"chunk_size": 2})
+        with pytest.raises(TypeError, match=r"^save_frozen: layers\['conv'\] must be of float64 or fewer bits; got"):
+            save_frozen(path, {"conv": wide})
+
+    class Two:
+        """An integer that JSON doesn't know."""
+
+        def __index__(self) -> int:
+            return 2
+
+    with pytest.raises(TypeError, match=r"^save_frozen: layers\['conv'\] must be of options that JSON holds; got "):
+        save_frozen(path, {"conv": FrozenLayer({"weight": WEIGHT}, {"chunk_size": Two()})})
+    assert list(tmp_path.iterdir()) == []
+    names = ["", "a/b", "../c", "a b", "ä\n", "options", "__metadata__"]
+    save_frozen(path, dict.fromkeys(names, layer))
+    assert list(load_frozen(path)) == names
 
 
 def write(path: Path, arrays: dict[str, Any], layers: Any) -> None:
