@@ -13,7 +13,7 @@ import numpy as np
 from tacops._backend.protocol import Array, Backend, Window
 from tacops._backend.steps import membrane_of
 
-from ._cpu.choose import run_layer
+from ._cpu.choose import CROSSINGS, run_layer
 from ._cpu.neurons import COMPILE, compiled
 from ._cpu.tiles import TILE, TRANSPOSE, all_on_grid, convolve_tiles, scan_tiles, sum_blocks
 
@@ -131,11 +131,11 @@ class NumPyBackend(Backend):
         return ("cpu",)
 
     def crossings(self) -> Sequence[tuple[tuple[int, ...], tuple[int, ...], int]]:
-        """Compiled loops, tiles, few channels, and dense layers of several frames at once."""
+        """Compiled loops, tiles, few channels, dense layers of several frames at once, and layers that follow their spikes."""
         dense = [((n, 32, 64), (64, 64), 1) for n in (TRANSPOSE - 1, TRANSPOSE)]
         loops = [((n, 4, 16, 16, 2), (16, 3, 3, 2), k) for n in (COMPILE >> 14, (COMPILE >> 14) + 4) for k in (1, 4)]
         tiles = [((2, n, 24, 24, 8), (8, 3, 3, 8), 1) for n in (1, 2, 2 * TILE // (24 * 24 * 80))]
-        return (*dense, *loops, *tiles)
+        return (*dense, *loops, *tiles, *CROSSINGS)
 
     def ambient(self) -> Mapping[str, Callable[[], AbstractContextManager[Any]]]:
         """Floating-point errors that are raised."""

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from tacops._backend.protocol import Array, Backend, Window
 from tacops._backend.steps import Reset, membrane_of
 
+from ._cpu.choose import CROSSINGS
 from ._torch.convolution import HALF, autocasts, conv, products_are_plain
 from ._torch.engine import run_layer, run_neurons
 from ._torch.host import is_traced, is_watched
@@ -159,12 +160,15 @@ class TorchBackend(Backend):
     def crossings(self) -> Sequence[tuple[tuple[int, ...], tuple[int, ...], int]]:
         """Sizes at which PyTorch changes its way, as far as known: oneDNN from 20,480 numbers, threads from 32,768.
 
-        And kernels narrower than their padding, which go another way here.
+        And kernels narrower than their padding, which go another way here; compiled loops, for a single step too, and layers
+        that follow their spikes.
         """
         frames = [((1, 1, n, 32, 4), (8, 3, 3, 4), 1) for n in (158, 161)]
         threads = [((3, 4, 32, n, 4), (8, 3, 3, 4), k) for n in (31, 33) for k in (1, 3)]
         kernels = [((2, 2, 7, 6, 4), (5, n, n, 4), 1) for n in (1, 2)]
-        return (*frames, *threads, *kernels)
+        loops = [((n, 4, 16, 16, 2), (16, 3, 3, 2), 1) for n in (15, 16)]
+        steps = [((1, 4, 64, n, 4), (64, 1, 1, 4), 1) for n in (63, 64)]
+        return (*frames, *threads, *kernels, *loops, *steps, *CROSSINGS)
 
     def device_of(self, array: Array) -> str | None:
         """Tensors never move by themselves."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tacops._backend.protocol import Array
 
 __all__ = [
+    "CROSSINGS",
     "PRICES",
     "WAYS",
     "Shape",
@@ -55,6 +56,11 @@ MARGIN = 0.85
 """What another way may cost of the dense one's cost at most."""
 MOST_SITES = 1 << 31
 """Numbers of one frame that can be listed."""
+CROSSINGS = (
+    *(((n, 4, 24, 24, 2), (32, 3, 3, 2), 1) for n in (25, 26)),
+    *(((n, 4, 16, 16, 16), (32, 3, 3, 16), 1) for n in (7, 8)),
+)
+"""Layers just below and above `LEAST`, as `Backend.crossings` has them: with a third of spikes tables are taken, and events."""
 _forced: Way | None = None
 
 

@@ -84,19 +84,9 @@ _ARRAYS = "Tensor currents, Tensor? membrane, Tensor decay, Tensor threshold, Te
 
 
 def _forwards(
-    currents: Array,
-    membrane: Array | None,
-    decay: Array,
-    threshold: Array,
-    unit: Array | None,
-    repeat: int,
-    reset: int,
-    rounded: bool,
-    detached: bool,
-    compact: bool,
-    surrogate: str,
-    slope: float,
+    currents: Array, membrane: Array | None, decay: Array, threshold: Array, unit: Array | None, *settings: Any
 ) -> tuple[Array, Array]:
+    repeat, reset, rounded, _, compact, _, _ = settings
     recipe = Recipe(_array(decay), _array(threshold), Reset(reset), rounded, compact, None)
     with np.errstate(all="ignore"):
         found = scan_tiles(_array(currents), recipe, _array(membrane), repeat, torch.get_num_threads())
@@ -104,29 +94,15 @@ def _forwards(
 
 
 def _backwards(
-    currents: Array,
-    membrane: Array | None,
-    decay: Array,
-    threshold: Array,
-    unit: Array | None,
-    repeat: int,
-    reset: int,
-    rounded: bool,
-    detached: bool,
-    compact: bool,
-    surrogate: str,
-    slope: float,
-    to_spikes: Array | None,
-    to_membrane: Array,
-    by_decay: bool,
-    by_threshold: bool,
+    currents: Array, membrane: Array | None, decay: Array, threshold: Array, unit: Array | None, *settings: Any
 ) -> tuple[Array, Array, Array, Array]:
+    repeat, reset, rounded, detached, compact, surrogate, slope, to_spikes, to_membrane, *parameters = settings
     recipe = Recipe(
         _array(decay), _array(threshold), Reset(reset), rounded, compact, None, None, detached, _array(unit)
     )
     given = _array(currents), _array(membrane), repeat, _array(_whole(to_spikes)), _array(to_membrane)
     with np.errstate(all="ignore"):
-        found = neurons_back(recipe, (surrogate, slope), *given, (by_decay, by_threshold), torch.get_num_threads())
+        found = neurons_back(recipe, (surrogate, slope), *given, tuple(parameters), torch.get_num_threads())
     nothing = np.empty(0)
     return tuple(torch.from_numpy(np.asarray(nothing if x is None else x)).to(currents.dtype) for x in found)
 

@@ -147,9 +147,8 @@ def _require(backend: Backend, holds: Array, like: Array, error: Callable[[], Ex
     known = backend.read(holds)
     if known is None:
         xp = backend.namespace(like)
-        zero = cast(
-            xp, xp.zeros_like(holds), like.dtype
-        )  # on their device; an element of `like` may be on one of several
+        # of `holds`, which is on all devices of a mesh; an element of `like` may be on one of them
+        zero = cast(xp, xp.zeros_like(holds), like.dtype)
         return xp.where(holds, zero, zero + float("nan"))
     if not known[0]:
         raise error()
