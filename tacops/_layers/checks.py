@@ -15,10 +15,13 @@ LEARNABLE = ("beta", "threshold", "aggregation")
 PerChannel: TypeAlias = float | tuple[float, ...]
 
 
-def plain(value: Any) -> Any:
-    """NumPy's scalars and arrays of numbers as Python's numbers and lists, in tuples and lists too; anything else as it is."""
-    if type(value) in (tuple, list):
-        return type(value)(plain(entry) for entry in value)
+def plain(value: Any, depth: int = 2) -> Any:
+    """NumPy's scalars and arrays of numbers as Python's numbers and lists, in tuples and lists too; anything else as it is.
+
+    No option is nested deeper than a padding, ``((low, high), ...)``; a list may hold itself.
+    """
+    if type(value) in (tuple, list) and depth:
+        return type(value)(plain(entry, depth - 1) for entry in value)
     if getattr(getattr(value, "dtype", None), "kind", "") not in "biuf":
         return value
     if type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "tolist"):
