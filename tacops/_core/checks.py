@@ -166,6 +166,8 @@ def _parameter(
     holds: Callable[[float], bool],
 ) -> float | Array:
     """A neuron parameter; `holds` is false for NaN; `rule` may name the ``{dtype}`` (printing one takes microseconds)."""
+    if type(value) is float and holds(value):
+        return value
     if is_number(value):
         number = as_float(value)
         if not holds(number):
