@@ -35,7 +35,11 @@ def check_window(
     if isinstance(padding, str) and padding == "same" and any(s != 1 for s in strides):
         raise fail(function, "stride", 'of 1 with padding="same"', stride)
     window = Window(strides, _padding(function, padding, kernel, dilations), dilations, groups)
-    for name, entries in (("stride", strides), ("dilation", dilations), *(("padding", pair) for pair in window.padding)):
+    for name, entries in (
+        ("stride", strides),
+        ("dilation", dilations),
+        *(("padding", pair) for pair in window.padding),
+    ):
         for entry in entries:
             if entry > LARGEST:
                 raise fail(function, name, f"at most {LARGEST}", entry)
