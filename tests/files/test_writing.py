@@ -45,7 +45,7 @@ def test_arrays_may_have_any_name() -> None:
     arrays = {name: np.arange(n + 1) for n, name in enumerate(("file", "allow_pickle", "args", "a.b"))}
     with np.load(io.BytesIO(npz_bytes(arrays)), allow_pickle=False) as found:
         assert {name: len(found[name]) for name in found.files} == {name: len(x) for name, x in arrays.items()}
-    with pytest.raises(ValueError, match="[Oo]bject"):
+    with pytest.raises(ValueError, match=r"[Oo]bject"):
         npz_bytes({"objects": np.array([{}], object)})
 
 
