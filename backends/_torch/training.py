@@ -162,7 +162,6 @@ def _gradients(ctx: Any, to_spikes: Array | None, to_membrane: Array | None) -> 
     given = [x for x in (to_spikes, to_membrane) if x is not None]
     if torch.is_grad_enabled() or any(map(_is_beyond_loops, given)):
         return (*_by_core(arrays, settings, to_spikes, to_membrane, ctx.needs_input_grad), *none)
-    arrays = [_constant(x) for x in arrays]  # else PyTorch 2.6 returns gradients that ask for gradients
     found = _neurons_back(*arrays, *settings, to_spikes, to_membrane, *ctx.needs_input_grad[2:4])
     return (*(x if asked else None for x, asked in zip(found, ctx.needs_input_grad[:4], strict=True)), *none)
 

@@ -21,6 +21,7 @@ CHUNKS: list[dict[str, Any]] = [{"chunk_size": 1}, {"chunk_size": 4}, {"chunk_si
 PRECISIONS = [("mkldnn", "all"), ("mkldnn", "matmul"), ("mkldnn", "conv"), ("cuda", "matmul"), ("generic", "all")]
 if not hasattr(torch._C, "_get_fp32_precision_getter"):  # before PyTorch 2.9
     PRECISIONS = []
+MORE: dict[str, Any] = {"allow_tf32": None} if PRECISIONS else {}
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def calls(begin: Callable[[Any], Any], value: Any, end: Any) -> Iterator[None]:
 
 
 SETTINGS: dict[str, Callable[[], Any]] = {
-    "oneDNN off": lambda: torch.backends.mkldnn.flags(enabled=False, allow_tf32=None),
+    "oneDNN off": lambda: torch.backends.mkldnn.flags(enabled=False, **MORE),
     "oneDNN off, TF32": lambda: torch.backends.mkldnn.flags(enabled=False),
     "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
     "autocast half": lambda: torch.autocast("cpu", dtype=torch.float16),
@@ -165,7 +166,7 @@ def test_no_convolution_of_nnpack(dims: int, exact: bool) -> None:
     def run() -> None:
         tacops.conv_lif(x, w, padding=1, reproducible=exact)
 
-    with torch.backends.mkldnn.flags(enabled=False, allow_tf32=None):
+    with torch.backends.mkldnn.flags(enabled=False, **MORE):
         (seen,) = operations(run)
     assert seen[1] == {(torch.float32, 5)}
 
