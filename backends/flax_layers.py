@@ -303,7 +303,7 @@ def _place(module: Any, path: tuple[Any, ...]) -> list[int]:
     for key in path:
         inner = {key: n for n, key in enumerate(map(str, vars(node)))} if hasattr(node, "__dict__") else {}
         places.append(key if isinstance(key, int) else inner.get(key, 0))
-        node = node[key] if isinstance(node, list | tuple | dict) or isinstance(key, int) else getattr(node, key)
+        node = node[key] if isinstance(node, (list, tuple, dict)) or isinstance(key, int) else getattr(node, key)
     return places
 
 

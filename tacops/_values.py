@@ -119,7 +119,7 @@ def as_int(value: object) -> int | None:
 
 def as_list(value: Any) -> Any:
     """Tuples and lists as they are, arrays with axes as lists of Python's numbers, anything else as it is."""
-    if isinstance(value, tuple | list) or not getattr(value, "ndim", 0) or not hasattr(value, "tolist"):
+    if isinstance(value, (tuple, list)) or not getattr(value, "ndim", 0) or not hasattr(value, "tolist"):
         return value
     try:
         return value.tolist()

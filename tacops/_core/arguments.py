@@ -215,7 +215,7 @@ def _as_state(function: str, membrane: Any, synapse_decay: Any) -> State | None:
     """An array, or with `synapse_decay` a pair."""
     if membrane is None:
         return None
-    pair = isinstance(membrane, tuple | list)
+    pair = isinstance(membrane, (tuple, list))
     if synapse_decay is None:
         if pair:
             raise check.fail(function, "membrane", "an array", check.show(membrane), TypeError)

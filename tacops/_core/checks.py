@@ -173,7 +173,7 @@ def _parameter(
         if not holds(number):
             raise fail(function, name, rule.format(dtype=like.dtype), value)
         return number
-    if isinstance(value, bool | str) or value is None:
+    if isinstance(value, (bool, str)) or value is None:
         raise fail(function, name, "a number or an array", show(value), TypeError)
     array = _array_like(function, backend, like, name, value)
     if shape_of(array) not in ((), (1,), (channels,)):
@@ -263,7 +263,7 @@ def check_lengths(function: str, backend: Backend, lengths: Any, frames: Array) 
         return None
     xp, (T, B) = backend.namespace(frames), tuple(frames.shape[:2])
     dtype = xp.int32 if T * B < 2**31 else xp.int64
-    if isinstance(lengths, tuple | list):
+    if isinstance(lengths, (tuple, list)):
         zero = xp.astype(xp.zeros_like(xp.reshape(frames, (-1,))[0, ...]), dtype)
         counts = [as_int(n) for n in lengths]
         if None in counts:

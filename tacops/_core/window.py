@@ -75,7 +75,7 @@ def _numbers(shape: tuple[int, ...]) -> int:
 
 def _per_axis(function: str, argument: str, value: object, dims: int) -> tuple[int, ...]:
     entries = value if type(value) is int else as_list(value)
-    if isinstance(entries, tuple | list):
+    if isinstance(entries, (tuple, list)):
         if len(entries) != dims:
             raise fail(function, argument, f"an int or {dims} ints", show(value))
         return tuple(check_count(function, argument, entry) for entry in entries)
@@ -93,11 +93,11 @@ def _padding(
         return tuple((total // 2, total - total // 2) for total in totals)
     rule = f'an int, {len(kernel)} ints, {len(kernel)} (low, high) pairs, "same" or "valid"'
     entries = as_list(padding)
-    entries = entries if isinstance(entries, tuple | list) else (entries,) * len(kernel)
+    entries = entries if isinstance(entries, (tuple, list)) else (entries,) * len(kernel)
     if isinstance(padding, str) or len(entries) != len(kernel):
         raise fail(function, "padding", rule, show(padding))
     pairs = [as_list(entry) for entry in entries]
-    pairs = [entry if isinstance(entry, tuple | list) else (entry, entry) for entry in pairs]
+    pairs = [entry if isinstance(entry, (tuple, list)) else (entry, entry) for entry in pairs]
     if any(len(pair) != 2 for pair in pairs):
         raise fail(function, "padding", rule, show(padding))
     sizes = [(as_int(low), as_int(high)) for low, high in pairs]
