@@ -118,7 +118,7 @@ def test_a_package_index_shows_links_that_work(dist: dict[str, Path]) -> None:
     assert fields["Version"] == tacops.__version__
     assert f"version: {tacops.__version__}" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"## {tacops.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert f"Repository, {REPOSITORY}" in fields.get_all("Project-URL")
+    assert f"Repository, {REPOSITORY}" in (fields.get_all("Project-URL") or ())
     links = re.findall(r"(!?)\[[^\]]*\]\(([^)]*)\)", text)
     ours = [(image, target) for image, target in links if target.startswith(REPOSITORY)]
     assert len(ours) > 10
