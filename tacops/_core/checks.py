@@ -218,6 +218,10 @@ class Derivative:
     backend: Backend
     surrogate: Callable[[Array], Array]
 
+    def __hash__(self) -> int:
+        """One for all: torch.compile asks for it before there are fields (PyTorch 2.11)."""
+        return hash(Derivative)
+
     def __call__(self, x: Array) -> Array:
         """The derivative at x, which may be one number for all."""
         slope = self.surrogate(x)
