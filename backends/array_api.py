@@ -31,7 +31,7 @@ class ArrayAPIBackend(Backend):
     def owns(self, array: object) -> bool:
         """Anything that names its Array API namespace; NumPy's subclasses and scalars have that name, but not its meaning."""
         named = callable(getattr(type(array), "__array_namespace__", None))
-        return named and not isinstance(array, np.ndarray | np.generic)
+        return named and not isinstance(array, (np.ndarray, np.generic))
 
     def namespace(self, array: Array) -> Any:
         """As the array says."""

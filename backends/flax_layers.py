@@ -36,6 +36,10 @@ from tacops.layers import FrozenLayer
 __all__ = ["ConvLIF", "TACConv", "TACLinear", "freeze", "load_mapping", "to_mapping"]
 
 
+_NEW = hasattr(nnx.Variable, "get_value")
+"""Flax 0.12.1 and later; the older way is deprecated there."""
+
+
 class _Last(threading.local):
     """The train that a layer of this thread has returned last, by weak references."""
 
@@ -79,11 +83,19 @@ class _Layer(nnx.Module):  # type: ignore[misc]
 
     def array(self, name: str) -> jax.Array:
         """A parameter or batch statistic."""
-        return getattr(self, name).get_value()
+        variable = getattr(self, name)
+        return variable.get_value() if _NEW else variable.value
 
     def assign(self, name: str, value: Any) -> None:
         """Copy a NumPy array into it."""
-        getattr(self, name).set_value(jnp.array(value, self.array(name).dtype))
+        self._set(name, jnp.array(value, self.array(name).dtype))
+
+    def _set(self, name: str, value: jax.Array) -> None:
+        variable = getattr(self, name)
+        if _NEW:
+            variable.set_value(value)
+        else:
+            variable.value = value
 
     def __call__(
         self,
@@ -107,7 +119,7 @@ class _Layer(nnx.Module):  # type: ignore[misc]
         options = {"training": not self.use_running_average, "lengths": lengths, "trace": trace}
         train, statistics = run(self.spec, arrays, spikes_of(spikes), membrane, **options)
         for name, value in statistics.items():
-            getattr(self, name).set_value(value)
+            self._set(name, value)
         _last.keep(train)
         return train
 
@@ -280,7 +292,8 @@ def freeze(
 
 def _layers(function: str, module: nnx.Module) -> dict[str, _Layer]:
     check_module(function, module, nnx.Module)
-    found = {path: layer for path, layer in nnx.iter_modules(module) if isinstance(layer, _Layer)}
+    modules = nnx.iter_modules(module) if hasattr(nnx, "iter_modules") else module.iter_modules()  # before Flax 0.12.1
+    found = {path: layer for path, layer in modules if isinstance(layer, _Layer)}
     return {_dotted(path): found[path] for path in sorted(found, key=lambda path: _place(module, path))}
 
 
@@ -290,7 +303,7 @@ def _place(module: Any, path: tuple[Any, ...]) -> list[int]:
     for key in path:
         inner = {key: n for n, key in enumerate(map(str, vars(node)))} if hasattr(node, "__dict__") else {}
         places.append(key if isinstance(key, int) else inner.get(key, 0))
-        node = node[key] if isinstance(node, list | tuple | dict) or isinstance(key, int) else getattr(node, key)
+        node = node[key] if isinstance(node, (list, tuple, dict)) or isinstance(key, int) else getattr(node, key)
     return places
 
 

@@ -135,7 +135,7 @@ class MLXBackend(Backend):
     def gradient(self, function: Callable[..., Array], arrays: Sequence[Array]) -> list[Array]:
         """`mx.grad`."""
         gradients: Any = mx.grad(function, list(range(len(arrays))))(*arrays)
-        return list(gradients) if isinstance(gradients, tuple | list) else [gradients]
+        return list(gradients) if isinstance(gradients, (tuple, list)) else [gradients]
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`mx.compile`."""

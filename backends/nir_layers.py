@@ -63,7 +63,7 @@ def to_nir(
     >>> [type(node).__name__ for node in to_nir([layer], (3,)).nodes.values()]
     ['Input', 'Affine', 'LIF', 'Output']
     """
-    if not isinstance(input_shape, tuple | list) or not 1 <= len(input_shape) <= 3:
+    if not isinstance(input_shape, (tuple, list)) or not 1 <= len(input_shape) <= 3:
         raise fail("to_nir", "input_shape", "one to three ints, a frame's shape", show(input_shape))
     shape = [check_count("to_nir", "input_shape", size) for size in input_shape]
     return write_graph(layers, shape, _step("to_nir", dt))
@@ -112,9 +112,9 @@ def from_nir(
     """
     check_choice("from_nir", "reset", reset, RESETS)
     check_flag("from_nir", "ties", ties)
-    if not isinstance(reproducible, bool | Grid):
+    if not isinstance(reproducible, (bool, Grid)):
         raise fail("from_nir", "reproducible", "True, False or a tacops.Grid", show(reproducible), TypeError)
-    if isinstance(graph, str | PathLike):
+    if isinstance(graph, (str, PathLike)):
         graph = _read(graph)
     if not isinstance(graph, nir.NIRGraph):
         raise fail("from_nir", "graph", "a nir.NIRGraph, or the path of a file", type(graph).__name__, TypeError)

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from . import __version__
 
@@ -19,7 +20,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(prog="python -m tacops", description=__doc__)
+    parser = argparse.ArgumentParser(prog=_name(), description=__doc__)
     parser.add_argument("--version", action="version", version=f"tacops {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
@@ -32,6 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     status: int = options.run(options)
     return status
+
+
+def _name() -> str:
+    """The installed command, or this module."""
+    return "tacops" if Path(sys.argv[0]).stem == "tacops" else "python -m tacops"
 
 
 if __name__ == "__main__":

@@ -227,7 +227,7 @@ def _saved(name: str, layer: FrozenLayer) -> tuple[dict[str, Any], dict[str, Any
 
 
 def _file(function: str, path: Any) -> Path:
-    if not isinstance(path, str | PathLike):
+    if not isinstance(path, (str, PathLike)):
         raise fail(function, "path", "a path", type(path).__name__, TypeError)
     return Path(path)
 

@@ -122,7 +122,7 @@ def _frame(chain: list[tuple[str, Any]]) -> tuple[int, ...]:
         raise refuse(name, "has a shape of one or more positive sizes", f"{shape}")
     first = chain[1][1]
     if isinstance(first, WEIGHTS) and len(shape) > 1 and shape[0] == 1:
-        axes = 1 if isinstance(first, nir.Affine | nir.Linear) else np.ndim(first.weight) - 1
+        axes = 1 if isinstance(first, (nir.Affine, nir.Linear)) else np.ndim(first.weight) - 1
         return shape[1:] if len(shape) == axes + 1 else shape
     return shape
 
@@ -142,7 +142,7 @@ def _identity(name: str, shape: tuple[int, ...]) -> Any:
 def _weights(name: str, node: Any, shape: tuple[int, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Weight, channels last, and bias in float64; options of the operator."""
     weight = reals(name, "weight", node.weight)
-    vectors = isinstance(node, nir.Affine | nir.Linear)
+    vectors = isinstance(node, (nir.Affine, nir.Linear))
     if 0 in weight.shape or (weight.ndim != 2 if vectors else weight.ndim < 3):
         rule = f"has a nonempty weight of {'two' if vectors else 'three or four'} axes"
         raise refuse(name, rule, f"shape {weight.shape}")
@@ -268,7 +268,7 @@ def _between(name: str, node: Any, shape: tuple[int, ...], following: Any) -> tu
         [start], [end] = (ints(name, key, getattr(node, key), 1) for key in ("start_dim", "end_dim"))
         whole = end in (-1, len(shape) - 1)
         # a start of 1 counts the batch, or the channels; a layer of vectors tells
-        dense = isinstance(following, nir.Affine | nir.Linear) and np.shape(following.weight)[-1:] == (
+        dense = isinstance(following, (nir.Affine, nir.Linear)) and np.shape(following.weight)[-1:] == (
             math.prod(shape),
         )
         if not whole or not (start == 0 or dense or len(shape) == 1):

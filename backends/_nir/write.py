@@ -85,7 +85,7 @@ def write_graph(layers: Any, input_shape: Sequence[int], dt: float) -> Any:
 def _named(layers: Any) -> list[tuple[str, Any]]:
     if isinstance(layers, Mapping):
         stages = [(str(name), stage) for name, stage in layers.items()]
-    elif isinstance(layers, list | tuple):
+    elif isinstance(layers, (list, tuple)):
         stages = [(f"layer{number}", stage) for number, stage in enumerate(layers)]
     else:
         raise fail(FUNCTION, "layers", "a sequence or a mapping of layers", type(layers).__name__, TypeError)
@@ -150,7 +150,7 @@ def _layer(walk: _Walk, name: str, where: str, layer: FrozenLayer) -> None:
     except ValueError as error:
         raise fail(FUNCTION, where, "a layer of finite numbers, in the ranges of neurons", str(error)) from error
     arrays = {key: np.asarray(backend_of(a).to_numpy(a), np.float64) for key, a in layer.arrays.items()}
-    first = not any(isinstance(node, nir.LIF | nir.IF | nir.CubaLIF) for node in walk.nodes.values())
+    first = not any(isinstance(node, (nir.LIF, nir.IF, nir.CubaLIF)) for node in walk.nodes.values())
     frames = _check_said(where, layer, arrays, first)
     walk.frames *= frames
     decays = {

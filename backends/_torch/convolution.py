@@ -25,6 +25,8 @@ HALF = (torch.float16, torch.bfloat16)
 _CONV: tuple[Any, ...] = (F.linear, F.conv1d, F.conv2d, F.conv3d)
 _ALL = slice(None)
 _BUILT_WITH_ONEDNN = bool(torch.backends.mkldnn.is_available())
+_precision = getattr(torch._C, "_get_fp32_precision_getter", None)
+"""What each kind of product is computed in; before PyTorch 2.9 there was one setting for matrices and one for cuDNN."""
 
 
 def conv(x: Array, weight: Array, bias: Array | None, window: Window, exact: bool) -> Array:
@@ -48,14 +50,17 @@ def autocasts(x: Array) -> bool:
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def products_are_plain() -> bool:
     """Whether products of float32 are of float32, not of TF32 or bfloat16, on every kind of device."""
-    precision = torch._C._get_fp32_precision_getter
-    asked = (precision("mkldnn", "matmul"), precision("mkldnn", "conv"), precision("cuda", "matmul"))
+    if _precision is None:
+        return bool(torch.get_float32_matmul_precision() == "highest")
+    asked = (_precision("mkldnn", "matmul"), _precision("mkldnn", "conv"), _precision("cuda", "matmul"))
     return set(asked) <= {"none", "ieee"}
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _cudnn_is_plain() -> bool:
-    return torch._C._get_fp32_precision_getter("cuda", "conv") in ("none", "ieee")
+    if _precision is None:
+        return not torch.backends.cudnn.allow_tf32
+    return _precision("cuda", "conv") in ("none", "ieee")
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

@@ -39,11 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"under two minutes on an idle machine: {names(QUICK_SIZES)}, {names(QUICK_STRUCTURES)}, fewer densities and chunks",
     )
     parser.add_argument(
-        "--backends", nargs="+", metavar="NAME", help="these only, and fail if one is missing (default: all found)"
+        "--backend", nargs="+", metavar="NAME", help="these only, and fail if one is missing (default: all found)"
     )
     add_device(parser)
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, metavar="NAME", help=f"{names(STRATEGIES)}")
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, metavar="NAME", help=f"layers: {names(SIZES)}")
+    parser.add_argument("--size", nargs="+", choices=SIZES, metavar="NAME", help=f"layers: {names(SIZES)}")
     parser.add_argument("--structures", nargs="+", choices=STRUCTURES, metavar="NAME", help=f"{names(STRUCTURES)}")
     parser.add_argument(
         "--densities", nargs="+", type=_density, metavar="D", help="shares of spikes, such as 0.01 or 1%%"
@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> int:
     if beside:
         from bench.sparsity.plot import save_plots  # what it needs is missed now, not when all is measured
     try:
-        entries, missing = choose(args.backends, args.strategies, args.device)
+        entries, missing = choose(args.backend, args.strategies, args.device)
     except (BackendUnavailable, ValueError) as error:
         log.print(f"python -m bench sparsity: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
@@ -88,7 +88,7 @@ def main(args: argparse.Namespace) -> int:
 
 def make_plan(args: argparse.Namespace) -> SparsityPlan:
     """Turn the options into a plan."""
-    sizes = args.sizes or (QUICK_SIZES if args.quick else SIZES)
+    sizes = args.size or (QUICK_SIZES if args.quick else SIZES)
     found = args.structures or (QUICK_STRUCTURES if args.quick else STRUCTURES)
     densities = sorted(set(args.densities or (QUICK_DENSITIES if args.quick else DENSITIES)))
     return SparsityPlan(

@@ -95,7 +95,7 @@ def run_lif(
     """`tacops.lif`."""
     function = "lif"
     state = _as_state(function, membrane, neurons.synapse_decay)
-    arrays = {"current": current, **_named(state), **_arrays(neurons._asdict(), lengths)}
+    arrays = {"current": current, **_named(state), **_arrays(neurons, None, lengths)}
     backend = _backend(function, arrays)
     xp = backend.namespace(current)
     check.check_current(function, xp, current)
@@ -120,7 +120,7 @@ def run_given(layer: Layer, spikes: Array, membrane: Any, lengths: Any, first: b
     """Run a validated layer on the arrays of a call, channels first or last; spikes have been checked."""
     function, backend, window = layer.function, layer.backend, layer.window
     xp, dims = backend.namespace(layer.weight), len(window.stride)
-    state = check_state(layer, membrane, output_shape(layer, spikes, first))
+    state = None if membrane is None else check_state(layer, membrane, output_shape(layer, spikes, first))
     lengths = check.check_lengths(function, backend, lengths, spikes)
     if not dims:
         return _run_vectors(layer, xp, spikes, state, lengths)
@@ -215,7 +215,7 @@ def _as_state(function: str, membrane: Any, synapse_decay: Any) -> State | None:
     """An array, or with `synapse_decay` a pair."""
     if membrane is None:
         return None
-    pair = isinstance(membrane, tuple | list)
+    pair = isinstance(membrane, (tuple, list))
     if synapse_decay is None:
         if pair:
             raise check.fail(function, "membrane", "an array", check.show(membrane), TypeError)
@@ -234,16 +234,15 @@ def _check_shapes(
 
 
 def _named(state: State | None) -> dict[str, Array]:
-    return dict(
-        zip(("membrane",) if len(state or ()) < 2 else ("membrane[0]", "membrane[1]"), state or (), strict=False)
-    )
+    if state is None:
+        return {}
+    return {"membrane" if len(state) == 1 else f"membrane[{n}]": x for n, x in enumerate(state)}
 
 
 def _backend_of(function: str, given: Given, time: TimeOptions, neurons: NeuronOptions) -> Backend:
     state = _as_state(function, given.membrane, neurons.synapse_decay)
     arrays = {"spikes": given.spikes, "weight": given.weight, "bias": given.bias, **_named(state)}
-    options = {**neurons._asdict(), "aggregation": time.aggregation}
-    return _backend(function, arrays | _arrays(options, given.lengths))
+    return _backend(function, arrays | _arrays(neurons, time.aggregation, given.lengths))
 
 
 def _backend(function: str, arrays: dict[str, Array | None]) -> Backend:
@@ -253,11 +252,16 @@ def _backend(function: str, arrays: dict[str, Array | None]) -> Backend:
     return backend_of(*arrays.values(), function=function, names=tuple(arrays))
 
 
-def _arrays(options: dict[str, Any], lengths: Any) -> dict[str, Array]:
+def _arrays(neurons: NeuronOptions, aggregation: Any, lengths: Any) -> dict[str, Array]:
     """Those options that may be arrays and are."""
-    names = ("beta", "threshold", "synapse_decay", "aggregation")
-    values = {name: options.get(name) for name in names} | {"lengths": lengths}
-    return {name: value for name, value in values.items() if hasattr(value, "shape") and not check.is_number(value)}
+    values = (
+        ("beta", neurons.beta),
+        ("threshold", neurons.threshold),
+        ("synapse_decay", neurons.synapse_decay),
+        ("aggregation", aggregation),
+        ("lengths", lengths),
+    )
+    return {name: value for name, value in values if hasattr(value, "shape") and not check.is_number(value)}
 
 
 def channel_to_last(xp: Any, x: Array, axis: int) -> Array:

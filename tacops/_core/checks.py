@@ -166,12 +166,14 @@ def _parameter(
     holds: Callable[[float], bool],
 ) -> float | Array:
     """A neuron parameter; `holds` is false for NaN; `rule` may name the ``{dtype}`` (printing one takes microseconds)."""
+    if type(value) is float and holds(value):
+        return value
     if is_number(value):
         number = as_float(value)
         if not holds(number):
             raise fail(function, name, rule.format(dtype=like.dtype), value)
         return number
-    if isinstance(value, bool | str) or value is None:
+    if isinstance(value, (bool, str)) or value is None:
         raise fail(function, name, "a number or an array", show(value), TypeError)
     array = _array_like(function, backend, like, name, value)
     if shape_of(array) not in ((), (1,), (channels,)):
@@ -215,6 +217,10 @@ class Derivative:
     function: str
     backend: Backend
     surrogate: Callable[[Array], Array]
+
+    def __hash__(self) -> int:
+        """One for all: torch.compile asks for it before there are fields (PyTorch 2.11)."""
+        return hash(Derivative)
 
     def __call__(self, x: Array) -> Array:
         """The derivative at x, which may be one number for all."""
@@ -261,7 +267,7 @@ def check_lengths(function: str, backend: Backend, lengths: Any, frames: Array) 
         return None
     xp, (T, B) = backend.namespace(frames), tuple(frames.shape[:2])
     dtype = xp.int32 if T * B < 2**31 else xp.int64
-    if isinstance(lengths, tuple | list):
+    if isinstance(lengths, (tuple, list)):
         zero = xp.astype(xp.zeros_like(xp.reshape(frames, (-1,))[0, ...]), dtype)
         counts = [as_int(n) for n in lengths]
         if None in counts:

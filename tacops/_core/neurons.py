@@ -28,7 +28,7 @@ class Arithmetic(Protocol):
         """`x` rounded, with the derivative of the identity."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LIFStep:
     """``step(state, current) -> (state, spikes)``, a pure function of arrays; the state is the membrane u.
 
@@ -146,7 +146,7 @@ class LIFStep:
         return self.math.stop_gradient(spikes) if self.detach_reset else spikes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SynapticStep(LIFStep):
     """`LIFStep` behind a synaptic current j that decays, too: the state is (u, j).
 

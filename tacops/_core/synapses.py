@@ -18,7 +18,7 @@ class Products(Sums, Protocol):
         """A convolution, channels last."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Convolve:
     """``conv(conv.aggregate(frames)) -> currents``, one for each chunk of K frames, channels last.
 

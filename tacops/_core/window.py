@@ -35,9 +35,14 @@ def check_window(
     if isinstance(padding, str) and padding == "same" and any(s != 1 for s in strides):
         raise fail(function, "stride", 'of 1 with padding="same"', stride)
     window = Window(strides, _padding(function, padding, kernel, dilations), dilations, groups)
-    for name, entries in (("stride", strides), ("dilation", dilations), ("padding", sum(window.padding, ()))):
-        if max(entries, default=0) > LARGEST:
-            raise fail(function, name, f"at most {LARGEST}", max(entries))
+    for name, entries in (
+        ("stride", strides),
+        ("dilation", dilations),
+        *(("padding", pair) for pair in window.padding),
+    ):
+        for entry in entries:
+            if entry > LARGEST:
+                raise fail(function, name, f"at most {LARGEST}", entry)
     if any(size < 1 for size in window.output_shape(spatial, kernel)):
         reach = tuple(d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
         rule = f"at least as large as the dilated kernel {reach} after padding {window.padding}"
@@ -47,6 +52,8 @@ def check_window(
 
 def check_padded(function: str, shape: tuple[int, ...], window: Window) -> None:
     """Padding that makes frames (T, B, *S, C) many times as large is a mistake, which would end some libraries' process."""
+    if not any(map(any, window.padding)):
+        return
     space = [size + low + high for size, (low, high) in zip(shape[2:-1], window.padding, strict=True)]
     padded = (*shape[:2], *space, shape[-1])
     if _numbers(padded) > max(FEW, MOST_TIMES * _numbers(shape)):
@@ -67,8 +74,8 @@ def _numbers(shape: tuple[int, ...]) -> int:
 
 
 def _per_axis(function: str, argument: str, value: object, dims: int) -> tuple[int, ...]:
-    entries = as_list(value)
-    if isinstance(entries, tuple | list):
+    entries = value if type(value) is int else as_list(value)
+    if isinstance(entries, (tuple, list)):
         if len(entries) != dims:
             raise fail(function, argument, f"an int or {dims} ints", show(value))
         return tuple(check_count(function, argument, entry) for entry in entries)
@@ -79,16 +86,18 @@ def _padding(
     function: str, padding: object, kernel: tuple[int, ...], dilation: tuple[int, ...]
 ) -> tuple[tuple[int, int], ...]:
     """(low, high) per axis; "same" puts an odd extra zero on the high side."""
+    if type(padding) is int and padding >= 0:
+        return ((padding, padding),) * len(kernel)
     if isinstance(padding, str) and padding in ("valid", "same"):
         totals = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
         return tuple((total // 2, total - total // 2) for total in totals)
     rule = f'an int, {len(kernel)} ints, {len(kernel)} (low, high) pairs, "same" or "valid"'
     entries = as_list(padding)
-    entries = entries if isinstance(entries, tuple | list) else (entries,) * len(kernel)
+    entries = entries if isinstance(entries, (tuple, list)) else (entries,) * len(kernel)
     if isinstance(padding, str) or len(entries) != len(kernel):
         raise fail(function, "padding", rule, show(padding))
     pairs = [as_list(entry) for entry in entries]
-    pairs = [entry if isinstance(entry, tuple | list) else (entry, entry) for entry in pairs]
+    pairs = [entry if isinstance(entry, (tuple, list)) else (entry, entry) for entry in pairs]
     if any(len(pair) != 2 for pair in pairs):
         raise fail(function, "padding", rule, show(padding))
     sizes = [(as_int(low), as_int(high)) for low, high in pairs]

@@ -31,7 +31,7 @@ def plain(value: Any, depth: int = 2) -> Any:
 
 def check_kernel(layer: str, kernel_size: Any) -> tuple[int, ...]:
     """An int is a square; one to three ints are as many dimensions."""
-    sizes = tuple(kernel_size) if isinstance(kernel_size, tuple | list) else (kernel_size, kernel_size)
+    sizes = tuple(kernel_size) if isinstance(kernel_size, (tuple, list)) else (kernel_size, kernel_size)
     if not 1 <= len(sizes) <= 3:
         raise fail(layer, "kernel_size", "an int or one to three ints", kernel_size)
     return tuple(check_count(layer, "kernel_size", size) for size in sizes)
@@ -39,7 +39,7 @@ def check_kernel(layer: str, kernel_size: Any) -> tuple[int, ...]:
 
 def check_features(layer: str, features_in: Any, layout: Any) -> tuple[int, ...]:
     """The shape that is flattened, of one to four axes; () for an int, which says nothing about it."""
-    if not isinstance(features_in, tuple | list):
+    if not isinstance(features_in, (tuple, list)):
         if isinstance(layout, str) and layout == "channels_first":
             rule = "the shape that is flattened, (C, *S), with layout='channels_first'"
             raise fail(layer, "features_in", rule, show(features_in))
@@ -64,8 +64,8 @@ def check_learn(layer: str, learn: str | Collection[str], chunk_size: int) -> tu
 
 def check_constant(layer: str, name: str, value: Any, channels: int | None, low: float, high: float) -> PerChannel:
     """A float in [low, high]; with `channels`, where it is learned, in (low, high), or one for each of them."""
-    entries = tuple(value) if isinstance(value, tuple | list) else (value,)
-    if isinstance(value, tuple | list) and len(entries) != channels:
+    entries = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if isinstance(value, (tuple, list)) and len(entries) != channels:
         many = "" if channels is None else f", or {channels} of them"
         raise fail(
             layer, name, f"a number{many}" + ("" if channels else f" (with learn={name!r} one per channel)"), value
@@ -77,7 +77,7 @@ def check_constant(layer: str, name: str, value: Any, channels: int | None, low:
     numbers = tuple(map(as_float, entries))
     if not all(low < v < high if strict else low <= v <= high for v in numbers):
         raise fail(layer, name, rule, value)
-    return numbers if isinstance(value, tuple | list) else numbers[0]
+    return numbers if isinstance(value, (tuple, list)) else numbers[0]
 
 
 def check_share(layer: str, name: str, value: Any) -> float:

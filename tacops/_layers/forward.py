@@ -169,7 +169,7 @@ def _check(
     """The backend of a call's arrays, which fit the layer."""
     if spikes is None:
         raise fail(spec.layer, "spikes", "an array", None, TypeError)
-    state = membrane if isinstance(membrane, tuple | list) else (membrane,)
+    state = membrane if isinstance(membrane, (tuple, list)) else (membrane,)
     names = ("weight", "spikes", *("membrane" for _ in state))
     backend = backend_of(weight, spikes, *state, function=spec.layer, names=names)
     dims, first = len(spec.kernel), spec.channels_first

@@ -106,7 +106,7 @@ def _check_options(weight: Array, options: dict[str, Any]) -> int:
         elif name in ("remat", "compact", "detach_reset"):
             check_flag(FUNCTION, name, value)
     check_callable(FUNCTION, options.get("surrogate"))
-    if not isinstance(grid := options.get("reproducible", False), bool | Grid):
+    if not isinstance(grid := options.get("reproducible", False), (bool, Grid)):
         raise fail(FUNCTION, "reproducible", "True, False or a tacops.Grid", show(grid), TypeError)
     window = {name: options.get(name, start) for name, start in (("stride", 1), ("padding", 0), ("dilation", 1))}
     groups = check_groups(FUNCTION, options.get("groups", 1), weight.shape[0])

@@ -76,7 +76,7 @@ def freeze_all(
     layers: Layers, names: Iterable[str], reproducible: bool | Grid | None, leave_out: str | Sequence[str]
 ) -> dict[str, FrozenLayer]:
     """Each of `layers`, frozen; `names` are all arrays of the module, of which those below `leave_out` are left out."""
-    if not isinstance(leave_out, str | list | tuple):
+    if not isinstance(leave_out, (str, list, tuple)):
         raise fail("freeze", "leave_out", "a name, or several", show(leave_out), TypeError)
     given, names = (leave_out,) if isinstance(leave_out, str) else tuple(leave_out), list(names)
     for name in given:
@@ -109,7 +109,7 @@ def _check_own(function: str, found: Iterable[str], names: Iterable[str]) -> Non
 def freeze_layer(layer: TrainableLayer, reproducible: bool | Grid | None) -> FrozenLayer:
     """The layer's numbers in float64, rounded once to float32; `reproducible` None is as the layer has it."""
     spec = layer.spec
-    if reproducible is not None and not isinstance(reproducible, bool | Grid):
+    if reproducible is not None and not isinstance(reproducible, (bool, Grid)):
         raise fail("freeze", "reproducible", "None, True, False or a tacops.Grid", show(reproducible), TypeError)
     arrays = {name: _host(layer.array(name)) for name in spec.initial()}
     xp = get_backend("numpy").namespace(arrays["weight"])

@@ -214,7 +214,7 @@ def layer_spec(
         raise fail(layer, "aggregation", "learned, 'sum' or 'mean' with a beta per channel", show(rule))
     for name in ("bias", "batch_norm", "remat"):
         check_flag(layer, name, given[name])
-    if not isinstance(given["reproducible"], bool | Grid):
+    if not isinstance(given["reproducible"], (bool, Grid)):
         raise fail(layer, "reproducible", "True, False or a tacops.Grid", show(given["reproducible"]), TypeError)
     norm = Norm(*(check_share(layer, name, given[name]) for name in ("momentum", "epsilon")))
     return LayerSpec(

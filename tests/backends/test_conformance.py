@@ -23,11 +23,12 @@ from tacops.testing._quick import QUICK
 from tests.support import ROOT, make_golden
 
 CHECKS = list(conformance_checks())
+PARAMETERS = [pytest.param(check, id=str(check), marks=[pytest.mark.smoke] * (check.id in QUICK)) for check in CHECKS]
 
 
 # torch.compile warns of itself, and of caches that it traces through
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*", "ignore::UserWarning:torch.*")
-@pytest.mark.parametrize("check", CHECKS, ids=str)
+@pytest.mark.parametrize("check", PARAMETERS)
 def test_conformance(backend: Backend, check: Check) -> None:
     """The suite itself."""
     try:

@@ -19,6 +19,9 @@ SPIKES = RNG.random((16, 4, 16, 16, 8)) < 0.3
 WEIGHT = RNG.normal(0, 0.3, (16, 3, 3, 8)).astype(np.float32)
 CHUNKS: list[dict[str, Any]] = [{"chunk_size": 1}, {"chunk_size": 4}, {"chunk_size": 4, "mode": "preserve"}]
 PRECISIONS = [("mkldnn", "all"), ("mkldnn", "matmul"), ("mkldnn", "conv"), ("cuda", "matmul"), ("generic", "all")]
+if not hasattr(torch._C, "_get_fp32_precision_getter"):  # before PyTorch 2.9
+    PRECISIONS = []
+MORE: dict[str, Any] = {"allow_tf32": None} if PRECISIONS else {}
 
 
 @contextmanager
@@ -43,7 +46,7 @@ def calls(begin: Callable[[Any], Any], value: Any, end: Any) -> Iterator[None]:
 
 
 SETTINGS: dict[str, Callable[[], Any]] = {
-    "oneDNN off": lambda: torch.backends.mkldnn.flags(enabled=False, allow_tf32=None),
+    "oneDNN off": lambda: torch.backends.mkldnn.flags(enabled=False, **MORE),
     "oneDNN off, TF32": lambda: torch.backends.mkldnn.flags(enabled=False),
     "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
     "autocast half": lambda: torch.autocast("cpu", dtype=torch.float16),
@@ -54,10 +57,13 @@ SETTINGS: dict[str, Callable[[], Any]] = {
     "default float16": lambda: calls(torch.set_default_dtype, torch.float16, torch.float32),
     "default device": lambda: torch.device("meta"),
     "one thread": lambda: calls(torch.set_num_threads, 1, torch.get_num_threads()),
-    "ieee": lambda: precision("generic", "all", "ieee"),
-    **{f"bf16 {a} {b}": lambda a=a, b=b: precision(a, b, "bf16") for a, b in PRECISIONS if a == "mkldnn"},  # type: ignore[misc]
-    "tf32 cuda": lambda: precision("cuda", "matmul", "tf32"),
 }
+if PRECISIONS:
+    SETTINGS |= {
+        "ieee": lambda: precision("generic", "all", "ieee"),
+        **{f"bf16 {a} {b}": lambda a=a, b=b: precision(a, b, "bf16") for a, b in PRECISIONS if a == "mkldnn"},  # type: ignore[misc]
+        "tf32 cuda": lambda: precision("cuda", "matmul", "tf32"),
+    }
 
 
 def state() -> list[Any]:
@@ -65,7 +71,8 @@ def state() -> list[Any]:
     cudnn, mkldnn = torch.backends.cudnn, torch.backends.mkldnn
     return [
         (cudnn.enabled, cudnn.benchmark, cudnn.deterministic, mkldnn.enabled, torch.is_autocast_enabled("cpu")),
-        [torch._C._get_fp32_precision_getter(*where) for where in (*PRECISIONS, ("cuda", "conv"))],
+        [torch._C._get_fp32_precision_getter(*where) for where in (*PRECISIONS, ("cuda", "conv")) if PRECISIONS],
+        (torch.get_float32_matmul_precision(), cudnn.allow_tf32) if not PRECISIONS else (),
         (torch.are_deterministic_algorithms_enabled(), torch.get_default_dtype(), torch.get_num_threads()),
     ]
 
@@ -159,7 +166,7 @@ def test_no_convolution_of_nnpack(dims: int, exact: bool) -> None:
     def run() -> None:
         tacops.conv_lif(x, w, padding=1, reproducible=exact)
 
-    with torch.backends.mkldnn.flags(enabled=False, allow_tf32=None):
+    with torch.backends.mkldnn.flags(enabled=False, **MORE):
         (seen,) = operations(run)
     assert seen[1] == {(torch.float32, 5)}
 

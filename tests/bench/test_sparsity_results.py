@@ -211,11 +211,11 @@ def test_backends_are_chosen() -> None:
     assert ([entry.name for entry in entries], missing) == (["numpy"], {})
     with pytest.raises(ValueError, match="no sparse strategies are written for 'array_api'"):
         choose(["array_api"], None)
-    assert main(["sparsity", "--backends", "abacus"]) == 2
+    assert main(["sparsity", "--backend", "abacus"]) == 2
 
 
 @pytest.mark.parametrize(
-    "option", [["--densities", "0"], ["--densities", "60%"], ["--minutes", "-1"], ["--sizes", "S9"]]
+    "option", [["--densities", "0"], ["--densities", "60%"], ["--minutes", "-1"], ["--size", "S9"]]
 )
 def test_bad_options_are_refused(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
@@ -227,7 +227,7 @@ def test_the_command_measures_a_small_layer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(CASES, "S1", SMALL["S1"])
-    options = ["--backends", "numpy", "--sizes", "S1", "--densities", "1%", "0.5", "--strategies", "table", "frames"]
+    options = ["--backend", "numpy", "--size", "S1", "--densities", "1%", "0.5", "--strategies", "table", "frames"]
     assert main(["sparsity", "--quick", *options, "--structures", "events", "--json", str(tmp_path / "r.json")]) == 0
     out = capsys.readouterr().out
     assert "packed bits and tables" in out

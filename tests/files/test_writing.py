@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import io
 import os
 import stat
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from bench.__main__ import main as bench
 from tacops.__main__ import main as tacops
 from tacops._files.whole import OutputError, check_output, write_figure, write_whole
+from tacops.backends._io.npz import npz_bytes
 from tacops.layers import FrozenLayer, save_frozen
 from tests.support import ROOT
 
@@ -36,6 +38,15 @@ def test_new_files_have_the_mode_that_umask_gives(tmp_path: Path, umask: None) -
     write_whole(tmp_path / "new" / "folder" / "file", b"content")
     assert (tmp_path / "new" / "folder" / "file").read_bytes() == b"content"
     assert mode(tmp_path / "new" / "folder" / "file") == 0o640
+
+
+def test_arrays_may_have_any_name() -> None:
+    """Also those that `numpy.savez` takes for its own; and nothing is pickled."""
+    arrays = {name: np.arange(n + 1) for n, name in enumerate(("file", "allow_pickle", "args", "a.b"))}
+    with np.load(io.BytesIO(npz_bytes(arrays)), allow_pickle=False) as found:
+        assert {name: len(found[name]) for name in found.files} == {name: len(x) for name, x in arrays.items()}
+    with pytest.raises(ValueError, match=r"[Oo]bject"):
+        npz_bytes({"objects": np.array([{}], object)})
 
 
 @pytest.mark.parametrize("kept", [0o600, 0o664, 0o755])
@@ -263,4 +274,5 @@ def test_nothing_else_writes() -> None:
     core = [f for f in (ROOT / "tacops").rglob("*.py") if "backends" not in f.relative_to(ROOT).parts]
     files = [*core, *(ROOT / "backends").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]
     found = {(f.name, line) for f in files for line in writers(f.read_text(encoding="utf-8"))}
-    assert found == {("whole.py", "fdopen(handle)"), ("pool.py", "open(log)"), ("pool.py", "mkstemp()")}
+    buffer = ("npz.py", "open(f'{name}.npy')")
+    assert found == {("whole.py", "fdopen(handle)"), ("pool.py", "open(log)"), ("pool.py", "mkstemp()"), buffer}

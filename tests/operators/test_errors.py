@@ -17,6 +17,8 @@ from tacops._backend import dispatch
 from tacops.backends import Backend, backend_of, get_backend, register_backend
 from tests.support.cases import to_backend
 
+pytestmark = pytest.mark.smoke
+
 X, W, B = np.ones((4, 2, 5, 6, 3), np.float32), np.ones((8, 3, 3, 3), np.float32), np.ones(8, np.float32)
 NAN = np.full(8, np.nan, np.float32)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import os
 import re
 import subprocess
@@ -14,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tacops
 from tests.support import ROOT
 
+REPOSITORY = "https://example.org/somebody/tacops"
 CALL = """
 import numpy as np, tacops, tacops.backends
 print(tacops.__file__)
@@ -27,6 +31,7 @@ print(tacops.tac_conv(x, w, chunk_size=2).spikes.shape)
 def _run(command: list[str], where: Path) -> str:
     """Run outside the checkout, with nothing of this process's environment that could lead back into it."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PYTEST", "COVERAGE"))}
+    clean["TACOPS_REPOSITORY"] = REPOSITORY
     done = subprocess.run(command, capture_output=True, text=True, cwd=where, env=clean, timeout=300, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -100,6 +105,28 @@ def test_wheel_contents(dist: dict[str, Path]) -> None:
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"tacops"}
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
     assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_a_package_index_shows_links_that_work(dist: dict[str, Path]) -> None:
+    """Every link of the README leads to a file of the tagged commit, images to their bytes; one version is stated everywhere."""
+    with zipfile.ZipFile(dist["wheel"]) as wheel:
+        [name] = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+        fields = email.message_from_bytes(wheel.read(name), policy=email.policy.default)
+        [scripts] = [name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt")]
+        assert "tacops = tacops.__main__:main" in wheel.read(scripts).decode()
+    text = str(fields.get_payload())
+    assert fields["Version"] == tacops.__version__
+    assert f"version: {tacops.__version__}" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"## {tacops.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"Repository, {REPOSITORY}" in (fields.get_all("Project-URL") or ())
+    links = re.findall(r"(!?)\[[^\]]*\]\(([^)]*)\)", text)
+    ours = [(image, target) for image, target in links if target.startswith(REPOSITORY)]
+    assert len(ours) > 10
+    for image, target in ours:
+        place = f"{REPOSITORY}/{'raw' if image else 'blob'}/v{tacops.__version__}/"
+        assert target.startswith(place)
+        assert (ROOT / target.removeprefix(place)).is_file(), target
+    assert all(target.startswith(("https://", "http://", "#")) for _, target in links)
 
 
 def test_wheel_straight_from_the_checkout_is_the_same(dist: dict[str, Path], tmp_path: Path) -> None:

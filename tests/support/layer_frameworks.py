@@ -143,7 +143,17 @@ class Flax(Framework):
         """As `Framework.network`."""
         from flax import nnx
 
-        return nnx.Dict(layers)
+        if hasattr(nnx, "Dict"):
+            return nnx.Dict(layers)
+
+        class Network(nnx.Module):  # type: ignore[misc]
+            def __getitem__(self, name: str) -> Any:
+                return getattr(self, name)
+
+        network = Network()  # before Flax 0.12
+        for name, layer in layers.items():
+            setattr(network, name, layer)
+        return network
 
     def half(self, module: Any) -> Any:
         """As `Framework.half`; batch statistics stay float32, as those of nnx.BatchNorm do."""
