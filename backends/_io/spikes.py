@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from tacops._files.damage import DAMAGE, reason
 
-from .events import BESIDE, EVENTS, EXTRAS, Arrays, FileError, as_events, bin_events, refusal
+from .events import EVENTS, Arrays, as_events
 from .npy import map_npy, read_npz
+from .recordings import BESIDE, EXTRAS, FileError, bin_recordings, refusal
 
 __all__ = ["read_spikes"]
 
@@ -53,7 +54,7 @@ def read_spikes(
         arrays = _read(Path(path), name)
         if len(arrays) == 1 and not (arrays.keys() >= EVENTS):
             return _plain(arrays)[next(iter(arrays))]
-        counts = bin_events(_plain(arrays), frames=frames, samples=samples, seed=seed)
+        counts = bin_recordings(_plain(arrays), frames=frames, samples=samples, seed=seed)
     except FileError as error:
         raise FileError(f"{error} ({path})") from error
     return counts if layout == "channels_last" else np.moveaxis(counts, -1, 2)

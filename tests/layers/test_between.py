@@ -79,7 +79,7 @@ def test_wrong_factors() -> None:
 
 def test_wrong_arguments() -> None:
     for make, words in (
-        (lambda: Pool2d("max", 2), "Pool2d: kind must be one of 'sum', 'mean'; got 'max'"),  # type: ignore[arg-type]
+        (lambda: Pool2d("most", 2), "Pool2d: kind must be one of 'sum', 'mean', 'max'; got 'most'"),  # type: ignore[arg-type]
         (lambda: Pool2d("sum", 0), "must be at least 1; got 0"),
         (lambda: Pool2d("sum", (1, 2, 3)), "must be an int or 2 ints"),
         (lambda: Pool2d("sum", 2, padding=((1, 0), (0, 0))), "Pool2d: padding must be an int or two ints"),  # type: ignore[arg-type]
