@@ -18,6 +18,7 @@ from ._core.grid import Grid
 from ._core.pool import avg_pool, flatten, max_pool, sum_pool
 from ._core.theory import membrane_error_bound
 from ._core.train import SpikeTrain, TracedSpikeTrain
+from ._currents import conv
 from ._events import events_to_frames
 from ._layers.stream import Stream
 from ._operators import conv_lif, lif, tac_conv, tac_linear
@@ -31,6 +32,7 @@ __all__ = [
     "advise",
     "aggregate",
     "avg_pool",
+    "conv",
     "conv_lif",
     "encode",
     "events_to_frames",

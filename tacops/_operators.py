@@ -287,6 +287,7 @@ def lif(
     reset: Reset = "subtract",
     synapse_decay: float | Array | None = None,
     repeat: int = 1,
+    layout: Layout = "channels_last",
     membrane: Array | tuple[Array, Array] | None = None,
     lengths: Sequence[int] | Array | None = None,
     trace: bool = False,
@@ -303,13 +304,15 @@ def lif(
 
     Parameters
     ----------
-    current : array, shape (T, B, ..., C) or (T, C)
-        Real floating; channels last.
+    current : array, shape (T, B, ..., C) or (T, C), or (T, B, C, ...) with ``layout="channels_first"``
+        Real floating.
     beta, threshold, reset, synapse_decay, trace, surrogate, detach_reset, remat, compact, reproducible
         As in `tac_conv`; arrays are broadcastable to (C,).
     repeat : int
         Steps for which each current is held, at most 2^20.
-    membrane : array, shape (B, ..., C), optional
+    layout : {"channels_last", "channels_first"}
+        Of `current`, `membrane` and the result: where the channels are for which there are betas and thresholds.
+    membrane : array, shape (B, ..., C) or (B, C, ...), optional
         Membrane before the first step, 0 unless given.
     lengths : sequence of int, or integer array, shape (B,), optional
         Currents of each sample of a batch.
@@ -317,7 +320,7 @@ def lif(
     Returns
     -------
     SpikeTrain
-        ``spikes`` (T * repeat, B, ..., C) and ``membrane`` (B, ..., C).
+        ``spikes`` (T * repeat, B, ..., C) and ``membrane`` (B, ..., C), or in the layout of the currents.
 
     Raises
     ------
@@ -337,6 +340,7 @@ def lif(
         repeat,
         membrane,
         lengths,
+        layout,
         NeuronOptions(beta, threshold, reset, synapse_decay, surrogate, detach_reset),
         HowOptions(trace, remat, compact, reproducible),
     )

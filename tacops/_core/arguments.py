@@ -25,6 +25,7 @@ __all__ = [
     "channel_from_last",
     "channel_to_last",
     "check_state",
+    "conv_layer",
     "output_shape",
     "run_conv",
     "run_given",
@@ -59,6 +60,19 @@ def run_conv(
     how: HowOptions,
 ) -> SpikeTrain:
     """`tacops.tac_conv` under the name `function`."""
+    layer, first = conv_layer(function, given, time, neurons, geometry, how)
+    return run_given(layer, given.spikes, given.membrane, given.lengths, first)
+
+
+def conv_layer(
+    function: str,
+    given: Given,
+    time: TimeOptions,
+    neurons: NeuronOptions,
+    geometry: GeometryOptions,
+    how: HowOptions,
+) -> tuple[Layer, bool]:
+    """A layer that convolves, and whether its frames are channels first; spikes and what describes the layer are checked."""
     backend = _backend_of(function, given, time, neurons)
     weight, first = given.weight, check.check_choice(function, "layout", geometry.layout, LAYOUTS) == "channels_first"
     xp = backend.namespace(weight)
@@ -73,8 +87,7 @@ def run_conv(
     stride, padding, dilation, *_ = geometry
     moves = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     window = check_window(function, spatial, tuple(weight.shape[1:-1]), **moves)
-    layer = _as_layer(function, backend, weight, given.bias, window, time, neurons, how)
-    return run_given(layer, given.spikes, given.membrane, given.lengths, first)
+    return _as_layer(function, backend, weight, given.bias, window, time, neurons, how), first
 
 
 def run_linear(given: Given, time: TimeOptions, neurons: NeuronOptions, how: HowOptions) -> SpikeTrain:
@@ -90,10 +103,12 @@ def run_linear(given: Given, time: TimeOptions, neurons: NeuronOptions, how: How
 
 
 def run_lif(
-    current: Array, repeat: Any, membrane: Any, lengths: Any, neurons: NeuronOptions, how: HowOptions
+    current: Array, repeat: Any, membrane: Any, lengths: Any, layout: Any, neurons: NeuronOptions, how: HowOptions
 ) -> SpikeTrain:
     """`tacops.lif`."""
     function = "lif"
+    if check.check_choice(function, "layout", layout, LAYOUTS) == "channels_first" and getattr(current, "ndim", 0) > 3:
+        return _run_lif_first(current, repeat, membrane, lengths, neurons, how)
     state = _as_state(function, membrane, neurons.synapse_decay)
     arrays = {"current": current, **_named(state), **_arrays(neurons._asdict(), lengths)}
     backend = _backend(function, arrays)
@@ -114,6 +129,19 @@ def run_lif(
     start = None if state is None else tuple(xp.reshape(x, (1, -1)) for x in state)
     train = run_currents(driven, xp.reshape(current, (-1, 1, current.shape[1])), start)
     return remap(train, lambda x: x[:, 0, ...], lambda x: x[0, ...])
+
+
+def _run_lif_first(
+    current: Array, repeat: Any, membrane: Any, lengths: Any, neurons: NeuronOptions, how: HowOptions
+) -> SpikeTrain:
+    """Currents (T, B, C, *S): channels to the end, and back."""
+    state = _as_state("lif", membrane, neurons.synapse_decay)
+    xp = _backend("lif", {"current": current, **_named(state)}).namespace(current)
+    _check_shapes("lif", state, current, tuple(current.shape[1:]), "current")
+    moved: Any = None if state is None else tuple(channel_to_last(xp, x, 1) for x in state)
+    start = moved[0] if moved and neurons.synapse_decay is None else moved
+    train = run_lif(channel_to_last(xp, current, 2), repeat, start, lengths, LAYOUTS[0], neurons, how)
+    return remap(train, lambda x: channel_from_last(xp, x, 2), lambda x: channel_from_last(xp, x, 1))
 
 
 def run_given(layer: Layer, spikes: Array, membrane: Any, lengths: Any, first: bool = False) -> SpikeTrain:
