@@ -10,7 +10,7 @@ from pathlib import Path as _Path
 if not (_Path(__file__).parent / "backends").is_dir():  # a checkout on a system without symbolic links
     __path__.append(str(_Path(__file__).resolve().parents[1]))
 
-from . import encode, surrogate
+from . import encode, plot, readout, surrogate
 from ._advise.advice import Advice
 from ._advise.advise import advise
 from ._core.aggregation import aggregate
@@ -40,6 +40,8 @@ __all__ = [
     "lif",
     "max_pool",
     "membrane_error_bound",
+    "plot",
+    "readout",
     "sum_pool",
     "surrogate",
     "tac_conv",
