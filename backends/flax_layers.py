@@ -10,10 +10,16 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+
+from tacops._layers.need import lacking
+
+try:
+    import jax
+    import jax.numpy as jnp
+    from flax import nnx
+except ImportError as error:
+    raise lacking(__name__, "flax", error) from error
 
 from tacops._core.checks import fail
 from tacops._core.grid import Grid

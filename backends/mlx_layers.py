@@ -8,10 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
-import mlx.core as mx
 import numpy as np
-from mlx import nn
-from mlx.utils import tree_flatten
+
+from tacops._layers.need import lacking
+
+try:
+    import mlx.core as mx
+    from mlx import nn
+    from mlx.utils import tree_flatten
+except ImportError as error:
+    raise lacking(__name__, "mlx", error) from error
 
 from tacops._core.grid import Grid
 from tacops._core.train import SpikeTrain

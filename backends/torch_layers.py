@@ -9,8 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
 
 import numpy as np
-import torch
-from torch import nn
+
+from tacops._layers.need import lacking
+
+try:
+    import torch
+    from torch import nn
+except ImportError as error:
+    raise lacking(__name__, "torch", error) from error
 
 from tacops._backend.dispatch import backend_of
 from tacops._core.checks import fail, show

@@ -88,7 +88,7 @@ def _read_npz(path: Path, name: str | None) -> Arrays:
             return [key for key in sizes if key in EVENTS | EXTRAS]
         alone = [key for key in sizes if len(sizes) == 1 or key not in BESIDE]
         if len(alone) != 1:
-            rule = "hold one array, or events in arrays x, y and t, or be read with the name of an array"
+            rule = "hold one array, or events in arrays x, y and t, or be read with --array NAME"
             raise refusal(rule, held)
         return alone
 

@@ -80,7 +80,8 @@ def conv_layer(
     groups = check.check_groups(function, geometry.groups, weight.shape[0])
     axes = "(T, B, C_in, *S)" if first else "(T, B, *S, C_in)"
     channels = weight.shape[1 if first else -1] * groups
-    check.check_spikes(function, xp, given.spikes, channels, axes, weight.ndim + 1)
+    shape = check.shape_of(weight)
+    check.check_spikes(function, xp, given.spikes, channels, axes, weight.ndim + 1, shape, groups)
     if first:
         weight = channel_to_last(xp, weight, 1)
     spatial = tuple(given.spikes.shape[3:] if first else given.spikes.shape[2:-1])
