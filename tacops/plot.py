@@ -6,6 +6,7 @@ cell returns, and ``figure.savefig("spikes.png")`` writes it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -117,6 +118,8 @@ def membranes(
     fired = _of_sample(function, "trace", trace.spikes, sample) if traced else None
     chosen = _neurons(function, neurons, values.shape[1])
     level = None if threshold is None else check_number(function, "threshold", threshold)
+    if level is not None and not 0.0 < level < math.inf:
+        raise fail(function, "threshold", "positive and finite", show(threshold))
     axes = _axes(function, axes, 2.6)
     for place, n in enumerate(chosen):
         color, dash = COLORS[place], DASHES[place % len(DASHES)]
@@ -134,10 +137,7 @@ def membranes(
 
 def _of_sample(function: str, argument: str, given: Any, sample: Any) -> Any:
     """One sample's values on the host, (T, neurons)."""
-    try:
-        x, xp, shape = frames_of(function, given, 3)
-    except (TypeError, ValueError) as error:
-        raise type(error)(str(error).replace("spikes must", f"{argument} must", 1)) from None
+    x, xp, shape = frames_of(function, given, 3, argument)
     if not xp.isdtype(x.dtype, ("bool", "integral", "real floating")):
         raise fail(function, argument, "of a bool, integer or real floating dtype", str(x.dtype), TypeError)
     if 0 in shape:

@@ -92,7 +92,7 @@ def cross_entropy(logits: Array | SpikeTrain, labels: Array) -> Array:
     0.5032
     """
     function = "cross_entropy"
-    x, xp, shape = frames_of(function, logits, 0)
+    x, xp, shape = frames_of(function, logits, 0, "logits")
     backend = backend_of(x, labels, function=function, names=("logits", "labels"))
     if not 2 <= len(shape) <= 3 or 0 in shape:
         raise fail(function, "logits", "a nonempty array (T, B, C) or (B, C)", f"shape {shape}")

@@ -108,7 +108,7 @@ def run_lif(
 ) -> SpikeTrain:
     """`tacops.lif`."""
     function = "lif"
-    if check.check_choice(function, "layout", layout, LAYOUTS) == "channels_first" and getattr(current, "ndim", 0) > 3:
+    if check.check_choice(function, "layout", layout, LAYOUTS) == "channels_first" and _axes(current) > 3:
         return _run_lif_first(current, repeat, membrane, lengths, neurons, how)
     state = _as_state(function, membrane, neurons.synapse_decay)
     arrays = {"current": current, **_named(state), **_arrays(neurons._asdict(), lengths)}
@@ -143,6 +143,12 @@ def _run_lif_first(
     start = moved[0] if moved and neurons.synapse_decay is None else moved
     train = run_lif(channel_to_last(xp, current, 2), repeat, start, lengths, LAYOUTS[0], neurons, how)
     return remap(train, lambda x: channel_from_last(xp, x, 2), lambda x: channel_from_last(xp, x, 1))
+
+
+def _axes(x: Any) -> int:
+    """Of what may be no array."""
+    axes = getattr(x, "ndim", 0)
+    return axes if isinstance(axes, int) else 0
 
 
 def run_given(layer: Layer, spikes: Array, membrane: Any, lengths: Any, first: bool = False) -> SpikeTrain:

@@ -19,9 +19,13 @@ from .aggregation import cast
 from .arguments import LAYOUTS
 from .checks import is_dtype
 from .train import SpikeTrain, TracedSpikeTrain
-from .window import check_padded, check_window
+from .window import check_padded, check_per_axis, check_window
 
 __all__ = ["Pool", "avg_pool", "flatten", "frames_of", "max_pool", "pooled", "sum_pool"]
+
+
+KERNEL = ("kernel_size", "kernel")
+"""What the functions call it, and NIR and the stage of a network."""
 
 
 class Pool(NamedTuple):
@@ -34,19 +38,16 @@ class Pool(NamedTuple):
     @classmethod
     def of(cls, function: str, kind: str, dims: int, kernel: Any, stride: Any, padding: Any) -> Pool:
         """Of one number for all axes, or one for each; a stride of None is the kernel."""
-        moves: dict[str, Any] = {"dilation": 1, "groups": 1}
+        sizes = check_per_axis(function, KERNEL[function == "Pool2d"], kernel, dims)
+        strides = sizes if stride is None else check_per_axis(function, "stride", stride, dims)
         space, one = (2**31,) * dims, (1,) * dims
-        sizes = [
-            check_window(function, space, one, padding=0, stride=value, **moves).stride
-            for value in (kernel, kernel if stride is None else stride)
-        ]
-        window = check_window(function, space, one, stride=1, padding=padding, **moves)
+        window = check_window(function, space, one, stride=1, padding=padding, dilation=1, groups=1)
         if any(low != high for low, high in window.padding):
             raise fail(function, "padding", "an int or an int for each axis", padding)
         pads = tuple(low for low, _ in window.padding)
-        if kind == "max" and any(pad > size // 2 for pad, size in zip(pads, sizes[0], strict=True)):
-            raise fail(function, "padding", f"at most half of the kernel {sizes[0]}", f"{pads}")
-        return cls(sizes[0], sizes[1], pads)
+        if kind == "max" and any(pad > size // 2 for pad, size in zip(pads, sizes, strict=True)):
+            raise fail(function, "padding", f"at most half of the kernel {sizes}", f"{pads}")
+        return cls(sizes, strides, pads)
 
     def output_shape(self, function: str, spatial: Sequence[int]) -> tuple[int, ...]:
         """Spatial shape of what is returned."""
@@ -215,14 +216,14 @@ def flatten(spikes: Array | SpikeTrain) -> Array:
     return xp.reshape(x, (*shape[:2], math.prod(shape[2:])))
 
 
-def frames_of(function: str, spikes: Any, least: int) -> tuple[Array, Any, tuple[int, ...]]:
+def frames_of(function: str, spikes: Any, least: int, argument: str = "spikes") -> tuple[Array, Any, tuple[int, ...]]:
     """Frames, or those of a train; their namespace and shape."""
     x = spikes.spikes if isinstance(spikes, SpikeTrain | TracedSpikeTrain) else spikes
     if x is None:
-        raise fail(function, "spikes", "an array", None, TypeError)
-    xp = backend_of(x, function=function, names=("spikes",)).namespace(x)
+        raise fail(function, argument, "an array", None, TypeError)
+    xp = backend_of(x, function=function, names=(argument,)).namespace(x)
     if x.ndim < least:
-        raise fail(function, "spikes", f"an array (T, B, ...) of {least} axes or more", f"shape {shape_of(x)}")
+        raise fail(function, argument, f"an array (T, B, ...) of {least} axes or more", f"shape {shape_of(x)}")
     return x, xp, shape_of(x)
 
 

@@ -39,7 +39,8 @@ class Chain:
         if trace and not keeps_membrane(stages[-1]):
             raise fail(NAME, "trace", "False where the last of the layers is a function, which has no membrane", trace)
         before = _states(membrane, len(stages))
-        train, x, after = None, spikes_of(spikes), []
+        train: SpikeTrain | None = None
+        x, after = spikes_of(spikes), list[Any]()
         for stage, state in zip(stages, before, strict=True):
             if not keeps_membrane(stage):
                 train, x = None, spikes_of(stage(x))
@@ -49,7 +50,7 @@ class Chain:
             lengths, x = _lengths(stage, lengths), train.spikes
             after.append(train.membrane)
         if isinstance(train, TracedSpikeTrain):
-            return train._replace(membrane=tuple(after))  # type: ignore[return-value]
+            return train._replace(membrane=tuple(after))
         return SpikeTrain(x, tuple(after))
 
 

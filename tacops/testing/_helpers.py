@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tacops
 
 from .. import encode, readout
@@ -41,7 +43,7 @@ def pools(backend: Backend) -> None:
         (tacops.sum_pool, x > 0, fired),
         (tacops.avg_pool, x > 0, fired * np.float32(1 / 9)),
     ):
-        options = {"stride": 2, "padding": 1}
+        options: dict[str, Any] = {"stride": 2, "padding": 1}
         got = function(native(backend, given), 3, **options)
         assert_same(f"{function.__name__}, {given.dtype}", backend.to_numpy(got), want)
         first = native(backend, np.ascontiguousarray(np.moveaxis(given, -1, 2)))
@@ -59,7 +61,7 @@ def pooled_currents(backend: Backend) -> None:
     results = []
     for own in (get_backend("numpy"), backend):
         x, w, beta = (native(own, array) for array in arrays)
-        options = {"layout": "channels_first", "reproducible": True}
+        options: dict[str, Any] = {"layout": "channels_first", "reproducible": True}
         current = tacops.conv(x, w, padding=1, **options)
         train = tacops.lif(tacops.max_pool(current, 2, layout="channels_first"), beta=beta, threshold=beta, **options)
         results.append([own.to_numpy(array) for array in (current, *train)])

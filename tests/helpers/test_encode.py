@@ -91,10 +91,15 @@ def test_compiled() -> None:
         assert_same("compiled", np.asarray(got), want)
 
 
+def half() -> Any:
+    """A wrong value that type checkers don't see."""
+    return 0.5
+
+
 BAD: list[tuple[Any, str]] = [
     (lambda: encode.rate(X, 0, seed=0), "rate: T must be at least 1"),
     (lambda: encode.rate(X, 4, seed=-1), "rate: seed must be an int of at least 0"),
-    (lambda: encode.rate(X, 4, seed=0.5), "rate: seed must be an int of at least 0"),
+    (lambda: encode.rate(X, 4, seed=half()), "rate: seed must be an int of at least 0"),
     (lambda: encode.rate((X * 255).astype(np.uint8), 4, seed=0), r"rate: x must be .* \(of images of 0 to 255, x / 255\)"),
     (lambda: encode.rate(np.zeros((2, 1024)), 2**20, seed=0), "rate: x must be so small that there are at most 1073741824 spikes"),
     (lambda: encode.rate(X, 2**21, seed=0), "rate: T must be at most 1048576"),
@@ -102,7 +107,7 @@ BAD: list[tuple[Any, str]] = [
     (lambda: encode.latency(X, 4, tau=0), "latency: tau must be positive and finite"),
     (lambda: encode.latency(X, 4, threshold=0), "latency: threshold must be in "),
     (lambda: encode.delta(X, threshold=-1), "delta: threshold must be from "),
-    (lambda: encode.delta(X, off_spike=1), "delta: off_spike must be True or False"),
+    (lambda: encode.delta(X, off_spike=half()), "delta: off_spike must be True or False"),
     (lambda: encode.delta([1.0]), "delta: x must be an array"),
 ]  # fmt: skip
 

@@ -110,9 +110,10 @@ def test_functions_and_pairs_of_states() -> None:
     assert repr(Sequential(Flatten())) == "Sequential(Flatten(layout='channels_last'))"
 
 
+wrong: Any = [dense()]
 BAD: list[tuple[Any, str]] = [
     (lambda: Sequential(), "Sequential: layers must be at least one layer; got none"),
-    (lambda: Sequential([dense()]), "Sequential: layers must be layers, and functions of spikes, given one by one; got "),
+    (lambda: Sequential(wrong), "Sequential: layers must be layers, and functions of spikes, given one by one; got "),
     (lambda: Sequential(Flatten), "got the class Flatten, not called"),
     (lambda: Sequential(dense())(np.ones((2, 1, 2)), membrane=np.ones((1, 2))), "Sequential: membrane must be the membrane of a"),
     (lambda: Sequential(dense())(np.ones((2, 1, 2)), membrane=(None, None)), "a tuple of 1; got "),
