@@ -75,7 +75,7 @@ ACCEPTED = {
     "T": INTEGERS,
     "event_count": INTEGERS,
     "labels": "own .*ints?",
-    "latency.tau": NUMBERS,
+    "latency.tau": f"{NUMBERS}|1e308",
     "logits": "own .*|np .*|strict .*",
     "max_pool.kernel_size": PER_AXIS,
     "avg_pool.kernel_size": PER_AXIS,
@@ -84,7 +84,7 @@ ACCEPTED = {
     "neurons": rf"\[1, 2, 3, 4, 5\]|{PER_AXIS}",
     "sample": rf"0|{INTEGERS}",
     "sensor_size": PER_AXIS,
-    "time_window": NUMBERS,
+    "time_window": rf"{NUMBERS}|{INTEGERS}|10\*\*\d+",
     "trace": "own .*|np .*|strict .*",
 }
 """Hostile values that a call may take all the same; beside each argument's default, and True for flags."""
