@@ -9,7 +9,7 @@ operators' numbers once, in NumPy, and what it returns fires the same spikes on 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from os import PathLike
@@ -26,7 +26,7 @@ from ._files.damage import DAMAGE, reason
 from ._layers.between import Flatten, Pool2d, Scale
 from ._layers.forward import run_spans, spikes_of
 from ._layers.frozen import ARRAYS, check_frozen, check_values, frozen_options
-from ._layers.sequence import Chain, check_stages
+from ._layers.sequence import Sequential
 from ._operators import tac_conv, tac_linear
 
 __all__ = ["Flatten", "FrozenLayer", "Pool2d", "Scale", "Sequential", "load_frozen", "save_frozen"]
@@ -123,74 +123,6 @@ class FrozenLayer:
 
         host = backend_of(self.arrays["weight"]).to_numpy
         return FrozenLayer({name: place(host(array), like) for name, array in self.arrays.items()}, self.options)
-
-
-class Sequential(Chain):
-    """Frozen layers one after the other, on arrays of any library; ``frozen()`` of a trainable one makes it.
-
-    Parameters
-    ----------
-    *layers : FrozenLayer, Sequential, or callable
-        A function, from spikes to spikes, stands between layers: `Flatten`, `Pool2d`, `Scale`, or one of your own. `tacops.Stream`
-        takes the whole.
-
-    Raises
-    ------
-    TypeError
-        For other objects.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from tacops.layers import Flatten, FrozenLayer, Sequential
-    >>> dense = FrozenLayer({"weight": np.full((4, 6), 0.25, np.float32)}, {"chunk_size": 1})
-    >>> net = Sequential(Flatten(), dense)
-    >>> frames = np.ones((6, 2, 3, 2), dtype=bool)
-    >>> first = net(frames[:3])
-    >>> rest = net(frames[3:], membrane=first.membrane)  # goes on where the first ended
-    >>> rest.spikes.shape, len(rest.membrane)  # an entry for each of the layers
-    ((3, 2, 4), 2)
-    """
-
-    def __init__(self, *layers: FrozenLayer | Sequential | Callable[[Any], Any]) -> None:
-        for layer in check_stages(layers):
-            if hasattr(layer, "spec") or (isinstance(layer, Chain) and not isinstance(layer, Sequential)):
-                rule = "frozen (`layer.frozen()`); trainable ones go into the Sequential of their framework"
-                raise fail("Sequential", "layers", rule, type(layer).__name__, TypeError)
-        self.layers = layers
-
-    def __call__(
-        self, spikes: Array | SpikeTrain, *, membrane: Any = None, lengths: Any = None, trace: bool = False
-    ) -> SpikeTrain:
-        """The last layer's spikes, and the membranes of all, a tuple, from `membrane` or from zero.
-
-        Parameters
-        ----------
-        spikes : array or SpikeTrain
-            As the first of the layers takes them.
-        membrane : tuple, optional
-            That of the train before; None for functions.
-        lengths, trace
-            As of the operators; the trace is the last layer's.
-        """
-        return self.run(spikes, membrane, lengths, trace)
-
-    def __iter__(self) -> Iterator[Any]:
-        """All layers and functions, those of inner ones too."""
-        for layer in self.layers:
-            yield from layer if isinstance(layer, Sequential) else (layer,)
-
-    def __repr__(self) -> str:
-        return f"Sequential({', '.join(map(repr, self.layers))})"
-
-    def on(self, like: Array) -> Sequential:
-        """The same layers with their arrays in the library, and on the device, of `like`.
-
-        Parameters
-        ----------
-        like : array
-        """
-        return Sequential(*(x.on(like) if isinstance(x, FrozenLayer | Sequential) else x for x in self.layers))
 
 
 def save_frozen(path: str | PathLike[str], layers: Mapping[str, FrozenLayer]) -> None:

@@ -9,6 +9,7 @@ from .._backend.dispatch import backend_of
 from .._backend.protocol import Array, Backend, State, Window
 from .._backend.steps import Reset
 from . import checks as check
+from .axes import channel_from_last, channel_to_last
 from .grid import as_grid
 from .layer import Driven, Layer
 from .options import GeometryOptions, How, HowOptions, NeuronOptions, Neurons, Time, TimeOptions
@@ -293,13 +294,3 @@ def _arrays(options: dict[str, Any], lengths: Any) -> dict[str, Array]:
     names = ("beta", "threshold", "synapse_decay", "aggregation")
     values = {name: options.get(name) for name in names} | {"lengths": lengths}
     return {name: value for name, value in values.items() if hasattr(value, "shape") and not check.is_number(value)}
-
-
-def channel_to_last(xp: Any, x: Array, axis: int) -> Array:
-    """The channel axis to the end."""
-    return xp.permute_dims(x, (*range(axis), *range(axis + 1, x.ndim), axis))
-
-
-def channel_from_last(xp: Any, x: Array, axis: int) -> Array:
-    """And back."""
-    return xp.permute_dims(x, (*range(axis), x.ndim - 1, *range(axis, x.ndim - 1)))

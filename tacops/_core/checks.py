@@ -19,6 +19,7 @@ from .._values import (
     shape_of,
     show,
 )
+from .hints import layout_hint, uncalled
 from .rules import RULES
 
 __all__ = [
@@ -53,8 +54,6 @@ _kinds: dict[Any, dict[tuple[Any, str | tuple[str, ...]], bool]] = {}
 _largest_numbers: dict[Any, dict[Any, float]] = {}
 
 AGGREGATIONS = tuple(RULES)
-MAKERS = "tacops.surrogate"
-"""The module whose functions make surrogates."""
 
 
 def check_groups(function: str, value: object, channels_out: int) -> int:
@@ -107,23 +106,8 @@ def check_spikes(
         raise fail(function, "spikes", f"a nonempty array {axes}", f"shape {shape}")
     axis = 2 if axes.startswith("(T, B, C_in") else -1
     if shape[axis] != channels:
-        hint = _layout_hint(shape, channels, axis, weight, groups) if ndim is not None and ndim > 3 else ""
+        hint = layout_hint(shape, channels, axis, weight, groups) if ndim is not None and ndim > 3 else ""
         raise fail(function, "spikes", f"an array {axes} with {channels} channels", f"shape {shape}{hint}")
-
-
-def _layout_hint(shape: tuple[int, ...], channels: int, axis: int, weight: tuple[int, ...], groups: int) -> str:
-    """What to do where channels are elsewhere: in the spikes, in the weight, or in both."""
-    here, there = ("channels_first", "channels_last") if axis == 2 else ("channels_last", "channels_first")
-    ours, theirs = ("(C_out, C_in, *kernel)", "(C_out, *kernel, C_in)")[:: 1 if axis == 2 else -1]
-    other = -1 if axis == 2 else 2
-    meant = weight[-1 if axis == 2 else 1] * groups if weight else 0  # channels if the weight is of the other layout
-    if shape[other] == meant:
-        return f" and a weight of shape {weight}: both fit layout={there!r}"
-    if shape[other] == channels:
-        return f" (this fits layout={there!r})"
-    if shape[axis] == meant:
-        return f" and a weight of shape {weight}, which is {theirs}: layout={here!r} needs {ours}"
-    return ""
 
 
 def check_current(function: str, xp: Any, current: Array) -> None:
@@ -260,8 +244,7 @@ class Derivative:
 
 def check_callable(function: str, surrogate: Any) -> Callable[[Array], Array] | None:
     """None, or a function; a class is none, though it can be called, nor is what makes surrogates."""
-    if getattr(surrogate, "__module__", "") == MAKERS and hasattr(surrogate, "__qualname__"):
-        name = surrogate.__qualname__
+    if name := uncalled(surrogate):
         rule = f"called: surrogate=tacops.surrogate.{name}()"
         raise fail(function, "surrogate", rule, f"{name} itself, which makes surrogates", TypeError)
     if surrogate is not None and (not callable(surrogate) or isinstance(surrogate, type)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from .._backend.protocol import Array
@@ -11,7 +11,7 @@ from .._core.train import SpikeTrain, TracedSpikeTrain
 from .forward import spikes_of
 from .spec import LayerSpec
 
-__all__ = ["Chain", "Wrapped", "check_stages", "keeps_membrane"]
+__all__ = ["Chain", "Sequential", "Wrapped", "check_stages", "keeps_membrane"]
 
 NAME = "Sequential"
 
@@ -40,7 +40,8 @@ class Chain:
             raise fail(NAME, "trace", "False where the last of the layers is a function, which has no membrane", trace)
         before = _states(membrane, len(stages))
         train: SpikeTrain | None = None
-        x, after = spikes_of(spikes), list[Any]()
+        after: list[Any] = []
+        x = spikes_of(spikes)
         for stage, state in zip(stages, before, strict=True):
             if not keeps_membrane(stage):
                 train, x = None, spikes_of(stage(x))
@@ -52,6 +53,74 @@ class Chain:
         if isinstance(train, TracedSpikeTrain):
             return train._replace(membrane=tuple(after))
         return SpikeTrain(x, tuple(after))
+
+
+class Sequential(Chain):
+    """Frozen layers one after the other, on arrays of any library; ``frozen()`` of a trainable one makes it.
+
+    Parameters
+    ----------
+    *layers : FrozenLayer, Sequential, or callable
+        A function, from spikes to spikes, stands between layers: `Flatten`, `Pool2d`, `Scale`, or one of your own. `tacops.Stream`
+        takes the whole.
+
+    Raises
+    ------
+    TypeError
+        For other objects.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tacops.layers import Flatten, FrozenLayer, Sequential
+    >>> dense = FrozenLayer({"weight": np.full((4, 6), 0.25, np.float32)}, {"chunk_size": 1})
+    >>> net = Sequential(Flatten(), dense)
+    >>> frames = np.ones((6, 2, 3, 2), dtype=bool)
+    >>> first = net(frames[:3])
+    >>> rest = net(frames[3:], membrane=first.membrane)  # goes on where the first ended
+    >>> rest.spikes.shape, len(rest.membrane)  # an entry for each of the layers
+    ((3, 2, 4), 2)
+    """
+
+    def __init__(self, *layers: Callable[..., Any]) -> None:
+        for layer in check_stages(layers):
+            if hasattr(layer, "spec") or (isinstance(layer, Chain) and not isinstance(layer, Sequential)):
+                rule = "frozen (`layer.frozen()`); trainable ones go into the Sequential of their framework"
+                raise fail("Sequential", "layers", rule, type(layer).__name__, TypeError)
+        self.layers = layers
+
+    def __call__(
+        self, spikes: Array | SpikeTrain, *, membrane: Any = None, lengths: Any = None, trace: bool = False
+    ) -> SpikeTrain:
+        """The last layer's spikes, and the membranes of all, a tuple, from `membrane` or from zero.
+
+        Parameters
+        ----------
+        spikes : array or SpikeTrain
+            As the first of the layers takes them.
+        membrane : tuple, optional
+            That of the train before; None for functions.
+        lengths, trace
+            As of the operators; the trace is the last layer's.
+        """
+        return self.run(spikes, membrane, lengths, trace)
+
+    def __iter__(self) -> Iterator[Any]:
+        """All layers and functions, those of inner ones too."""
+        for layer in self.layers:
+            yield from layer if isinstance(layer, Sequential) else (layer,)
+
+    def __repr__(self) -> str:
+        return f"Sequential({', '.join(map(repr, self.layers))})"
+
+    def on(self, like: Array) -> Sequential:
+        """The same layers with their arrays in the library, and on the device, of `like`.
+
+        Parameters
+        ----------
+        like : array
+        """
+        return Sequential(*(x.on(like) if keeps_membrane(x) else x for x in self.layers))
 
 
 def keeps_membrane(stage: Any) -> bool:

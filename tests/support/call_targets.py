@@ -84,7 +84,7 @@ ACCEPTED = {
     "neurons": rf"\[1, 2, 3, 4, 5\]|{PER_AXIS}",
     "sample": rf"0|{INTEGERS}",
     "sensor_size": PER_AXIS,
-    "time_window": rf"{NUMBERS}|{INTEGERS}|10\*\*\d+",
+    "time_window": rf"{NUMBERS}|{INTEGERS}|1e308|10\*\*\d+",
     "trace": "own .*|np .*|strict .*",
 }
 """Hostile values that a call may take all the same; beside each argument's default, and True for flags."""
