@@ -16,10 +16,10 @@ def layout_hint(shape: tuple[int, ...], channels: int, axis: int, weight: tuple[
     ours, theirs = ("(C_out, C_in, *kernel)", "(C_out, *kernel, C_in)")[:: 1 if axis == 2 else -1]
     other = -1 if axis == 2 else 2
     meant = weight[-1 if axis == 2 else 1] * groups if weight else 0  # channels if the weight is of the other layout
-    if shape[other] == meant:
-        return f" and a weight of shape {weight}: both fit layout={there!r}"
     if shape[other] == channels:
         return f" (this fits layout={there!r})"
+    if shape[other] == meant:
+        return f" and a weight of shape {weight}: both fit layout={there!r}"
     if shape[axis] == meant:
         return f" and a weight of shape {weight}, which is {theirs}: layout={here!r} needs {ours}"
     return ""
