@@ -10,16 +10,23 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+
+from tacops._layers.need import lacking
+
+try:
+    import jax
+    import jax.numpy as jnp
+    from flax import nnx
+except ImportError as error:
+    raise lacking(__name__, "flax", error) from error
 
 from tacops._core.checks import fail
 from tacops._core.grid import Grid
 from tacops._core.train import SpikeTrain
 from tacops._layers.forward import run, spikes_of
-from tacops._layers.mapping import check_module, collect, distribute, freeze_all, freeze_layer
+from tacops._layers.mapping import check_module, collect, distribute, freeze_all, freeze_layer, freeze_stages
+from tacops._layers.sequence import Chain, check_stages
 from tacops._layers.spec import (
     STATISTICS,
     ConvLIFOptions,
@@ -32,8 +39,9 @@ from tacops._layers.spec import (
     tac_linear_spec,
 )
 from tacops.layers import FrozenLayer
+from tacops.layers import Sequential as Frozen
 
-__all__ = ["ConvLIF", "TACConv", "TACLinear", "freeze", "load_mapping", "to_mapping"]
+__all__ = ["ConvLIF", "Sequential", "TACConv", "TACLinear", "freeze", "load_mapping", "to_mapping"]
 
 
 _NEW = hasattr(nnx.Variable, "get_value")
@@ -231,6 +239,50 @@ class ConvLIF(_Layer):
         **options: Unpack[ConvLIFOptions],
     ) -> None:
         super().__init__(conv_lif_spec(channels_in, channels_out, kernel_size, **options), rngs)
+
+
+class Sequential(Chain, nnx.Module):  # type: ignore[misc]
+    """Layers one after the other: the spikes of each go to the next, and the membranes of all are one state.
+
+    Parameters
+    ----------
+    *layers : layer, Sequential, or callable
+        Layers of this file; functions from spikes to spikes between them, such as `tacops.layers.Pool2d` and `Flatten`, or
+        of your own.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from flax import nnx
+    >>> from tacops.backends.flax_layers import ConvLIF, Sequential, TACLinear
+    >>> frames = jax.random.bernoulli(jax.random.key(0), 0.2, (8, 5, 8, 8, 2))
+    >>> rngs = nnx.Rngs(0)
+    >>> from tacops.layers import Flatten, Pool2d
+    >>> net = Sequential(
+    ...     ConvLIF(2, 8, 3, padding=1, rngs=rngs), Pool2d("max", 2), Flatten(), TACLinear(128, 10, chunk_size=4, rngs=rngs)
+    ... )
+    >>> train = net(frames)
+    >>> more = net(frames, membrane=train.membrane)  # goes on where the first ended
+    >>> more.spikes.shape, len(more.membrane)
+    ((2, 5, 10), 4)
+    """
+
+    def __init__(self, *layers: Any) -> None:
+        stages = check_stages(layers)
+        self.layers = nnx.List(stages) if hasattr(nnx, "List") else list(stages)
+
+    def __call__(
+        self, spikes: jax.Array | SpikeTrain, *, membrane: Any = None, lengths: Any = None, trace: bool = False
+    ) -> SpikeTrain:
+        """The last layer's spikes, and the membranes of all, a tuple, from `membrane` or from zero (None: a function).
+
+        `lengths` and `trace` are the operators'; the trace is the last layer's.
+        """
+        return self.run(spikes, membrane, lengths, trace)
+
+    def frozen(self, *, reproducible: bool | Grid | None = None) -> Frozen:
+        """The layers for inference, on arrays of any library; functions stay as they are."""
+        return freeze_stages(self, reproducible)
 
 
 def to_mapping(module: nnx.Module) -> dict[str, np.ndarray[Any, Any]]:

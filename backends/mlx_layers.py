@@ -8,15 +8,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
-import mlx.core as mx
 import numpy as np
-from mlx import nn
-from mlx.utils import tree_flatten
+
+from tacops._layers.need import lacking
+
+try:
+    import mlx.core as mx
+    from mlx import nn
+    from mlx.utils import tree_flatten
+except ImportError as error:
+    raise lacking(__name__, "mlx", error) from error
 
 from tacops._core.grid import Grid
 from tacops._core.train import SpikeTrain
 from tacops._layers.forward import run, spikes_of
-from tacops._layers.mapping import check_module, collect, distribute, freeze_all, freeze_layer
+from tacops._layers.mapping import check_module, collect, distribute, freeze_all, freeze_layer, freeze_stages
+from tacops._layers.sequence import Chain, check_stages
 from tacops._layers.spec import (
     STATISTICS,
     ConvLIFOptions,
@@ -29,8 +36,9 @@ from tacops._layers.spec import (
     tac_linear_spec,
 )
 from tacops.layers import FrozenLayer
+from tacops.layers import Sequential as Frozen
 
-__all__ = ["ConvLIF", "TACConv", "TACLinear", "freeze", "load_mapping", "to_mapping"]
+__all__ = ["ConvLIF", "Sequential", "TACConv", "TACLinear", "freeze", "load_mapping", "to_mapping"]
 
 
 class _Layer(nn.Module):  # type: ignore[misc]
@@ -173,6 +181,48 @@ class ConvLIF(_Layer):
         **options: Unpack[ConvLIFOptions],
     ) -> None:
         super().__init__(conv_lif_spec(channels_in, channels_out, kernel_size, **options))
+
+
+class Sequential(Chain, nn.Module):  # type: ignore[misc]
+    """Layers one after the other: the spikes of each go to the next, and the membranes of all are one state.
+
+    Parameters
+    ----------
+    *layers : layer, Sequential, or callable
+        Layers of this file; functions from spikes to spikes between them, such as `tacops.layers.Pool2d` and `Flatten`, or
+        of your own.
+
+    Examples
+    --------
+    >>> import mlx.core as mx
+    >>> from tacops.backends.mlx_layers import ConvLIF, Sequential, TACLinear
+    >>> frames = mx.random.bernoulli(0.2, (8, 5, 8, 8, 2))
+    >>> from tacops.layers import Flatten, Pool2d
+    >>> net = Sequential(
+    ...     ConvLIF(2, 8, 3, padding=1), Pool2d("max", 2), Flatten(), TACLinear(128, 10, chunk_size=4)
+    ... )
+    >>> train = net(frames)
+    >>> more = net(frames, membrane=train.membrane)  # goes on where the first ended
+    >>> more.spikes.shape, len(more.membrane)
+    ((2, 5, 10), 4)
+    """
+
+    def __init__(self, *layers: Any) -> None:
+        super().__init__()
+        self.layers = list(check_stages(layers))
+
+    def __call__(
+        self, spikes: mx.array | SpikeTrain, *, membrane: Any = None, lengths: Any = None, trace: bool = False
+    ) -> SpikeTrain:
+        """The last layer's spikes, and the membranes of all, a tuple, from `membrane` or from zero (None: a function).
+
+        `lengths` and `trace` are the operators'; the trace is the last layer's.
+        """
+        return self.run(spikes, membrane, lengths, trace)
+
+    def frozen(self, *, reproducible: bool | Grid | None = None) -> Frozen:
+        """The layers for inference, on arrays of any library; functions stay as they are."""
+        return freeze_stages(self, reproducible)
 
 
 def to_mapping(module: nn.Module) -> dict[str, np.ndarray[Any, Any]]:

@@ -10,7 +10,12 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, TypeAlias
 
-import nir
+from tacops._layers.need import lacking
+
+try:
+    import nir
+except ImportError as error:
+    raise lacking(__name__, "nir", error) from error
 
 from tacops._core.arguments import RESETS
 from tacops._core.checks import as_float, check_choice, check_count, check_flag, fail, is_number, show

@@ -5,19 +5,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
 
 import numpy as np
-import torch
-from torch import nn
+
+from tacops._layers.need import lacking
+
+try:
+    import torch
+    from torch import nn
+except ImportError as error:
+    raise lacking(__name__, "torch", error) from error
 
 from tacops._backend.dispatch import backend_of
-from tacops._core.checks import fail
+from tacops._core.checks import fail, show
 from tacops._core.grid import Grid
 from tacops._core.train import SpikeTrain
 from tacops._layers.forward import run, spikes_of
-from tacops._layers.mapping import check_module, collect, distribute, freeze_all, freeze_layer
+from tacops._layers.mapping import check_module, collect, distribute, freeze_all, freeze_layer, freeze_stages
+from tacops._layers.sequence import Chain, Wrapped, check_stages
 from tacops._layers.spec import (
     STATISTICS,
     ConvLIFOptions,
@@ -30,10 +37,11 @@ from tacops._layers.spec import (
     tac_linear_spec,
 )
 from tacops.layers import FrozenLayer
+from tacops.layers import Sequential as Frozen
 
 from ._torch.pytree import name_trains
 
-__all__ = ["ConvLIF", "TACConv", "TACLinear", "freeze", "load_mapping", "to_mapping"]
+__all__ = ["ConvLIF", "Sequential", "TACConv", "TACLinear", "freeze", "load_mapping", "to_mapping"]
 
 for _type in (torch.Tensor, nn.Parameter):
     backend_of(_type(torch.empty(0)))  # the first call loads the backend, and torch.compile can't follow an import
@@ -252,6 +260,64 @@ class ConvLIF(_Layer):
         **options: Unpack[ConvLIFOptions],
     ) -> None:
         super().__init__(conv_lif_spec(channels_in, channels_out, kernel_size, **options))
+
+
+class _Function(Wrapped, nn.Module):  # type: ignore[misc]
+    """A function in a list of modules."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, spikes: Any) -> Any:
+        """What the function makes of spikes."""
+        return self.function(spikes)
+
+    def extra_repr(self) -> str:
+        """Which one."""
+        return show(self.function)
+
+
+class Sequential(Chain, nn.Module):  # type: ignore[misc]
+    """Layers one after the other: the spikes of each go to the next, and the membranes of all are one state.
+
+    Parameters
+    ----------
+    *layers : layer, Sequential, or callable
+        Layers of this file; functions from spikes to spikes between them, such as `tacops.layers.Pool2d` and `Flatten`, or
+        modules of PyTorch.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tacops.backends.torch_layers import ConvLIF, Sequential, TACLinear
+    >>> from tacops.layers import Flatten, Pool2d
+    >>> net = Sequential(
+    ...     ConvLIF(2, 8, 3, padding=1), Pool2d("max", 2), Flatten(), TACLinear(128, 10, chunk_size=4)
+    ... )
+    >>> train = net(torch.rand(8, 5, 8, 8, 2) < 0.2)
+    >>> more = net(torch.rand(8, 5, 8, 8, 2) < 0.2, membrane=train.membrane)  # goes on where the first ended
+    >>> more.spikes.shape, len(more.membrane)
+    (torch.Size([2, 5, 10]), 4)
+    """
+
+    def __init__(self, *layers: Any) -> None:
+        super().__init__()
+        stages = check_stages(layers)
+        self.layers = nn.ModuleList(x if isinstance(x, nn.Module) else _Function(x) for x in stages)
+
+    def forward(
+        self, spikes: torch.Tensor | SpikeTrain, *, membrane: Any = None, lengths: Any = None, trace: bool = False
+    ) -> SpikeTrain:
+        """The last layer's spikes, and the membranes of all, a tuple, from `membrane` or from zero (None: a function).
+
+        `lengths` and `trace` are the operators'; the trace is the last layer's.
+        """
+        return self.run(spikes, membrane, lengths, trace)
+
+    def frozen(self, *, reproducible: bool | Grid | None = None) -> Frozen:
+        """The layers for inference, on arrays of any library; functions stay as they are."""
+        return freeze_stages(self, reproducible)
 
 
 def to_mapping(module: nn.Module) -> dict[str, np.ndarray[Any, Any]]:

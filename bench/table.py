@@ -30,8 +30,8 @@ class Tables(Protocol):
     def full(self, result: Any) -> str:
         """Markdown with everything."""
 
-    def plot(self, result: Any, stem: Path) -> object:
-        """Draw ``stem.svg`` and ``stem.png``."""
+    def plot(self, result: Any, stem: Path) -> list[Path]:
+        """Draw ``stem.svg`` and ``stem.png``, and return their paths."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> int:
         result = tables.from_dict(content, str(args.result))
         if args.plot:
             check_output(*plot_files(args.plot))
-            _made(tables.plot, result, args.plot, of=args.result)
+            print("wrote", *_made(tables.plot, result, args.plot, of=args.result))
             return 0
         text = _made(tables.full if args.full else tables.short, result, of=args.result)
         if args.page is None:

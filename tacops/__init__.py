@@ -10,13 +10,16 @@ from pathlib import Path as _Path
 if not (_Path(__file__).parent / "backends").is_dir():  # a checkout on a system without symbolic links
     __path__.append(str(_Path(__file__).resolve().parents[1]))
 
-from . import surrogate
+from . import encode, plot, readout, surrogate
 from ._advise.advice import Advice
 from ._advise.advise import advise
 from ._core.aggregation import aggregate
 from ._core.grid import Grid
+from ._core.pool import avg_pool, flatten, max_pool, sum_pool
 from ._core.theory import membrane_error_bound
 from ._core.train import SpikeTrain, TracedSpikeTrain
+from ._currents import conv
+from ._events import events_to_frames
 from ._layers.stream import Stream
 from ._operators import conv_lif, lif, tac_conv, tac_linear
 
@@ -28,9 +31,18 @@ __all__ = [
     "TracedSpikeTrain",
     "advise",
     "aggregate",
+    "avg_pool",
+    "conv",
     "conv_lif",
+    "encode",
+    "events_to_frames",
+    "flatten",
     "lif",
+    "max_pool",
     "membrane_error_bound",
+    "plot",
+    "readout",
+    "sum_pool",
     "surrogate",
     "tac_conv",
     "tac_linear",

@@ -103,7 +103,8 @@ def tac_conv(
         Return the membrane of every step too, for losses on membranes and for plots: a `TracedSpikeTrain`.
     surrogate : callable, optional
         Derivative of the spike, one of `tacops.surrogate`, or a function of the membrane minus the threshold that returns
-        an array of its shape and dtype, or one number; None lets no gradient through spikes.
+        an array of its shape and dtype, or one number; None lets no gradient through spikes: where a loss has no other way
+        to the weights, it is 0 in JAX and MLX, and PyTorch's ``backward`` says that a tensor "does not require grad".
     detach_reset : bool
         Let no gradient through the reset.
     remat : bool
@@ -287,6 +288,7 @@ def lif(
     reset: Reset = "subtract",
     synapse_decay: float | Array | None = None,
     repeat: int = 1,
+    layout: Layout = "channels_last",
     membrane: Array | tuple[Array, Array] | None = None,
     lengths: Sequence[int] | Array | None = None,
     trace: bool = False,
@@ -303,13 +305,15 @@ def lif(
 
     Parameters
     ----------
-    current : array, shape (T, B, ..., C) or (T, C)
-        Real floating; channels last.
+    current : array, shape (T, B, ..., C) or (T, C), or (T, B, C, ...) with ``layout="channels_first"``
+        Real floating.
     beta, threshold, reset, synapse_decay, trace, surrogate, detach_reset, remat, compact, reproducible
         As in `tac_conv`; arrays are broadcastable to (C,).
     repeat : int
         Steps for which each current is held, at most 2^20.
-    membrane : array, shape (B, ..., C), optional
+    layout : {"channels_last", "channels_first"}
+        Of `current`, `membrane` and the result: where the channels are for which there are betas and thresholds.
+    membrane : array, shape (B, ..., C) or (B, C, ...), optional
         Membrane before the first step, 0 unless given.
     lengths : sequence of int, or integer array, shape (B,), optional
         Currents of each sample of a batch.
@@ -317,7 +321,7 @@ def lif(
     Returns
     -------
     SpikeTrain
-        ``spikes`` (T * repeat, B, ..., C) and ``membrane`` (B, ..., C).
+        ``spikes`` (T * repeat, B, ..., C) and ``membrane`` (B, ..., C), or in the layout of the currents.
 
     Raises
     ------
@@ -337,6 +341,7 @@ def lif(
         repeat,
         membrane,
         lengths,
+        layout,
         NeuronOptions(beta, threshold, reset, synapse_decay, surrogate, detach_reset),
         HowOptions(trace, remat, compact, reproducible),
     )

@@ -26,9 +26,10 @@ from ._files.damage import DAMAGE, reason
 from ._layers.between import Flatten, Pool2d, Scale
 from ._layers.forward import run_spans, spikes_of
 from ._layers.frozen import ARRAYS, check_frozen, check_values, frozen_options
+from ._layers.sequence import Sequential
 from ._operators import tac_conv, tac_linear
 
-__all__ = ["Flatten", "FrozenLayer", "Pool2d", "Scale", "load_frozen", "save_frozen"]
+__all__ = ["Flatten", "FrozenLayer", "Pool2d", "Scale", "Sequential", "load_frozen", "save_frozen"]
 
 FORMAT = "tacops frozen layers 1"
 

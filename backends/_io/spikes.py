@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from tacops._files.damage import DAMAGE, reason
 
-from .events import BESIDE, EVENTS, EXTRAS, Arrays, FileError, as_events, bin_events, refusal
+from .events import EVENTS, Arrays, as_events
 from .npy import map_npy, read_npz
+from .recordings import BESIDE, EXTRAS, FileError, bin_recordings, refusal
 
 __all__ = ["read_spikes"]
 
@@ -53,7 +54,7 @@ def read_spikes(
         arrays = _read(Path(path), name)
         if len(arrays) == 1 and not (arrays.keys() >= EVENTS):
             return _plain(arrays)[next(iter(arrays))]
-        counts = bin_events(_plain(arrays), frames=frames, samples=samples, seed=seed)
+        counts = bin_recordings(_plain(arrays), frames=frames, samples=samples, seed=seed)
     except FileError as error:
         raise FileError(f"{error} ({path})") from error
     return counts if layout == "channels_last" else np.moveaxis(counts, -1, 2)
@@ -87,7 +88,7 @@ def _read_npz(path: Path, name: str | None) -> Arrays:
             return [key for key in sizes if key in EVENTS | EXTRAS]
         alone = [key for key in sizes if len(sizes) == 1 or key not in BESIDE]
         if len(alone) != 1:
-            rule = "hold one array, or events in arrays x, y and t, or be read with the name of an array"
+            rule = "hold one array, or events in arrays x, y and t, or be read with --array NAME"
             raise refusal(rule, held)
         return alone
 

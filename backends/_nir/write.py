@@ -115,6 +115,8 @@ def _between(walk: _Walk, name: str, where: str, stage: Any) -> None:
         return
     if len(walk.shape) != 3:
         raise fail(FUNCTION, where, "behind spikes with two spatial axes", f"a frame of shape {walk.shape}")
+    if stage.kind == "max":
+        raise fail(FUNCTION, where, "a pool of sums or means, because NIR has no maximum", "Pool2d of kind 'max'")
     kind = nir.SumPool2d if stage.kind == "sum" else nir.AvgPool2d
     walk.add(name, kind(*(np.array(value) for value in (stage.kernel, stage.stride, stage.padding))))
     walk.shape = (walk.shape[0], *stage.output_shape(walk.shape[1:]))

@@ -78,7 +78,7 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         write_content(args.json, as_json(result))
     if args.plot:
-        save_plots(result, args.plot)
+        console.print("wrote", *save_plots(result, args.plot), highlight=False)
     return 0
 
 

@@ -173,6 +173,7 @@ def main(args: argparse.Namespace) -> int:
         write_whole(args.json, (json.dumps(found, indent=1) + "\n").encode())
     if args.plot:
         write_figure(args.plot, draw(alarms, powers))
+        print(f"drawn into {args.plot}")
     for level in LEVELS if alarms else ():
         total, draws = sum(a.alarms[level] for a in alarms), sum(a.draws for a in alarms)
         print(f"p <= {level:g}: {total:,} of {draws:,} draws ({total / draws:.4f})")

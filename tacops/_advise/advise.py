@@ -18,6 +18,8 @@ from .statistics import block_lengths
 
 __all__ = ["advise"]
 
+SQUARE = 8
+"""Rows of a square picture that is taken for one."""
 WINDOW = 32
 """Frames that are compared one by one; of longer inputs, windows of so many frames and so many groups of frames."""
 
@@ -61,7 +63,7 @@ def advise(
     ----------
     spikes : array, shape (T, B, *S, C)
         Up to three spatial dimensions S; bool, counts or real floating point. (T, B, F) is taken as F positions of one
-        channel. With ``layout="channels_first"``, (T, B, C, *S).
+        channel; where that may as well be one recording of square pictures, (T, H, W), it is refused. With ``layout="channels_first"``, (T, B, C, *S).
     layout : {"channels_last", "channels_first"}
     max_loss : float, in (0, 1)
         Share of the signal's energy that may be lost unseen.
@@ -98,10 +100,13 @@ def advise(
     >>> advise(moving).mode
     'preserve'
     """
+    if names := getattr(getattr(spikes, "dtype", None), "names", None):
+        rule = "frames (T, B, *S, C), which tacops.events_to_frames makes of a recording's events"
+        raise fail("advise", "spikes", rule, f"a structured array of {', '.join(map(str, names))}", TypeError)
     backend = backend_of(spikes, function="advise", names=("spikes",))
     xp = backend.namespace(spikes)
-    check_choice("advise", "layout", layout, ("channels_last", "channels_first"))
-    _check_spikes(xp, spikes)
+    first = check_choice("advise", "layout", layout, ("channels_last", "channels_first")) == "channels_first"
+    _check_spikes(xp, spikes, first)
     ask = _question(max_loss, keep, significance, max_samples, seed)
     if spikes.ndim == 3:
         spikes = xp.reshape(spikes, (*spikes.shape, 1))
@@ -115,12 +120,29 @@ def advise(
     return _answer(T, plans, found, ask)
 
 
-def _check_spikes(xp: Any, spikes: Array) -> None:
+def _check_spikes(xp: Any, spikes: Array, first: bool) -> None:
     if not xp.isdtype(spikes.dtype, ("bool", "integral", "real floating")):
         raise fail("advise", "spikes", "of a bool, integer or real floating dtype", str(spikes.dtype), TypeError)
-    if not 3 <= spikes.ndim <= 6 or 0 in spikes.shape:
+    shape = shape_of(spikes)
+    if not 3 <= spikes.ndim <= 6 or 0 in shape:
         rule = "a nonempty array (T, B, *S, C) with up to three spatial dimensions"
-        raise fail("advise", "spikes", rule, f"shape {shape_of(spikes)}")
+        raise fail("advise", "spikes", rule, f"shape {shape}")
+    _check_recording(shape, first)
+
+
+def _check_recording(shape: tuple[int, ...], first: bool) -> None:
+    """Refuse what looks like one recording whose rows would be taken for samples: (T, H, W), or with two polarities."""
+    T, *rest = shape
+    if len(rest) == 2:
+        pixels, alone, samples = rest, (T, 1, *((1, *rest) if first else (*rest, 1))), (*shape, 1)
+    elif len(rest) == 3 and rest[0 if first else -1] == 2:
+        pixels, alone = rest[1:] if first else rest[:2], (T, 1, *rest)
+        samples = (T, *rest[:2], 1, rest[2]) if not first else (*shape, 1)
+    else:
+        return
+    if pixels[0] == pixels[1] >= SQUARE:
+        rule = f"reshaped to {alone} if this is one recording, to {samples} if it is {rest[0]} samples"
+        raise fail("advise", "spikes", rule, f"shape {shape}")
 
 
 def _question(max_loss: object, keep: object, significance: object, max_samples: object, seed: object) -> Question:

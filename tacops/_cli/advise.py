@@ -50,6 +50,12 @@ def main(args: argparse.Namespace) -> int:
         common = {"layout": args.layout, "seed": args.seed}
         spikes = read_spikes(args.file, name=args.array, frames=args.frames, samples=args.max_samples, **common)
         names = ("max_loss", "keep", "significance", "max_samples")
+        if spikes.ndim == 3:  # which may be meant as one recording
+            T, B, F = spikes.shape
+            note = (
+                f"taken as {B} samples of {F} features in {T} frames; one recording (T, H, W) must be (T, 1, H, W, 1)"
+            )
+            print(f"python -m tacops advise: {note}", file=sys.stderr)
         advice = advise(spikes, **common, **{name: getattr(args, name) for name in names})
         if plot:
             write_figure(plot, advice.plot())

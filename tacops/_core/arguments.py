@@ -9,6 +9,7 @@ from .._backend.dispatch import backend_of
 from .._backend.protocol import Array, Backend, State, Window
 from .._backend.steps import Reset
 from . import checks as check
+from .axes import channel_from_last, channel_to_last
 from .grid import as_grid
 from .layer import Driven, Layer
 from .options import GeometryOptions, How, HowOptions, NeuronOptions, Neurons, Time, TimeOptions
@@ -25,6 +26,7 @@ __all__ = [
     "channel_from_last",
     "channel_to_last",
     "check_state",
+    "conv_layer",
     "output_shape",
     "run_conv",
     "run_given",
@@ -59,6 +61,19 @@ def run_conv(
     how: HowOptions,
 ) -> SpikeTrain:
     """`tacops.tac_conv` under the name `function`."""
+    layer, first = conv_layer(function, given, time, neurons, geometry, how)
+    return run_given(layer, given.spikes, given.membrane, given.lengths, first)
+
+
+def conv_layer(
+    function: str,
+    given: Given,
+    time: TimeOptions,
+    neurons: NeuronOptions,
+    geometry: GeometryOptions,
+    how: HowOptions,
+) -> tuple[Layer, bool]:
+    """A layer that convolves, and whether its frames are channels first; spikes and what describes the layer are checked."""
     backend = _backend_of(function, given, time, neurons)
     weight, first = given.weight, check.check_choice(function, "layout", geometry.layout, LAYOUTS) == "channels_first"
     xp = backend.namespace(weight)
@@ -66,15 +81,15 @@ def run_conv(
     groups = check.check_groups(function, geometry.groups, weight.shape[0])
     axes = "(T, B, C_in, *S)" if first else "(T, B, *S, C_in)"
     channels = weight.shape[1 if first else -1] * groups
-    check.check_spikes(function, xp, given.spikes, channels, axes, weight.ndim + 1)
+    shape = check.shape_of(weight)
+    check.check_spikes(function, xp, given.spikes, channels, axes, weight.ndim + 1, shape, groups)
     if first:
         weight = channel_to_last(xp, weight, 1)
     spatial = tuple(given.spikes.shape[3:] if first else given.spikes.shape[2:-1])
     stride, padding, dilation, *_ = geometry
     moves = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     window = check_window(function, spatial, tuple(weight.shape[1:-1]), **moves)
-    layer = _as_layer(function, backend, weight, given.bias, window, time, neurons, how)
-    return run_given(layer, given.spikes, given.membrane, given.lengths, first)
+    return _as_layer(function, backend, weight, given.bias, window, time, neurons, how), first
 
 
 def run_linear(given: Given, time: TimeOptions, neurons: NeuronOptions, how: HowOptions) -> SpikeTrain:
@@ -90,10 +105,12 @@ def run_linear(given: Given, time: TimeOptions, neurons: NeuronOptions, how: How
 
 
 def run_lif(
-    current: Array, repeat: Any, membrane: Any, lengths: Any, neurons: NeuronOptions, how: HowOptions
+    current: Array, repeat: Any, membrane: Any, lengths: Any, layout: Any, neurons: NeuronOptions, how: HowOptions
 ) -> SpikeTrain:
     """`tacops.lif`."""
     function = "lif"
+    if check.check_choice(function, "layout", layout, LAYOUTS) == "channels_first" and _axes(current) > 3:
+        return _run_lif_first(current, repeat, membrane, lengths, neurons, how)
     state = _as_state(function, membrane, neurons.synapse_decay)
     arrays = {"current": current, **_named(state), **_arrays(neurons, None, lengths)}
     backend = _backend(function, arrays)
@@ -114,6 +131,25 @@ def run_lif(
     start = None if state is None else tuple(xp.reshape(x, (1, -1)) for x in state)
     train = run_currents(driven, xp.reshape(current, (-1, 1, current.shape[1])), start)
     return remap(train, lambda x: x[:, 0, ...], lambda x: x[0, ...])
+
+
+def _run_lif_first(
+    current: Array, repeat: Any, membrane: Any, lengths: Any, neurons: NeuronOptions, how: HowOptions
+) -> SpikeTrain:
+    """Currents (T, B, C, *S): channels to the end, and back."""
+    state = _as_state("lif", membrane, neurons.synapse_decay)
+    xp = _backend("lif", {"current": current, **_named(state)}).namespace(current)
+    _check_shapes("lif", state, current, tuple(current.shape[1:]), "current")
+    moved: Any = None if state is None else tuple(channel_to_last(xp, x, 1) for x in state)
+    start = moved[0] if moved and neurons.synapse_decay is None else moved
+    train = run_lif(channel_to_last(xp, current, 2), repeat, start, lengths, LAYOUTS[0], neurons, how)
+    return remap(train, lambda x: channel_from_last(xp, x, 2), lambda x: channel_from_last(xp, x, 1))
+
+
+def _axes(x: Any) -> int:
+    """Of what may be no array."""
+    axes = getattr(x, "ndim", 0)
+    return axes if isinstance(axes, int) else 0
 
 
 def run_given(layer: Layer, spikes: Array, membrane: Any, lengths: Any, first: bool = False) -> SpikeTrain:
@@ -262,13 +298,3 @@ def _arrays(neurons: NeuronOptions, aggregation: Any, lengths: Any) -> dict[str,
         ("lengths", lengths),
     )
     return {name: value for name, value in values if hasattr(value, "shape") and not check.is_number(value)}
-
-
-def channel_to_last(xp: Any, x: Array, axis: int) -> Array:
-    """The channel axis to the end."""
-    return xp.permute_dims(x, (*range(axis), *range(axis + 1, x.ndim), axis))
-
-
-def channel_from_last(xp: Any, x: Array, axis: int) -> Array:
-    """And back."""
-    return xp.permute_dims(x, (*range(axis), x.ndim - 1, *range(axis, x.ndim - 1)))

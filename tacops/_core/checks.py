@@ -19,6 +19,7 @@ from .._values import (
     shape_of,
     show,
 )
+from .hints import layout_hint, uncalled
 from .rules import RULES
 
 __all__ = [
@@ -82,8 +83,20 @@ def check_frames(function: str, xp: Any, x: Array) -> None:
         raise fail(function, "x", "an array (T, ...) with T at least 1", f"shape {shape_of(x)}")
 
 
-def check_spikes(function: str, xp: Any, spikes: Array, channels: int, axes: str, ndim: int | None) -> None:
-    """bool, integer or floating spikes of the stated axes with `channels` channels on the axis called C_in or F_in."""
+def check_spikes(
+    function: str,
+    xp: Any,
+    spikes: Array,
+    channels: int,
+    axes: str,
+    ndim: int | None,
+    weight: tuple[int, ...] = (),
+    groups: int = 1,
+) -> None:
+    """bool, integer or floating spikes of the stated axes with `channels` channels on the axis called C_in or F_in.
+
+    The shape of a convolution's `weight` tells which layout was meant.
+    """
     if not is_dtype(xp, spikes.dtype, ("bool", "integral", "real floating")):
         raise fail(function, "spikes", "of a bool, integer or real floating dtype", str(spikes.dtype), TypeError)
     shape = shape_of(spikes)
@@ -93,10 +106,7 @@ def check_spikes(function: str, xp: Any, spikes: Array, channels: int, axes: str
         raise fail(function, "spikes", f"a nonempty array {axes}", f"shape {shape}")
     axis = 2 if axes.startswith("(T, B, C_in") else -1
     if shape[axis] != channels:
-        other = -1 if axis == 2 else 2
-        swapped = ndim is not None and ndim > 3 and shape[other] == channels
-        layout = "channels_last" if axis == 2 else "channels_first"
-        hint = f" (this fits layout={layout!r})" if swapped else ""
+        hint = layout_hint(shape, channels, axis, weight, groups) if ndim is not None and ndim > 3 else ""
         raise fail(function, "spikes", f"an array {axes} with {channels} channels", f"shape {shape}{hint}")
 
 
@@ -239,7 +249,10 @@ class Derivative:
 
 
 def check_callable(function: str, surrogate: Any) -> Callable[[Array], Array] | None:
-    """None, or a function; a class is none, though it can be called."""
+    """None, or a function; a class is none, though it can be called, nor is what makes surrogates."""
+    if name := uncalled(surrogate):
+        rule = f"called: surrogate=tacops.surrogate.{name}()"
+        raise fail(function, "surrogate", rule, f"{name} itself, which makes surrogates", TypeError)
     if surrogate is not None and (not callable(surrogate) or isinstance(surrogate, type)):
         raise fail(function, "surrogate", "None or a function of the centred membrane", show(surrogate), TypeError)
     return surrogate

@@ -24,7 +24,7 @@ from .synapses import Convolve
 from .train import SpikeTrain, TracedSpikeTrain, concatenate
 from .units import current_units
 
-__all__ = ["run_currents", "run_layer", "run_segments"]
+__all__ = ["run_currents", "run_layer", "run_segments", "run_synapses"]
 
 
 def run_layer(layer: Layer, spikes: Array, state: State | None, lengths: Array | None = None) -> SpikeTrain:
@@ -56,6 +56,16 @@ def run_currents(driven: Driven, current: Array, state: State | None, lengths: A
         return frames * driven.repeat
 
     return _ragged_train(driven.how, *run_ragged(driven.backend, run, current, state, lengths, 1, steps))
+
+
+def run_synapses(layer: Layer, spikes: Array) -> Array:
+    """Currents (T, B, *S_out, C_out) of every frame, without neurons."""
+    backend, grid = layer.backend, layer.how.grid
+    xp, (T, B) = backend.namespace(spikes), tuple(spikes.shape[:2])
+    drive, scale = in_floats(layer) if grid is None else in_units(layer, grid, spikes)
+    frames = _in_steps(xp, layer, spikes)
+    currents = _synapses(layer, drive, 1)(xp.reshape(frames, (T * B, *frames.shape[2:])))
+    return scale.leave(xp.reshape(currents, (T, B, *currents.shape[1:])))
 
 
 def run_segments(layer: Layer, currents: Sequence[Array], T: int, state: State | None) -> SpikeTrain:
@@ -105,8 +115,7 @@ def _run_frames(layer: Layer, spikes: Array, state: State | None) -> tuple[Array
     backend, grid = layer.backend, layer.how.grid
     xp = backend.namespace(spikes)
     drive, scale = in_floats(layer) if grid is None else in_units(layer, grid, spikes)
-    if grid is not None and grid.input_step != 1.0:
-        spikes = cast(xp, spikes, layer.weight.dtype) * (1.0 / grid.input_step)  # exact
+    spikes = _in_steps(xp, layer, spikes)
     state, trains = scale.enter(backend, state), []
     for start, stop, size in segments(spikes.shape[0], layer.time.chunk_size):
         part = spikes if stop - start == spikes.shape[0] else spikes[start:stop, ...]
@@ -116,6 +125,14 @@ def _run_frames(layer: Layer, spikes: Array, state: State | None) -> tuple[Array
         trains.append(train)
     train = trains[0] if len(trains) == 1 else xp.concat(trains, axis=0)
     return _left(layer.how, xp, scale, train, state or ())
+
+
+def _in_steps(xp: Any, layer: Layer, spikes: Array) -> Array:
+    """Inputs as multiples of the grid's step."""
+    grid = layer.how.grid
+    if grid is None or grid.input_step == 1.0:
+        return spikes
+    return cast(xp, spikes, layer.weight.dtype) * (1.0 / grid.input_step)  # exact
 
 
 def _run_currents(driven: Driven, current: Array, state: State | None) -> tuple[Array, State]:

@@ -7,7 +7,7 @@ import math
 from .._backend.protocol import Window
 from .._values import as_int, as_list, check_count, fail, show
 
-__all__ = ["check_padded", "check_size", "check_window"]
+__all__ = ["check_padded", "check_per_axis", "check_size", "check_window"]
 
 LARGEST = 2**28
 """The largest stride, dilation and padding: libraries count in 32 bits, and end the process beyond."""
@@ -30,19 +30,12 @@ def check_window(
 ) -> Window:
     """Normalise stride, padding and dilation to one entry per spatial dimension, and check that the kernel fits."""
     dims = len(kernel)
-    strides = _per_axis(function, "stride", stride, dims)
-    dilations = _per_axis(function, "dilation", dilation, dims)
+    strides = check_per_axis(function, "stride", stride, dims)
+    dilations = check_per_axis(function, "dilation", dilation, dims)
     if isinstance(padding, str) and padding == "same" and any(s != 1 for s in strides):
         raise fail(function, "stride", 'of 1 with padding="same"', stride)
     window = Window(strides, _padding(function, padding, kernel, dilations), dilations, groups)
-    for name, entries in (
-        ("stride", strides),
-        ("dilation", dilations),
-        *(("padding", pair) for pair in window.padding),
-    ):
-        for entry in entries:
-            if entry > LARGEST:
-                raise fail(function, name, f"at most {LARGEST}", entry)
+    _check_largest(function, "padding", sum(window.padding, ()))
     if any(size < 1 for size in window.output_shape(spatial, kernel)):
         reach = tuple(d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
         rule = f"at least as large as the dilated kernel {reach} after padding {window.padding}"
@@ -73,13 +66,23 @@ def _numbers(shape: tuple[int, ...]) -> int:
     return math.prod([size for size in shape if isinstance(size, int)])  # a list, for torch.compile
 
 
-def _per_axis(function: str, argument: str, value: object, dims: int) -> tuple[int, ...]:
+def check_per_axis(function: str, argument: str, value: object, dims: int) -> tuple[int, ...]:
+    """An int for all axes, or one for each."""
     entries = value if type(value) is int else as_list(value)
     if isinstance(entries, (tuple, list)):
         if len(entries) != dims:
             raise fail(function, argument, f"an int or {dims} ints", show(value))
-        return tuple(check_count(function, argument, entry) for entry in entries)
-    return (check_count(function, argument, value),) * dims
+        counts = tuple(check_count(function, argument, entry) for entry in entries)
+    else:
+        counts = (check_count(function, argument, value),) * dims
+    _check_largest(function, argument, counts)
+    return counts
+
+
+def _check_largest(function: str, argument: str, entries: tuple[int, ...]) -> None:
+    for entry in entries:
+        if entry > LARGEST:
+            raise fail(function, argument, f"at most {LARGEST}", entry)
 
 
 def _padding(

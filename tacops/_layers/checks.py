@@ -53,7 +53,10 @@ def check_learn(layer: str, learn: str | Collection[str], chunk_size: int) -> tu
     """Names of what is learned, in their own order; single frames have no aggregation to learn."""
     allowed = LEARNABLE if chunk_size > 1 else LEARNABLE[:2]
     if isinstance(learn, Mapping) or not isinstance(learn, Collection) or not getattr(learn, "ndim", 1):
-        raise fail(layer, "learn", "a name, or several, of " + ", ".join(map(repr, allowed)), show(learn), TypeError)
+        rule = (
+            f"a name, or several, of {', '.join(map(repr, allowed))} (all of them: learn={allowed!r}; none: learn=())"
+        )
+        raise fail(layer, "learn", rule, show(learn), TypeError)
     names = (learn,) if isinstance(learn, str) else tuple(as_list(learn))
     for name in names:
         if not isinstance(name, str) or name not in allowed:
@@ -65,6 +68,9 @@ def check_learn(layer: str, learn: str | Collection[str], chunk_size: int) -> tu
 def check_constant(layer: str, name: str, value: Any, channels: int | None, low: float, high: float) -> PerChannel:
     """A float in [low, high]; with `channels`, where it is learned, in (low, high), or one for each of them."""
     entries = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if getattr(value, "ndim", 0):
+        rule = f"a number, or with learn={name!r} a list of one per channel (of an array, {name}.tolist())"
+        raise fail(layer, name, rule, show(value), TypeError)
     if isinstance(value, (tuple, list)) and len(entries) != channels:
         many = "" if channels is None else f", or {channels} of them"
         raise fail(

@@ -10,12 +10,13 @@ from .._backend.protocol import Array
 from .._core.arguments import MODES
 from .._core.checks import fail, shape_of, show
 from .._core.grid import Grid
-from ..layers import FrozenLayer
+from ..layers import FrozenLayer, Sequential
 from .features import records, reorder
 from .forward import Numbers, effective, fold
+from .sequence import Chain
 from .spec import STATISTICS, LayerSpec
 
-__all__ = ["TrainableLayer", "check_module", "collect", "distribute", "freeze_all", "freeze_layer"]
+__all__ = ["TrainableLayer", "check_module", "collect", "distribute", "freeze_all", "freeze_layer", "freeze_stages"]
 
 
 class TrainableLayer(Protocol):
@@ -135,6 +136,17 @@ def freeze_layer(layer: TrainableLayer, reproducible: bool | Grid | None) -> Fro
     if reproducible is not None:
         options["reproducible"] = reproducible
     return FrozenLayer({key: xp.astype(a, xp.float32) for key, a in frozen.items() if a is not None}, options)
+
+
+def freeze_stages(chain: Chain, reproducible: bool | Grid | None) -> Sequential:
+    """Its layers frozen, its functions as they are."""
+
+    def frozen(stage: Any) -> Any:
+        if isinstance(stage, Chain):
+            return freeze_stages(stage, reproducible)
+        return freeze_layer(stage, reproducible) if isinstance(getattr(stage, "spec", None), LayerSpec) else stage
+
+    return Sequential(*map(frozen, chain.stages))
 
 
 def _operator_options(spec: LayerSpec) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from .._core.train import SpikeTrain
 from ._check import Check, NotApplicable
 from ._contract import CONTRACT
 from ._golden import arguments_of, call, keeps_dtype
+from ._helpers import HELPERS
 from ._host import assert_same, assert_train, native, np, on_host
 from ._interplay import INTERPLAY
 from ._reference import draw
@@ -26,7 +27,9 @@ _RULES: dict[str, Callable[[Backend], str | None]] = {}
 
 def behaviour_checks() -> Iterator[Check]:
     """The backend's contract, and all rules of this file."""
-    contract = {function.__name__.replace("_", "-"): function for function in (*CONTRACT, *SEQUENCES, *INTERPLAY)}
+    contract = {
+        function.__name__.replace("_", "-"): function for function in (*CONTRACT, *SEQUENCES, *INTERPLAY, *HELPERS)
+    }
     for name, rule in (contract | _RULES).items():
         yield Check(f"behaviour-{name}", 4, rule)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from .._backend.protocol import Backend
+from .._backend.protocol import Backend, BackendUnavailable
+from .._values import check_choice
 from ._check import Check, run_checks
 from ._load import load_backend
 from ._suite import conformance_checks
@@ -23,7 +24,7 @@ class BoundCheck:
     ----------
     check : Check
     backend : str or Backend
-        As in `parametrize_with_checks`. A backend that is missing fails every check with the sentence that says why.
+        As in `parametrize_with_checks`.
     reason : str or None
         Why a failure is expected; a pass is a failure then.
     """
@@ -47,13 +48,40 @@ class BoundCheck:
             raise AssertionError(outcome.message) from outcome.error
 
 
+@dataclass(frozen=True)
+class MissingBackend:
+    """Takes the place of all checks of a backend that can't run here.
+
+    Parameters
+    ----------
+    message : str
+        One sentence that says why, and what would mend it.
+    skip : bool
+        Skip, instead of failing.
+    """
+
+    message: str
+    skip: bool
+
+    def __call__(self) -> None:
+        """Fail or skip as pytest does."""
+        import pytest
+
+        if self.skip:
+            pytest.skip(self.message)
+        pytest.fail(self.message, pytrace=False)
+
+
 @cache
 def _loaded(name: str) -> Backend:
     return load_backend(name)
 
 
 def parametrize_with_checks(
-    *backends: str | Backend, expected_failures: Mapping[str, str] | None = None, quick: bool = False
+    *backends: str | Backend,
+    expected_failures: Mapping[str, str] | None = None,
+    quick: bool = False,
+    missing: str = "fail",
 ) -> Any:
     """A pytest decorator: the test is run with every check for every backend as its argument `check`.
 
@@ -65,6 +93,8 @@ def parametrize_with_checks(
         Reasons by the check's id. They are strict: an expected failure that does not happen fails.
     quick : bool
         As in `conformance_checks`; expected failures may name the other checks, too.
+    missing : {"fail", "skip"}
+        What becomes of a backend that can't run here: one failure or one skip, in the place of all its checks.
 
     Raises
     ------
@@ -85,11 +115,17 @@ def parametrize_with_checks(
     if unknown := sorted(set(expected) - {check.id for check in conformance_checks()}):
         msg = f"parametrize_with_checks: expected_failures must name checks; got {', '.join(unknown)}"
         raise ValueError(msg)
-    parameters = [
-        pytest.param(BoundCheck(check, backend, expected.get(check.id)), id=f"{_name(backend)}-{check.id}")
-        for backend in backends
-        for check in checks
-    ]
+    skip = check_choice("parametrize_with_checks", "missing", missing, ("fail", "skip")) == "skip"
+    parameters = []
+    for backend in backends:
+        try:
+            _ = _loaded(backend) if isinstance(backend, str) else backend
+        except BackendUnavailable as error:
+            parameters.append(pytest.param(MissingBackend(str(error), skip), id=f"{backend}-missing"))
+            continue
+        for check in checks:
+            bound = BoundCheck(check, backend, expected.get(check.id))
+            parameters.append(pytest.param(bound, id=f"{_name(backend)}-{check.id}"))
     return pytest.mark.parametrize("check", parameters)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tacops._cli.advise import add_arguments, main
-from tacops.backends._io.events import bin_events
+from tacops.backends._io.recordings import bin_recordings
 from tacops.backends._io.spikes import read_spikes
 
 RNG = np.random.default_rng(0)
@@ -97,7 +97,7 @@ def test_integer_coordinates_of_every_type(kind: str) -> None:
     arrays = pinned(events())
     want = counted(arrays, 8)
     arrays |= {name: arrays[name].astype(kind) for name in "xy"}
-    np.testing.assert_array_equal(bin_events(arrays, frames=8), want)
+    np.testing.assert_array_equal(bin_recordings(arrays, frames=8), want)
 
 
 def between(low: int, high: int, kind: str) -> Any:
@@ -128,14 +128,14 @@ def test_times_are_binned_exactly(name: str, frames: int) -> None:
     """Every event is in its frame, whatever the times' type, span and offset; the sum says that none is lost."""
     arrays = {**events(), "t": TIMES[name]}
     arrays["x"][-1], arrays["y"][-1] = 6, 4
-    found = bin_events(arrays, frames=frames)
+    found = bin_recordings(arrays, frames=frames)
     want = counted(arrays, frames)
     if name in ("float64 on the borders", "subnormal"):  # borders are rounded to the next float
         assert np.abs(found.sum((1, 2, 3, 4)) - want.sum((1, 2, 3, 4))).max() <= 1 + (name == "subnormal")
     else:
         np.testing.assert_array_equal(found, want)
     before = {key: array.copy() for key, array in arrays.items()}
-    bin_events(arrays, frames=frames)
+    bin_recordings(arrays, frames=frames)
     assert all(np.array_equal(before[key], array) for key, array in arrays.items())
 
 
@@ -144,7 +144,7 @@ def test_polarities(pair: tuple[Any, Any]) -> None:
     arrays = pinned(events())
     want = counted(arrays, 8)
     arrays["p"] = np.array([pair[p] for p in arrays["p"]])
-    np.testing.assert_array_equal(bin_events(arrays, frames=8), want)
+    np.testing.assert_array_equal(bin_recordings(arrays, frames=8), want)
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -183,7 +183,7 @@ def test_what_no_frames_can_be_made_of_is_refused(tmp_path: Path, name: str) -> 
     change, words = WRONG[name]
     arrays = {"x": np.array([0, 1, 2]), "y": np.array([0, 1, 1]), "t": np.array([1.0, 2.0, 3.0]), **change}
     with pytest.raises(ValueError, match=f"^advise: FILE must {words}"):
-        bin_events(arrays)
+        bin_recordings(arrays)
     np.savez(tmp_path / "events.npz", **arrays)
     with pytest.raises(ValueError, match=rf"^advise: FILE must {words}.* \(.*events\.npz\)$"):
         read_spikes(tmp_path / "events.npz")

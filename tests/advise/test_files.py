@@ -17,7 +17,7 @@ from tacops._advise.advise import advise
 from tacops._cli.advise import add_arguments, main
 from tacops.backends._io import npy
 from tacops.backends._io import spikes as files
-from tacops.backends._io.events import bin_events
+from tacops.backends._io.recordings import bin_recordings
 from tests.support import ROOT
 from tests.support.advise_inputs import Floats, Spikes, T, bernoulli, camera, drawn, moving
 
@@ -75,7 +75,7 @@ def test_files_of_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_events_without_polarity_or_offsets() -> None:
     t = np.array([10.0, 11.0, 30.0, 12.5])
-    out = bin_events({"x": np.array([0, 1, 2, 2]), "y": np.array([0, 0, 1, 1]), "t": t}, frames=2)
+    out = bin_recordings({"x": np.array([0, 1, 2, 2]), "y": np.array([0, 0, 1, 1]), "t": t}, frames=2)
     assert out.shape == (2, 1, 2, 3, 1)
     assert out[0, 0, :, :, 0].tolist() == [[1, 1, 0], [0, 0, 1]]
     assert out[1, 0, :, :, 0].tolist() == [[0, 0, 0], [0, 0, 1]]
@@ -167,7 +167,7 @@ def test_large_files_are_refused_before_they_are_read(tmp_path: Path, monkeypatc
 def test_wrong_events(change: dict[str, Any], words: str) -> None:
     arrays = {"x": np.array([0, 1, 2]), "y": np.array([0, 1, 1]), "t": np.array([1.0, 2.0, 3.0]), **change}
     with pytest.raises(ValueError, match=f"^advise: FILE must .*{words}"):
-        bin_events(arrays)
+        bin_recordings(arrays)
 
 
 def test_command_line(tmp_path: Path, images: Floats) -> None:

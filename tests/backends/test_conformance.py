@@ -162,7 +162,7 @@ def test_importing_needs_neither_pytest_nor_a_library() -> None:
 
 
 def test_parametrize_with_checks(tmp_path: Path) -> None:
-    """In a user's test file: passes, skips, a strict expected failure, and a missing backend that fails."""
+    """In a user's test file: passes, skips, a strict expected failure, and a missing backend that fails once or is skipped once."""
     (tmp_path / "test_mine.py").write_text(
         "from tacops.testing import parametrize_with_checks\n"
         "@parametrize_with_checks('numpy', expected_failures={'float-linear': 'not really'})\n"
@@ -171,8 +171,10 @@ def test_parametrize_with_checks(tmp_path: Path) -> None:
         "def test_quick(check):\n    check()\n"
         "@parametrize_with_checks('nowhere:BACKEND')\n"
         "def test_missing(check):\n    check()\n"
+        "@parametrize_with_checks('nowhere:BACKEND', missing='skip')\n"
+        "def test_skipped(check):\n    check()\n"
     )
-    arguments = ["-q", "-p", "no:cacheprovider", "-k", "(numpy and linear) or (nowhere and float-linear)", "-rfs"]
+    arguments = ["-q", "-p", "no:cacheprovider", "-k", "(numpy and linear) or nowhere", "-rfs"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *arguments],
@@ -185,7 +187,7 @@ def test_parametrize_with_checks(tmp_path: Path) -> None:
     )
     assert "passed, though a failure is expected: not really" in done.stdout
     assert "'nowhere:BACKEND' cannot be imported" in done.stdout
-    assert "2 failed, 8 passed, 3 skipped" in done.stdout, done.stdout
+    assert "2 failed, 8 passed, 4 skipped" in done.stdout, done.stdout
 
 
 # The command line

@@ -79,10 +79,10 @@ def test_wrong_factors() -> None:
 
 def test_wrong_arguments() -> None:
     for make, words in (
-        (lambda: Pool2d("max", 2), "Pool2d: kind must be one of 'sum', 'mean'; got 'max'"),  # type: ignore[arg-type]
+        (lambda: Pool2d("most", 2), "Pool2d: kind must be one of 'sum', 'mean', 'max'; got 'most'"),  # type: ignore[arg-type]
         (lambda: Pool2d("sum", 0), "must be at least 1; got 0"),
         (lambda: Pool2d("sum", (1, 2, 3)), "must be an int or 2 ints"),
-        (lambda: Pool2d("sum", 2, padding=((1, 0), (0, 0))), "Pool2d: padding must be an int or two ints"),  # type: ignore[arg-type]
+        (lambda: Pool2d("sum", 2, padding=((1, 0), (0, 0))), "Pool2d: padding must be an int or an int for each axis"),  # type: ignore[arg-type]
         (lambda: Pool2d("sum", 2, layout="first"), "Pool2d: layout must be one of"),  # type: ignore[arg-type]
         (lambda: Flatten("first"), "Flatten: layout must be one of"),  # type: ignore[arg-type]
         (lambda: Pool2d("sum", 9)(SPIKES), r"Pool2d: spikes must be at least as large as the kernel \(9, 9\)"),

@@ -19,6 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     tuple(f"tacops.backends.{name}" for name in ("numpy_", "jax_", "mlx_", "torch_", "cupy_", "array_api")),
     ("tacops.backends._io", "tacops._advise"),
     ("tacops._layers", "tacops.layers"),
+    ("tacops._currents", "tacops._events", "tacops.encode", "tacops.plot", "tacops.readout"),
     ("tacops.backends._nir", *(f"tacops.backends.{name}_layers" for name in ("torch", "flax", "mlx", "nir"))),
     ("tacops", "tacops.backends"),
     ("tacops.testing",),

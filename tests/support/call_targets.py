@@ -8,12 +8,13 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 import tacops
-from tacops import layers, surrogate, testing
+from tacops import encode, layers, plot, readout, surrogate, testing
 from tacops.backends import Backend, backend_of, get_backend, register_backend
 
 __all__ = ["FRAMEWORKS", "Target", "targets"]
@@ -21,6 +22,7 @@ __all__ = ["FRAMEWORKS", "Target", "targets"]
 INTEGERS = r"np\.uint8|\S+ 0-d int|2\*\*31|maxsize"
 NUMBERS = r"0|1\.5|1e-320|2\*\*31|2\*\*63|maxsize|np\.float64|np\.uint8|Fraction.*|own 0-d|np 0-d|np 0-d int"
 FLAGS = r"True|np\.bool"
+PER_AXIS = rf"{INTEGERS}|\S+ 1-d ints"
 ACCEPTED = {
     "aggregation": "None|Words",
     "aggregation_bits": f"0|{INTEGERS}",
@@ -70,6 +72,20 @@ ACCEPTED = {
     "remat": FLAGS,
     "threshold": f"{NUMBERS}|1e308|own 1-d",
     "x": "own .*|np .*|strict .*",
+    "T": INTEGERS,
+    "event_count": INTEGERS,
+    "labels": "own .*ints?",
+    "latency.tau": f"{NUMBERS}|1e308",
+    "logits": "own .*|np .*|strict .*",
+    "max_pool.kernel_size": PER_AXIS,
+    "avg_pool.kernel_size": PER_AXIS,
+    "sum_pool.kernel_size": PER_AXIS,
+    "n_time_bins": INTEGERS,
+    "neurons": rf"\[1, 2, 3, 4, 5\]|{PER_AXIS}",
+    "sample": rf"0|{INTEGERS}",
+    "sensor_size": PER_AXIS,
+    "time_window": rf"{NUMBERS}|{INTEGERS}|1e308|10\*\*\d+",
+    "trace": "own .*|np .*|strict .*",
 }
 """Hostile values that a call may take all the same; beside each argument's default, and True for flags."""
 FRAMEWORKS = {"torch": "torch", "jax": "flax", "mlx": "mlx"}
@@ -175,6 +191,10 @@ def targets(backend: Backend) -> list[Target]:
         Target("tac_linear", tacops.tac_linear, linear | {"chunk_size": 2, "reproducible": True}, is_train),
         Target("lif", tacops.lif, {"current": array(4, 2, 3)}, is_train),
         Target("aggregate", tacops.aggregate, {"x": array(4, 2, 3), "chunk_size": 2}, is_array),
+        Target("conv", tacops.conv, conv, is_array),
+        Target("conv", tacops.conv, conv | {"reproducible": True}, is_array),
+        Target("lif", tacops.lif, {"current": array(4, 2, 3, 5, 6), "layout": "channels_first"}, is_train),
+        *_helpers(backend, array, is_array, is_train),
         Target("advise", tacops.advise, {"spikes": array(8, 2, 4, 4, 1)}, lambda a: isinstance(a, tacops.Advice)),
         Target("membrane_error_bound", tacops.membrane_error_bound, {"rate": 0.5}, lambda b: type(b) is float),
         Target("Grid", tacops.Grid, {}),
@@ -198,6 +218,43 @@ def targets(backend: Backend) -> list[Target]:
             found.append(Target(name, make, {}))
             found.append(Target(name, make(), {"x": array(3)}, is_array))
     return found + _framework(backend, array, is_train)
+
+
+def _helpers(
+    backend: Backend, array: Callable[..., Any], is_array: Callable[[Any], bool], is_train: Callable[[Any], bool]
+) -> list[Target]:
+    """What stands around layers."""
+    events = np.zeros(6, [("t", np.int64), ("x", np.int16), ("y", np.int16), ("p", np.int8)])
+    events["t"] = range(6)
+    labels = backend.from_numpy(np.array([0, 2], np.int32))
+    dense = layers.FrozenLayer({"weight": array(5, 3)}, {"chunk_size": 2})
+    pools = (tacops.max_pool, tacops.avg_pool, tacops.sum_pool)
+    rules: list[dict[str, Any]] = [{"n_time_bins": 2}, {"event_count": 2}, {"time_window": 2.5}]
+
+    def is_chain(result: Any) -> bool:
+        """A train whose membrane is a tuple, an entry for each of two layers."""
+        return is_train(result._replace(membrane=result.membrane[1])) and len(result.membrane) == 2
+
+    found = [
+        Target("rate", encode.rate, {"x": array(2, 3), "T": 4, "seed": 0}, is_array),
+        Target("latency", encode.latency, {"x": array(2, 3), "T": 4}, is_array),
+        Target("latency", encode.latency, {"x": array(2, 3), "T": 4, "tau": 1.5}, is_array),
+        Target("delta", encode.delta, {"x": array(4, 2, 3)}, is_array),
+        *(Target(p.__name__, p, {"spikes": array(4, 2, 5, 6, 3), "kernel_size": 2}, is_array) for p in pools),
+        Target("flatten", tacops.flatten, {"spikes": array(4, 2, 5, 6, 3)}, is_array),
+        Target("rate", readout.rate, {"spikes": array(4, 2, 3)}, is_array),
+        Target("cross_entropy", readout.cross_entropy, {"logits": array(4, 2, 3), "labels": labels}, is_array),
+        *(Target("events_to_frames", tacops.events_to_frames, {"events": events, **rule}) for rule in rules),
+        Target("Sequential", layers.Sequential(layers.Flatten(), dense), {"spikes": array(4, 2, 3)}, is_chain, INNER),
+    ]
+    if find_spec("matplotlib"):
+        found.append(Target("raster", plot.raster, {"spikes": array(4, 2, 3)}))
+        found.append(Target("membranes", plot.membranes, {"trace": array(4, 2, 3)}))
+    return found
+
+
+INNER = ("Flatten", "FrozenLayer", "tac_linear")
+"""In whose name a Sequential of them may complain, too."""
 
 
 def _framework(backend: Backend, array: Callable[..., Any], is_train: Callable[[Any], bool]) -> list[Target]:

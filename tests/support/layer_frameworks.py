@@ -180,7 +180,7 @@ class Flax(Framework):
         from flax import nnx
 
         found = nnx.to_flat_state(nnx.jit(nnx.grad(loss))(module))
-        return {".".join(path): np.asarray(value[...]) for path, value in found}
+        return {".".join(map(str, path)): np.asarray(value[...]) for path, value in found}
 
     def fit(self, module: Any, loss: Callable[[Any], Any], steps: int) -> list[float]:
         """As `Framework.fit`."""
