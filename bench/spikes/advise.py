@@ -276,11 +276,13 @@ def draw(alarms: Sequence[FalseAlarms], powers: Sequence[Power], motions: Sequen
     )
     right.legend(fontsize="small")
     for speed in dict.fromkeys(p.speed for p in motions):
-        row = [p for p in motions if p.speed == speed and (p.batch, p.side) == MOTION_SIZES[0]]
+        dots = [p for p in motions if p.speed == speed and (p.batch, p.side) == MOTION_SIZES[0]]
         style = "o-" if speed <= RADIUS[2] else "s--"
-        moving.plot([100 * p.density for p in row], [p.found / p.draws for p in row], style, markersize=4)
+        moving.plot([100 * p.density for p in dots], [p.found / p.draws for p in dots], style, markersize=4)
         moving.lines[-1].set_label(f"{speed:g} pixels per frame")
     moving.set(xscale="log", xlabel="pixels that spike, %", ylabel="share detected", ylim=(-0.03, 1.03))
-    moving.set_title("{} x {side} x {side}, a tenth of the spikes moves".format(MOTION_SIZES[0][0], side=MOTION_SIZES[0][1]))
+    moving.set_title(
+        "{} x {side} x {side}, a tenth of the spikes moves".format(MOTION_SIZES[0][0], side=MOTION_SIZES[0][1])
+    )
     moving.legend(fontsize="small")
     return figure

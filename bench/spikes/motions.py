@@ -97,8 +97,12 @@ def some_samples(rng: Generator) -> Spikes:
     return np.concatenate([still, moving_points(rng, translated(0, 1))], axis=1)
 
 
+def _dots(y: float, x: float) -> Callable[[Generator], Spikes]:
+    return lambda rng: moving_points(rng, translated(y, x))
+
+
 MOTIONS: dict[str, Callable[[Generator], Spikes]] = {
-    **{f"dots, {y:+d} down, {x:+d} right": lambda rng, d=(y, x): moving_points(rng, translated(*d)) for y, x in DIRECTIONS},
+    **{f"dots, {y:+d} down, {x:+d} right": _dots(y, x) for y, x in DIRECTIONS},
     "dots of 2 x 2": lambda rng: moving_points(rng, translated(0, 1), density=0.025, size=2),
     "dots of 2 x 2, across": lambda rng: moving_points(rng, translated(1, 1), density=0.025, size=2),
     "dots, rotation": lambda rng: moving_points(rng, rotated(0.1)),
@@ -107,9 +111,9 @@ MOTIONS: dict[str, Callable[[Generator], Spikes]] = {
     "shifts of spectrograms": shifts,
     "two motions at once": lambda rng: moving_points(rng, in_two_directions),
     "a quarter of the samples": some_samples,
-    "0.5 pixels per frame": lambda rng: moving_points(rng, translated(0.5, 0)),
-    "0.25 pixels per frame": lambda rng: moving_points(rng, translated(0, 0.25)),
-    "2 pixels per frame": lambda rng: moving_points(rng, translated(2, 0)),
+    "0.5 pixels per frame": _dots(0.5, 0),
+    "0.25 pixels per frame": _dots(0, 0.25),
+    "2 pixels per frame": _dots(2, 0),
 }  # fmt: skip
 """What must never be answered by "collapse"."""
 

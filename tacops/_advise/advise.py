@@ -206,7 +206,11 @@ def _answer(T: int, plans: Sequence[Plan], found: Sequence[tuple[Any, Any, Any]]
     if T < 3:
         why = "one frame is" if T == 1 else "two frames are"
         return ask.advice(T, n, reason=f"{why} too few to tell a change from chance: at least 3 are needed.")
-    return decide(T, gather_evidence(plans, [(g[:, active], noise[active], moved[:, active]) for g, noise, moved in found], ask), ask)
+    return decide(
+        T,
+        gather_evidence(plans, [(g[:, active], noise[active], moved[:, active]) for g, noise, moved in found], ask),
+        ask,
+    )
 
 
 def _energies(gram: Any) -> tuple[Any, Any]:

@@ -14,6 +14,10 @@ from .statistics import Outcome, block_lengths, chunk_losses, permutation_test
 __all__ = ["Evidence", "Question", "decide", "gather_evidence"]
 
 
+SURE = 1.2
+"""More than needed on average, so that what is said to be enough mostly is."""
+
+
 @dataclass(frozen=True)
 class Question:
     """The options of `advise`."""
@@ -60,7 +64,7 @@ class Evidence:
 def gather_evidence(plans: Sequence[Plan], found: Sequence[tuple[Any, Any, Any]], ask: Question) -> Evidence:
     level = ask.significance / len(plans)
     draws = max(199, math.ceil(1 / level) - 1)
-    T, outcomes = plans[-1].frames, []
+    outcomes = []
     for plan, (gram, _, displaced) in zip(plans, found, strict=True):
         L = gram.shape[2] - 1
         lengths = block_lengths(L, _longest(plan, plans, L))
@@ -79,7 +83,8 @@ def gather_evidence(plans: Sequence[Plan], found: Sequence[tuple[Any, Any, Any]]
         steady=sum(p > ask.significance and loss <= ask.max_loss for p, loss in zip(p_each, each, strict=True)),
         detectable=_detectable(coarse, gram),
         detectable_motion=_detectable_motion(outcomes[0], found[0][0]),
-        alternates=deciding.strongest is not None and deciding.dispersion[deciding.strongest[0]][deciding.strongest[1]] < 1,
+        alternates=deciding.strongest is not None
+        and deciding.dispersion[deciding.strongest[0]][deciding.strongest[1]] < 1,
         moves=deciding.strongest is None and deciding.motion is not None and deciding.motion.fine,
         orders=math.lgamma(gram.shape[2]) - math.log(2),
         dispersion=_table(plans, outcomes, "dispersion"),
@@ -157,11 +162,12 @@ def _detectable_motion(outcome: Outcome, gram: Any) -> float:
 def _enough(T: int, seen: Evidence, ask: Question) -> tuple[int, int] | tuple[None, None]:
     """How many samples of T frames, and how many frames of these samples, would show a drift of `max_loss`.
 
-    The least drift that shows falls as the root of the number of samples and about in proportion to the number of frames.
+    The least drift that shows falls as the root of the number of samples, and is about inverse to the number of frames.
     """
     if not math.isfinite(seen.detectable):
         return None, None
     needed, lack = -math.log(ask.significance), seen.detectable / ask.max_loss
+    lack *= SURE if lack > 1 else 1
     samples = max(math.ceil(seen.samples * min(lack, 1e3) ** 2), math.ceil(needed / seen.orders))
     frames = max(math.ceil(T * lack), T)
     while seen.samples * (math.lgamma(frames + 1) - math.log(2)) < needed:
@@ -179,7 +185,11 @@ def decide(T: int, seen: Evidence, ask: Question) -> Advice:
         "motion_limit": seen.motion_limit, "detectable_motion": seen.detectable_motion,
         "enough_samples": samples, "enough_frames": frames,
     }  # fmt: skip
-    more = f"; about {samples} samples like these, or {frames} frames, would be enough" if (samples or 0) > seen.samples else ""
+    more = (
+        f"; about {samples} samples like these, or {frames} frames, would be enough"
+        if (samples or 0) > seen.samples
+        else ""
+    )
     if seen.p_value <= ask.significance:
         if change <= ask.max_loss:
             found |= {"mode": "collapse", "chunk_size": T}
@@ -230,7 +240,9 @@ def _why_preserve(T: int, K: int, seen: Evidence, change: float) -> str:
     if seen.alternates and kept < 0.25:
         return f"{start}, alternating faster than any chunk could follow; if that carries nothing, collapse instead"
     what = "only exact keeps it, " if seen.moves else ""
-    return f"{start}, so fast that even chunks of 2 frames keep only {_percent(kept)} of that change: {what}use conv_lif"
+    return (
+        f"{start}, so fast that even chunks of 2 frames keep only {_percent(kept)} of that change: {what}use conv_lif"
+    )
 
 
 def _percent(share: float) -> str:

@@ -32,7 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep", type=float, default=0.5, help="share of the change that chunks must keep (default 0.5)"
     )
     parser.add_argument("--significance", type=float, default=0.01, help="(default 0.01)")
-    parser.add_argument("--max-samples", type=int, default=32, help="samples that are looked at, or up to 16 times as many where they are too few (default 32)")
+    parser.add_argument(
+        "--max-samples",
+        type=int,
+        default=32,
+        help="samples that are looked at, or up to 16 times as many where they are too few (default 32)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the choice of samples and the permutations (default 0)")
     parser.add_argument("--plot", metavar="OUT", help="draw the statistics into this .png, .svg or .pdf file")
 
