@@ -97,6 +97,7 @@ def agreement(np: Any, displaced: Any, order: Any) -> Agreement | None:
         NumPy.
     displaced : numpy.ndarray, shape (D, n, T, T)
     order : numpy.ndarray, shape (orders, T)
+        The place of every frame, as sums over consecutive frames take it.
 
     Returns
     -------
@@ -107,7 +108,8 @@ def agreement(np: Any, displaced: Any, order: Any) -> Agreement | None:
     if half == 0:
         return None
     steps = np.zeros((len(order), T * T), np.float32)
-    np.put_along_axis(steps, order[:, :-1] * T + order[:, 1:], 1.0, axis=1)
+    frame = np.argsort(order, axis=1)  # in every place
+    np.put_along_axis(steps, frame[:, :-1] * T + frame[:, 1:], 1.0, axis=1)
     both = np.concatenate([displaced, displaced.swapaxes(2, 3)]).reshape(2 * half * n, T * T)
     sums = (steps @ both.astype(np.float32).T).reshape(len(order), 2 * half, n)
     above = sums - sums.mean(axis=0)

@@ -87,7 +87,8 @@ def test_p_value_of_one_sample_is_the_exact_one(steps: int, tolerance: float) ->
     score = (np.abs(roots - roots.mean(axis=1, keepdims=True)) / roots.std(axis=1, keepdims=True)).max(axis=(0, 2))
     moved = np.cbrt(agreement_of(spikes, orders))
     score = np.maximum(score, (moved - moved.mean()) / moved.std())
-    assert got == pytest.approx(float((score >= score[0] - 1e-3).mean()), abs=tolerance + 1e-9)
+    low, high = (float((score >= score[0] - 1e-3 - margin).mean()) for margin in (-1e-5, 1e-5))  # rounding of ties
+    assert low - tolerance - 1e-9 <= got <= high + tolerance + 1e-9
 
 
 @pytest.mark.parametrize("code", ["Bernoulli", "Poisson"])
