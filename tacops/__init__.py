@@ -17,12 +17,16 @@ from ._core.aggregation import aggregate
 from ._core.grid import Grid
 from ._core.theory import membrane_error_bound
 from ._core.train import SpikeTrain, TracedSpikeTrain
+from ._layers.operations import LayerOperations, Operations
 from ._layers.stream import Stream
+from ._layers.synops import synops
 from ._operators import conv_lif, lif, tac_conv, tac_linear
 
 __all__ = [
     "Advice",
     "Grid",
+    "LayerOperations",
+    "Operations",
     "SpikeTrain",
     "Stream",
     "TracedSpikeTrain",
@@ -32,6 +36,7 @@ __all__ = [
     "lif",
     "membrane_error_bound",
     "surrogate",
+    "synops",
     "tac_conv",
     "tac_linear",
 ]
