@@ -40,9 +40,8 @@ class Advice:
         Dispersion that is compatible with one rate; all lengths and scales together leave it with probability
         `significance`.
     motion : mapping of int to float
-        How well frames agree with the next ones displaced by some pixels, over the mean of all orders of the frames: 1 for
-        draws of one rate, more if fine patterns move. The key is the distance in frames: 1, and in long inputs that of
-        groups of frames. Empty if frames are too small to be displaced.
+        How well frames agree with those so many frames later (1), displaced by some pixels, over the mean of all orders of the
+        frames: 1 for draws of one rate, more if fine patterns move. Empty if frames are too small to be displaced.
     motion_limit : mapping of int to float
         What one rate exceeds, here or in a dispersion's band, with probability `significance`.
     detectable : float

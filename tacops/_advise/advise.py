@@ -105,8 +105,9 @@ def advise(
     >>> advise(moving).mode
     'preserve'
     >>> dots = rng.random((8, 20, 20, 1)) < 0.05
-    >>> print(advise(np.stack([np.roll(dots, t, axis=2) for t in range(16)])).reason)
-    fine patterns move within the window (89 % of the signal), so fast that even chunks of 2 frames keep only 47 % of that change: only exact keeps it, use conv_lif.
+    >>> advice = advise(np.stack([np.roll(dots, t, axis=2) for t in range(16)]))
+    >>> advice.mode, advice.chunk_size, advice.reason[:18]
+    ('preserve', 1, 'fine patterns move')
     """
     backend = backend_of(spikes, function="advise", names=("spikes",))
     xp = backend.namespace(spikes)

@@ -65,9 +65,9 @@ def grams(backend: Backend, spikes: Array, plan: Plan) -> tuple[Any, Any, Any]:
         Variance of ``sum_t sum_{i != j} c_ti c_tj``, i and j pixels of one neighbourhood, over permutations of every
         pixel's frames by itself: ``2 sum_{i != j} v_i v_j / (L - 1)`` with ``v_i = sum_t c_ti^2``.
     displaced : numpy.ndarray, shape (D, n, L, L), float32
-        Scalar products of single pixels' c_s and displaced c_t: `displaced_products`.
+        Scalar products of single pixels' c_s and displaced c_t: `displaced_products`. D is 0 where frames are grouped.
     """
-    parts, measure = _parts(backend.namespace(spikes), spikes, plan), _measure(backend)
+    parts, measure = _parts(backend.namespace(spikes), spikes, plan), _measure(backend, plan.group == 1)
     host = [[backend.to_numpy(array) for array in measure(part)] for part in parts]
     np = namespace_of(host[0][0])
     gram = np.concatenate([np.stack(part[:3]) for part in host], axis=1).astype(np.float64)
@@ -104,13 +104,13 @@ def _rows(xp: Any, x: Array, plan: Plan) -> Array:
 
 
 @cache
-def _measure(backend: Backend) -> Callable[[Array], list[Array]]:
+def _measure(backend: Backend, displace: bool) -> Callable[[Array], list[Array]]:
     """`_grams`, compiled where that is usual: else each of its operations would be compiled by itself."""
-    function = partial(_grams, backend)
+    function = partial(_grams, backend, displace)
     return backend.compile(function) if backend.compiles_fast else function
 
 
-def _grams(backend: Backend, x: Array) -> list[Array]:
+def _grams(backend: Backend, displace: bool, x: Array) -> list[Array]:
     """(L, m, *S, C) to three arrays (m, L + 1, L + 1), one (m,) and one (D, m, L, L)."""
     xp = backend.namespace(x)
     T, m = x.shape[:2]
@@ -128,12 +128,12 @@ def _grams(backend: Backend, x: Array) -> list[Array]:
     neighbourhood = _pool(xp, y)
     frame = xp.sum(neighbourhood, axis=tuple(range(2, x.ndim - 1)))
     found, displaced = [], None
-    for pooled in (padded(xp, y), neighbourhood, frame):
+    for pooled in (padded(xp, y) if displace else y, neighbourhood, frame):
         rows = xp.permute_dims(xp.reshape(pooled, (T, m, -1)), (1, 0, 2))
         middle = xp.sum(rows, axis=1, keepdims=True) / T
         centred = rows - middle
         if displaced is None:
-            displaced = displaced_products(xp, centred, x.shape[2:-1], x.shape[-1])
+            displaced = displaced_products(xp, centred, x.shape[2:-1] if displace else (), x.shape[-1])
         rows = xp.concat([centred, middle], axis=1)
         found.append(rows @ xp.permute_dims(rows, (0, 2, 1)))
     return [*found, noise, displaced]

@@ -18,7 +18,7 @@ from .._backend.protocol import Array
 
 __all__ = ["RADIUS", "Agreement", "agreement", "displaced_products", "displacements", "padded"]
 
-RADIUS = {1: 8, 2: 2, 3: 1}
+RADIUS = {0: 0, 1: 8, 2: 2, 3: 1}
 """Pixels along every axis by which frames are displaced at most, by the number of spatial dimensions."""
 
 
@@ -27,7 +27,7 @@ NUMBERS = 2**16
 
 
 def displacements(shape: Sequence[int]) -> list[tuple[int, ...]]:
-    """Half of all displacements within frames of this shape; the others are their opposites."""
+    """Half of all displacements within frames of this shape, none if it is empty; the others are their opposites."""
     radius = RADIUS[len(shape)]
     axes = [range(-min(radius, n - 1), min(radius, n - 1) + 1) for n in shape]
     return [d for d in product(*axes) if d > (0,) * len(shape)]

@@ -135,7 +135,7 @@ def permutation_test(
 def _motion(np: Any, seen: Agreement, moved: Any, allowed: float, law: Sequence[Any], fine: bool) -> Motion:
     """What the displaced frames say, from the distribution over orders of their agreement."""
     center, spread = (float(part[0]) for part in law)
-    mean, limit = float(moved.mean()), (center + allowed * spread) ** 3
+    mean, limit = float(moved.mean()), (center + float(allowed) * spread) ** 3
     # one displacement of z standard deviations in all samples adds about n (z^2 + 1/2) / 2 squares
     deviations = math.sqrt(max(2 * (limit - mean) / seen.excess.shape[0] - 0.5, 0.25))
     ratio = (float(moved[0]) / mean, limit / mean) if mean > 0 else (math.nan, math.nan)
