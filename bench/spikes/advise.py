@@ -276,13 +276,15 @@ def draw(alarms: Sequence[FalseAlarms], powers: Sequence[Power], motions: Sequen
     )
     right.legend(fontsize="small")
     for speed in dict.fromkeys(p.speed for p in motions):
-        dots = [p for p in motions if p.speed == speed and (p.batch, p.side) == MOTION_SIZES[0]]
+        dots = [p for p in motions if p.speed == speed and (p.batch, p.side) == MOTION_SIZES[-1]]
         style = "o-" if speed <= RADIUS[2] else "s--"
         moving.plot([100 * p.density for p in dots], [p.found / p.draws for p in dots], style, markersize=4)
         moving.lines[-1].set_label(f"{speed:g} pixels per frame")
-    moving.set(xscale="log", xlabel="pixels that spike, %", ylabel="share detected", ylim=(-0.03, 1.03))
+    moving.set(xscale="log", xlabel="pixels that spike, %", ylabel="share detected", ylim=(-0.03, 1.4))
+    moving.set_xticks([100 * density for density in DENSITIES], [f"{100 * density:g}" for density in DENSITIES])
+    moving.minorticks_off()
     moving.set_title(
-        "{} x {side} x {side}, a tenth of the spikes moves".format(MOTION_SIZES[0][0], side=MOTION_SIZES[0][1])
+        "{} x {side} x {side}, a tenth of the spikes moves".format(MOTION_SIZES[-1][0], side=MOTION_SIZES[-1][1])
     )
-    moving.legend(fontsize="small")
+    moving.legend(fontsize="small", ncols=2, loc="upper center")
     return figure

@@ -163,6 +163,8 @@ class Advice:
             lag, value = next(iter(self.motion.items()))
             axes.plot([1, 1], [1, self.motion_limit[lag]], color="C4", alpha=0.3, linewidth=6, solid_capstyle="butt")
             axes.plot([1], [value], "D", color="C4", label="next frames, displaced")
+            if value > 6:  # else the dispersions would lie on one line
+                axes.set_yscale("symlog", linthresh=1)
         axes.axhline(1, color="0.4", linewidth=0.8)
         axes.set(xlabel="frames per block, K", ylabel="dispersion of block counts", xscale="log")
         axes.set_xticks(lengths, [str(K) for K in lengths])

@@ -99,7 +99,8 @@ def permutation_test(
     np = namespace_of(gram)
     n, T = gram.shape[1:3]
     order = _orders(np, T, draws, seed)
-    table = _variances(np, gram, lengths, order)  # (lengths, orders, S, n); order 0 is the one observed
+    together = _together(np, lengths, order)
+    table = _variances(np, gram, together)  # (lengths, orders, S, n); order 0 is the one observed
     complete = len(order) == math.factorial(T)
     total = table[..., 0] if n == 1 else _mix(np, table, draws, complete, seed)
     roots, each = np.cbrt(total), np.cbrt(table)
@@ -117,7 +118,7 @@ def permutation_test(
     mean = K * (T - K) * (T - K + 1) * np.einsum("snii->s", gram) / (T * (T - 1))
     safe = np.where(mean > 0, mean, np.nan)
     low, high = (np.maximum(center + sign * allowed * spread, 0) ** 3 for sign in (-1, 1))
-    drift = _least_drift(np, high - mean, total.std(axis=1), lengths, order, n)
+    drift = _least_drift(np, high - mean, total.std(axis=1), together, T, n)
     strongest = np.unravel_index(int(np.argmax(score[:, 0])), score[:, 0].shape)
     return Outcome(
         list(lengths),
@@ -155,15 +156,22 @@ def _orders(np: Any, T: int, draws: int, seed: int) -> Any:
     return order
 
 
-def _variances(np: Any, gram: Any, lengths: Sequence[int], order: Any) -> Any:
+def _together(np: Any, lengths: Sequence[int], order: Any) -> Any:
+    """In how many blocks two frames lie in every order, pair by pair: float32 (lengths, orders, pairs)."""
+    T = order.shape[1]
+    first, second = np.triu_indices(T)
+    pairs = (order[:, first] * T + order[:, second]).reshape(-1)
+    windows = np.stack([_windows(np, T, K) for K in lengths])
+    return np.take(windows, pairs, axis=1).reshape(len(lengths), len(order), -1)
+
+
+def _variances(np: Any, gram: Any, together: Any) -> Any:
     """Sums of squares for every order: one matrix product."""
     scales, n, T, _ = gram.shape
     first, second = np.triu_indices(T)
-    pairs = (order[:, first] * T + order[:, second]).reshape(-1)
-    shared = np.stack([_windows(np, T, K) for K in lengths])[:, pairs]
     flat = (gram[:, :, first, second] * np.where(first == second, 1.0, 2.0)).reshape(scales * n, -1).astype(np.float32)
-    table = shared.reshape(len(lengths) * len(order), len(first)) @ flat.T
-    return np.maximum(table.reshape(len(lengths), len(order), scales, n), 0).astype(np.float64)
+    table = together.reshape(-1, together.shape[2]) @ flat.T
+    return np.maximum(table.reshape(*together.shape[:2], scales, n), 0).astype(np.float64)
 
 
 def _windows(np: Any, T: int, K: int) -> Any:
@@ -192,15 +200,14 @@ def _mix(np: Any, table: Any, draws: int, complete: bool, seed: int) -> Any:
     return total.reshape(draws + 1, lengths, scales).transpose(1, 0, 2)
 
 
-def _least_drift(np: Any, excess: Any, spread: Any, lengths: Sequence[int], order: Any, n: int) -> Any:
+def _least_drift(np: Any, excess: Any, spread: Any, together: Any, T: int, n: int) -> Any:
     """Variance of the linear drift whose sums of squares exceed their mean over orders by `excess`: (lengths, S).
 
     A drift also widens the distribution over orders. With g the excess and q the spread over orders of a drift of
     variance 1, and E and s those of the noise: ``a g = E sqrt(1 + a^2 q^2 / (n s^2))``, solved for a.
     """
-    T = order.shape[1]
     ramp = np.linspace(-1, 1, T) * math.sqrt(3 * (T - 1) / (T + 1))
-    values = _variances(np, (ramp[:, None] * ramp)[None, None], lengths, order)[..., 0]  # (lengths, orders, 1)
+    values = _variances(np, (ramp[:, None] * ramp)[None, None], together)[..., 0]  # (lengths, orders, 1)
     gain, own = values[:, 0] - values.mean(axis=1), values.std(axis=1)
     safe = np.where(spread > 0, spread, np.inf)
     square = gain**2 - excess**2 * own**2 / (n * safe**2)
