@@ -20,12 +20,16 @@ from ._core.theory import membrane_error_bound
 from ._core.train import SpikeTrain, TracedSpikeTrain
 from ._currents import conv
 from ._events import events_to_frames
+from ._layers.operations import LayerOperations, Operations
 from ._layers.stream import Stream
+from ._layers.synops import synops
 from ._operators import conv_lif, lif, tac_conv, tac_linear
 
 __all__ = [
     "Advice",
     "Grid",
+    "LayerOperations",
+    "Operations",
     "SpikeTrain",
     "Stream",
     "TracedSpikeTrain",
@@ -44,6 +48,7 @@ __all__ = [
     "readout",
     "sum_pool",
     "surrogate",
+    "synops",
     "tac_conv",
     "tac_linear",
 ]

@@ -16,7 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.shared.files import check_figure, check_output, write_figure, write_whole
+from bench.shared.machine import machine
+from bench.spikes.motions import DENSITIES, SPEEDS, MotionPower, motion_power
 from tacops._advise.advise import advise
+from tacops._advise.motion import RADIUS
 
 Spikes = NDArray[Any]
 Generator = np.random.Generator
@@ -71,12 +74,27 @@ def hot_pixel(rng: Generator, T: int, rate: NDArray[np.float64]) -> Spikes:
     return poisson(rng, T, rate)
 
 
+def neighbours(rng: Generator, T: int, rate: NDArray[np.float64]) -> Spikes:
+    """Spots of 2 x 2 pixels, somewhere else in every frame: pixels spike together with their neighbours."""
+    seeds = bernoulli(rng, T, rate / 4)
+    for axis in (2, 3):
+        seeds = np.maximum(seeds, np.roll(seeds, 1, axis))
+    return seeds
+
+
+def hot_pixels(rng: Generator, T: int, rate: NDArray[np.float64]) -> Spikes:
+    """Poisson counts, of which one pixel in twenty has twenty times the rate."""
+    return poisson(rng, T, rate * np.where(rng.random(rate.shape) < 0.05, 20, 1))
+
+
 CODES: dict[str, Callable[[Generator, int, NDArray[np.float64]], Spikes]] = {
     "Bernoulli": bernoulli,
     "Poisson": poisson,
     "bursts of 5": bursts,
     "shared gain": shared_gain,
     "hot pixel": hot_pixel,
+    "neighbours": neighbours,
+    "hot pixels": hot_pixels,
 }
 
 
@@ -155,24 +173,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("--draws", type=int, default=1000, help="draws of every stationary code (default 1000)")
     parser.add_argument("--power-draws", type=int, default=100, help="draws of every changing code (default 100)")
+    parser.add_argument("--motion-draws", type=int, default=50, help="draws of moving dots of every kind (default 50)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all counts into this file")
     parser.add_argument("--plot", type=Path, metavar="OUT", help="draw both into this .svg or .png file")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Simulate, print both tables; 1 if there are more false alarms than binomial error allows."""
+    """Simulate, print the tables; 1 if there are more false alarms than binomial error allows."""
     check_output(args.json)
     check_figure(args.plot)
     started = time.perf_counter()
     alarms = simulate_false_alarms(args.draws, args.seed) if args.draws else []
     powers = simulate_power(args.power_draws, args.seed) if args.power_draws else []
+    motions = simulate_motion(args.motion_draws, args.seed) if args.motion_draws else []
     print(f"{time.perf_counter() - started:.0f} s, seed {args.seed}")
     if args.json:
-        found = {"false_alarms": [asdict(a) for a in alarms], "power": [asdict(p) for p in powers]}
+        found = {"machine": machine(), "seconds": round(time.perf_counter() - started), "seed": args.seed}
+        for name, part in (("false_alarms", alarms), ("power", powers), ("motion", motions)):
+            found[name] = [asdict(one) for one in part]
         write_whole(args.json, (json.dumps(found, indent=1) + "\n").encode())
     if args.plot:
-        write_figure(args.plot, draw(alarms, powers))
+        write_figure(args.plot, draw(alarms, powers, motions))
         print(f"drawn into {args.plot}")
     for level in LEVELS if alarms else ():
         total, draws = sum(a.alarms[level] for a in alarms), sum(a.draws for a in alarms)
@@ -196,6 +218,7 @@ def simulate_false_alarms(draws: int, seed: int) -> list[FalseAlarms]:
     return found
 
 
+MOTION_SIZES = ((8, 16), (8, 28), (1, 28))
 CHANGES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
@@ -211,14 +234,28 @@ def simulate_power(draws: int, seed: int) -> list[Power]:
     return found
 
 
-def draw(alarms: Sequence[FalseAlarms], powers: Sequence[Power]) -> Any:
+def simulate_motion(draws: int, seed: int) -> list[MotionPower]:
+    """Dots of one pixel, a quarter of all spikes, by density and speed."""
+    print("detected share of moving dots of one pixel, a tenth of all spikes, by spikes per pixel")
+    print("batch  size  pixels per frame" + "".join(f"{density:>8g}" for density in DENSITIES))
+    found = []
+    for batch, side in MOTION_SIZES:
+        for speed in SPEEDS:
+            row = [motion_power(batch, side, density, speed, draws, seed) for density in DENSITIES]
+            found += row
+            shares = "".join(f"{p.found / draws:8.2f}" for p in row)
+            print(f"{batch:5}{side:6}{speed:18g}{shares}", flush=True)
+    return found
+
+
+def draw(alarms: Sequence[FalseAlarms], powers: Sequence[Power], motions: Sequence[MotionPower]) -> Any:
     """Draw false alarms with their binomial error, and the power curves."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     mpl.rcParams.update({"svg.hashsalt": "tacops", "svg.fonttype": "none"})
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = Figure(figsize=(14, 4), layout="constrained")
+    left, right, moving = figure.subplots(1, 3)
     for level, color in zip(LEVELS, ("C0", "C1"), strict=True):
         shares = [a.alarms[level] / a.draws for a in alarms]
         left.plot(range(len(shares)), shares, "o", color=color, markersize=4, label=f"p <= {level:g}")
@@ -239,4 +276,16 @@ def draw(alarms: Sequence[FalseAlarms], powers: Sequence[Power]) -> Any:
         xscale="log", xlabel="share of the signal that changes, %", ylabel="share detected", title="Power (p <= 0.01)"
     )
     right.legend(fontsize="small")
+    for speed in dict.fromkeys(p.speed for p in motions):
+        dots = [p for p in motions if p.speed == speed and (p.batch, p.side) == MOTION_SIZES[-1]]
+        style = "o-" if speed <= RADIUS[2] else "s--"
+        moving.plot([100 * p.density for p in dots], [p.found / p.draws for p in dots], style, markersize=4)
+        moving.lines[-1].set_label(f"{speed:g} pixels per frame")
+    moving.set(xscale="log", xlabel="pixels that spike, %", ylabel="share detected", ylim=(-0.03, 1.4))
+    moving.set_xticks([100 * density for density in DENSITIES], [f"{100 * density:g}" for density in DENSITIES])
+    moving.minorticks_off()
+    moving.set_title(
+        "{} x {side} x {side}, a tenth of the spikes moves".format(MOTION_SIZES[-1][0], side=MOTION_SIZES[-1][1])
+    )
+    moving.legend(fontsize="small", ncols=2, loc="upper center")
     return figure

@@ -39,8 +39,19 @@ class Advice:
     band : mapping of str to mapping of int to (float, float)
         Dispersion that is compatible with one rate; all lengths and scales together leave it with probability
         `significance`.
+    motion : mapping of int to float
+        How well frames agree with those so many frames later (1), displaced by some pixels, over the mean of all orders of the
+        frames: 1 for draws of one rate, more if fine patterns move. Empty if frames are too small to be displaced.
+    motion_limit : mapping of int to float
+        What one rate exceeds, here or in a dispersion's band, with probability `significance`.
     detectable : float
         Share of the signal's energy that a linear drift must change to be found with a probability of about one half.
+    detectable_motion : float
+        Share of the signal's energy that must move by one displacement, the same in all frames of a sample, to be found
+        with a probability of about one half; infinite if no motion would be.
+    enough_samples, enough_frames : int or None
+        About how many samples of as many frames, or frames of as many samples, would show a drift of `max_loss`; the
+        number tested, or fewer, if these do; None if the input holds too little signal to estimate it from.
     frames, samples : int
         T, and how many samples were tested.
     changing : int
@@ -61,6 +72,11 @@ class Advice:
     losses: Mapping[int, float] = field(default_factory=dict)
     dispersion: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     band: Mapping[str, Mapping[int, tuple[float, float]]] = field(default_factory=dict)
+    motion: Mapping[int, float] = field(default_factory=dict)
+    motion_limit: Mapping[int, float] = field(default_factory=dict)
+    detectable_motion: float = math.nan
+    enough_samples: int | None = None
+    enough_frames: int | None = None
     max_loss: float = 0.05
     keep: float = 0.5
     significance: float = 0.01
@@ -88,6 +104,10 @@ class Advice:
         for pool, row in self.dispersion.items():
             cells = [self._cell(pool, K, row[K]) if K in row else "" for K in columns]
             lines.append(f"{'dispersion of ' + LABELS[pool]:>36} " + "".join(f"{cell:>8}" for cell in cells))
+        for lag, value in self.motion.items():
+            star = "*" if value > self.motion_limit[lag] else " "
+            apart = f"{lag} frame{'s' * (lag > 1)} apart"
+            lines.append(f"{'agreement of displaced frames':>36} {value:>7.2f}{star} ({apart})")
         if self.losses:
             cells = [_percent(self.losses[K]) if K in self.losses else "" for K in columns]
             lines.append(f"{'signal lost in a chunk':>36} " + "".join(f"{cell:>8}" for cell in cells))
@@ -137,9 +157,16 @@ class Advice:
             axes.plot(list(row), list(row.values()), "o-", color=color, label=LABELS[pool])
             low, high = zip(*self.band[pool].values(), strict=True)
             axes.fill_between(list(row), low, high, color=color, alpha=0.15, linewidth=0)
+        lengths = list(next(iter(self.dispersion.values())))
+        if self.motion:
+            lengths = [1, *lengths]
+            lag, value = next(iter(self.motion.items()))
+            axes.plot([1, 1], [1, self.motion_limit[lag]], color="C4", alpha=0.3, linewidth=6, solid_capstyle="butt")
+            axes.plot([1], [value], "D", color="C4", label="next frames, displaced")
+            if value > 6:  # else the dispersions would lie on one line
+                axes.set_yscale("symlog", linthresh=1)
         axes.axhline(1, color="0.4", linewidth=0.8)
         axes.set(xlabel="frames per block, K", ylabel="dispersion of block counts", xscale="log")
-        lengths = list(next(iter(self.dispersion.values())))
         axes.set_xticks(lengths, [str(K) for K in lengths])
         axes.minorticks_off()
         axes.legend(title=f"shaded: one rate ({1 - self.significance:.0%})", fontsize="small")

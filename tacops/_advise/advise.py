@@ -9,19 +9,22 @@ from dataclasses import replace
 from typing import Any
 
 from .._backend.dispatch import backend_of, undisturbed
-from .._backend.protocol import Array
+from .._backend.protocol import Array, Backend
 from .._values import as_int, check_choice, check_count, check_number, fail, shape_of, show
 from .advice import Advice
 from .gram import LONGEST, SIDE, Plan, grams
 from .rule import Question, decide, gather_evidence
 from .statistics import block_lengths
 
-__all__ = ["advise"]
+__all__ = ["MORE", "advise"]
 
 SQUARE = 8
 """Rows of a square picture that is taken for one."""
 WINDOW = 32
 """Frames that are compared one by one; of longer inputs, windows of so many frames and so many groups of frames."""
+
+MORE = 16
+"""Times `max_samples` that are looked at where so many are needed."""
 
 
 @undisturbed
@@ -46,14 +49,17 @@ def advise(
 
     for K = 2, 3, 4, 6, 8, 12, ... below T, for single pixels, for neighbourhoods of 4 x 4 pixels and for the whole frame; the p-value
     is that of the greatest departure of them all. It holds for any law of the counts, rates that differ between pixels and
-    correlated pixels. *How much would a chunk of K frames lose?* With R(tau) the mean product of different pixels of one
+    correlated pixels. A fine pattern that moves keeps all these sums; so the products of each frame and the next one
+    displaced by every step within 2 pixels (8 in one dimension, 1 in three) are compared with those of permuted frames as
+    well: one more statistic in the same maximum. *How much would a chunk of K frames lose?* With R(tau) the mean product of different pixels of one
     neighbourhood, tau frames apart,
 
     .. math:: \mathrm{loss}(K) = 1 - \frac{K R(0) + 2 \sum_{\tau=1}^{K-1} (K - \tau) R(\tau)}{K^2 R(0)}
 
     is the share of the signal's energy that is gone when K frames are replaced by their mean, noise excluded (if pixels
     spike independently given their rates). Where single pixels change significantly, the same is asked of them alone, with
-    R(0) extrapolated from other lags, and the greater loss counts.
+    R(0) extrapolated from other lags, or, where a fine pattern moves, taken from the next frame, displaced; the greater
+    loss counts.
 
     The answer is ``"collapse"`` with K = T if at most `max_loss` would be lost, or if no change is significant though one
     of `max_loss` would have shown; ``"preserve"`` if the change is significant and greater, with the greatest K that loses
@@ -72,7 +78,8 @@ def advise(
     significance : float, in [0.0005, 0.5]
         Probability of the answer "preserve" where the rate is constant, at most.
     max_samples : int
-        Of larger batches so many samples are looked at, of samples of more than 2**23 numbers only some rows.
+        Of larger batches so many samples are looked at, or up to 16 times as many where they are too few to show a change of
+        `max_loss`; of samples of more than 2**23 numbers only some rows.
     seed : int
         Of the choice of samples and of the permutations: the same input gets the same answer.
 
@@ -99,6 +106,10 @@ def advise(
     >>> moving = np.stack([np.roll(picture, t, axis=2) for t in range(16)])
     >>> advise(moving).mode
     'preserve'
+    >>> dots = rng.random((8, 20, 20, 1)) < 0.05
+    >>> advice = advise(np.stack([np.roll(dots, t, axis=2) for t in range(16)]))
+    >>> advice.mode, advice.chunk_size, advice.reason[:18]
+    ('preserve', 1, 'fine patterns move')
     """
     if names := getattr(getattr(spikes, "dtype", None), "names", None):
         rule = "frames (T, B, *S, C), which tacops.events_to_frames makes of a recording's events"
@@ -112,10 +123,27 @@ def advise(
         spikes = xp.reshape(spikes, (*spikes.shape, 1))
     elif layout == "channels_first":
         spikes = xp.permute_dims(spikes, (0, 1, *range(3, spikes.ndim), 2))
+    advice = _look(backend, spikes, ask)
+    more = _more(advice, spikes.shape[1], ask)
+    return _look(backend, spikes, replace(ask, max_samples=more)) if more else advice
+
+
+def _more(advice: Advice, batch: int, ask: Question) -> int:
+    """Samples to look at instead, where those looked at are too few to show a change of `max_loss`; 0 if none are needed.
+
+    This goes by the power of the test, which does not depend on the order of the frames; so the test stays exact.
+    """
+    enough = MORE * ask.max_samples if advice.enough_samples is None else advice.enough_samples
+    wanted = min(enough, MORE * ask.max_samples, batch)
+    return wanted if wanted > ask.max_samples and advice.dispersion else 0
+
+
+def _look(backend: Backend, spikes: Array, ask: Question) -> Advice:
+    """The advice from as many samples as asked for."""
     T = spikes.shape[0]
     plans = _plans(shape_of(spikes), ask)
     found = [grams(backend, spikes, plan) for plan in plans]
-    if any(not math.isfinite(float(gram.sum() + noise.sum())) for gram, noise in found):
+    if any(not math.isfinite(float(gram.sum() + noise.sum())) for gram, noise, _ in found):
         raise fail("advise", "spikes", "finite", "an array that holds NaN, infinity or numbers beyond float32's range")
     return _answer(T, plans, found, ask)
 
@@ -186,9 +214,9 @@ def _plans(shape: tuple[int, ...], ask: Question) -> list[Plan]:
     return [replace(everything, starts=starts, frames=window, group=1), everything]
 
 
-def _answer(T: int, plans: Sequence[Plan], found: Sequence[tuple[Any, Any]], ask: Question) -> Advice:
+def _answer(T: int, plans: Sequence[Plan], found: Sequence[tuple[Any, Any, Any]], ask: Question) -> Advice:
     """From the Gram matrices to the advice."""
-    energy, change = (sum(part) for part in zip(*(_energies(gram) for gram, _ in found), strict=True))
+    energy, change = (sum(part) for part in zip(*(_energies(gram) for gram, _, _ in found), strict=True))
     active = energy + change > 0
     n = int(active.sum())
     if n == 0:
@@ -201,7 +229,11 @@ def _answer(T: int, plans: Sequence[Plan], found: Sequence[tuple[Any, Any]], ask
     if T < 3:
         why = "one frame is" if T == 1 else "two frames are"
         return ask.advice(T, n, reason=f"{why} too few to tell a change from chance: at least 3 are needed.")
-    return decide(T, gather_evidence(plans, [(gram[:, active], noise[active]) for gram, noise in found], ask), ask)
+    return decide(
+        T,
+        gather_evidence(plans, [(g[:, active], noise[active], moved[:, active]) for g, noise, moved in found], ask),
+        ask,
+    )
 
 
 def _energies(gram: Any) -> tuple[Any, Any]:

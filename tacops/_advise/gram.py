@@ -17,6 +17,7 @@ from typing import Any
 
 from .._backend.dispatch import get_backend
 from .._backend.protocol import Array, Backend
+from .motion import displaced_products, padded
 
 __all__ = ["LONGEST", "POOLS", "SIDE", "Plan", "grams", "namespace_of"]
 
@@ -45,7 +46,7 @@ class Plan:
     """First rows of the bands of `side` rows; None for all rows."""
 
 
-def grams(backend: Backend, spikes: Array, plan: Plan) -> tuple[Any, Any]:
+def grams(backend: Backend, spikes: Array, plan: Plan) -> tuple[Any, Any, Any]:
     """Gram matrices of centred frames, with the mean frame as one more row.
 
     Parameters
@@ -63,12 +64,15 @@ def grams(backend: Backend, spikes: Array, plan: Plan) -> tuple[Any, Any]:
     noise : numpy.ndarray, shape (n,), float64
         Variance of ``sum_t sum_{i != j} c_ti c_tj``, i and j pixels of one neighbourhood, over permutations of every
         pixel's frames by itself: ``2 sum_{i != j} v_i v_j / (L - 1)`` with ``v_i = sum_t c_ti^2``.
+    displaced : numpy.ndarray, shape (D, n, L, L), float32
+        Scalar products of single pixels' c_s and displaced c_t: `displaced_products`. D is 0 where frames are grouped.
     """
-    parts, measure = _parts(backend.namespace(spikes), spikes, plan), _measure(backend)
+    parts, measure = _parts(backend.namespace(spikes), spikes, plan), _measure(backend, plan.group == 1)
     host = [[backend.to_numpy(array) for array in measure(part)] for part in parts]
     np = namespace_of(host[0][0])
     gram = np.concatenate([np.stack(part[:3]) for part in host], axis=1).astype(np.float64)
-    return gram, np.concatenate([part[3] for part in host]).astype(np.float64)
+    noise = np.concatenate([part[3] for part in host]).astype(np.float64)
+    return gram, noise, np.concatenate([part[4] for part in host], axis=1)
 
 
 def _parts(xp: Any, spikes: Array, plan: Plan) -> Iterator[Array]:
@@ -100,14 +104,14 @@ def _rows(xp: Any, x: Array, plan: Plan) -> Array:
 
 
 @cache
-def _measure(backend: Backend) -> Callable[[Array], list[Array]]:
+def _measure(backend: Backend, displace: bool) -> Callable[[Array], list[Array]]:
     """`_grams`, compiled where that is usual: else each of its operations would be compiled by itself."""
-    function = partial(_grams, backend)
+    function = partial(_grams, backend, displace)
     return backend.compile(function) if backend.compiles_fast else function
 
 
-def _grams(backend: Backend, x: Array) -> list[Array]:
-    """(L, m, *S, C) to three arrays (m, L + 1, L + 1) and one (m,)."""
+def _grams(backend: Backend, displace: bool, x: Array) -> list[Array]:
+    """(L, m, *S, C) to three arrays (m, L + 1, L + 1), one (m,) and one (D, m, L, L)."""
     xp = backend.namespace(x)
     T, m = x.shape[:2]
     pixels = tuple(range(1, x.ndim - 1))
@@ -123,13 +127,16 @@ def _grams(backend: Backend, x: Array) -> list[Array]:
     noise = (xp.sum(together * together, axis=pixels) - xp.sum(spread * spread, axis=pixels)) * (2.0 / max(T - 1, 1))
     neighbourhood = _pool(xp, y)
     frame = xp.sum(neighbourhood, axis=tuple(range(2, x.ndim - 1)))
-    found = []
-    for pooled in (y, neighbourhood, frame):
+    found, displaced = [], None
+    for pooled in (padded(xp, y) if displace else y, neighbourhood, frame):
         rows = xp.permute_dims(xp.reshape(pooled, (T, m, -1)), (1, 0, 2))
         middle = xp.sum(rows, axis=1, keepdims=True) / T
-        rows = xp.concat([rows - middle, middle], axis=1)
+        centred = rows - middle
+        if displaced is None:
+            displaced = displaced_products(xp, centred, x.shape[2:-1] if displace else (), x.shape[-1])
+        rows = xp.concat([centred, middle], axis=1)
         found.append(rows @ xp.permute_dims(rows, (0, 2, 1)))
-    return [*found, noise]
+    return [*found, noise, displaced]
 
 
 def _pool(xp: Any, y: Array) -> Array:

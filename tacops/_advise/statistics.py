@@ -7,7 +7,8 @@ over permutations of whole frames, which keeps all correlation between pixels.
 **Loss.** Products of *different* pixels of one neighbourhood hold no noise if pixels spike independently given their
 rates, not even within one frame. Their mean over frames that are tau apart, R(tau), says what share of the signal's
 energy survives when K frames are replaced by their mean: ``[K R(0) + 2 sum_tau (K - tau) R(tau)] / (K^2 R(0))``. Where
-single pixels change significantly, their own R(tau) is used besides, with R(0) extrapolated from other lags.
+single pixels change significantly, their own R(tau) is used besides, with R(0) extrapolated from other lags; where they
+move, R(0) is what the next frame still holds, displaced.
 """
 
 from __future__ import annotations
@@ -19,14 +20,31 @@ from itertools import permutations
 from typing import Any
 
 from .gram import namespace_of
+from .motion import Agreement, agreement
 
-__all__ = ["Losses", "Outcome", "block_lengths", "chunk_losses", "permutation_test"]
+__all__ = ["Losses", "Motion", "Outcome", "block_lengths", "chunk_losses", "permutation_test"]
 
 
 def block_lengths(T: int, longest: int) -> list[int]:
     """2, 3, 4, 6, 8, 12, ... up to `longest`, and at least 2 where three frames allow it."""
     lengths = sorted({k << n for n in range(T.bit_length()) for k in (2, 3)})
     return [k for k in lengths if k <= max(longest, 2) and k < T]
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What one permutation test says of displaced frames."""
+
+    dispersion: float
+    """The agreement of frames that follow each other, displaced, divided by its mean over all orders."""
+    limit: float
+    """Significant above it."""
+    fine: bool
+    """Whether a pattern moves significantly that neighbourhoods don't follow."""
+    excess: Any
+    """(n,): energy of every sample that is found again in the next frame, displaced."""
+    least: Any
+    """(n,): the excess in all samples that would just be significant on average."""
 
 
 @dataclass(frozen=True)
@@ -40,30 +58,36 @@ class Outcome:
     """Dispersion outside of this band is significant."""
     drift: list[float]
     """Variance per frame, in the Gram matrices' units, of a linear drift that would just be significant on average."""
-    strongest: tuple[int, int]
-    """Row and column of the greatest departure."""
+    strongest: tuple[int, int] | None
+    """Row and column of the greatest departure; None if it is that of motion."""
     pixels: bool
     """Whether single pixels alone leave the band."""
     p_value: float
     p_values: list[float]
     """For every sample by itself."""
+    motion: Motion | None
+    """None if frames are too small to be displaced."""
 
 
-def permutation_test(gram: Any, lengths: Sequence[int], draws: int, significance: float, seed: int) -> Outcome:
+def permutation_test(
+    gram: Any, displaced: Any, lengths: Sequence[int], draws: int, significance: float, seed: int
+) -> Outcome:
     r"""Test whether the variance of sums over K consecutive frames is what any order of the frames would give.
 
     .. math:: D_K = \frac{T (T - 1)}{K (T - K) (T - K + 1)} \cdot
               \frac{\sum_{s=0}^{T-K} |\sum_{t=s}^{s+K-1} c_t|^2}{\sum_t |c_t|^2}
 
     with both sums over all samples; its mean over all orders is exactly 1. The cube root of the numerator is close to
-    normal (Wilson and Hilferty), so its departure in standard deviations can be compared between lengths and scales; the
-    test statistic is the greatest one. It is compared with its own distribution over `draws` random orders, drawn for
+    normal (Wilson and Hilferty), so its departure in standard deviations can be compared between lengths and scales, and with
+    that of `agreement` above its mean; the test statistic is the greatest one. It is compared with its own distribution over `draws` random orders, drawn for
     every sample by itself, so that looking at many lengths and scales costs nothing in false alarms.
 
     Parameters
     ----------
     gram : numpy.ndarray, shape (S, n, L, L)
         Of centred frames.
+    displaced : numpy.ndarray, shape (D, n, L, L)
+        Of centred frames and displaced ones.
     lengths : sequence of int
         Block lengths K.
     draws : int
@@ -75,29 +99,48 @@ def permutation_test(gram: Any, lengths: Sequence[int], draws: int, significance
     np = namespace_of(gram)
     n, T = gram.shape[1:3]
     order = _orders(np, T, draws, seed)
-    table = _variances(np, gram, lengths, order)  # (lengths, orders, S, n); order 0 is the one observed
-    total = table[..., 0] if n == 1 else _mix(np, table, draws, len(order) == math.factorial(T), seed)
+    together = _together(np, lengths, order)
+    table = _variances(np, gram, together)  # (lengths, orders, S, n); order 0 is the one observed
+    complete = len(order) == math.factorial(T)
+    total = table[..., 0] if n == 1 else _mix(np, table, draws, complete, seed)
     roots, each = np.cbrt(total), np.cbrt(table)
-    score, center, spread = _scores(np, roots)
-    worst = score.max(axis=(0, 2))
+    signed, center, spread = _scores(np, roots)
+    score = np.abs(signed)
+    worst, individual = score.max(axis=(0, 2)), np.abs(_scores(np, each)[0]).max(axis=(0, 2))
+    seen = agreement(np, displaced, order)
+    if seen is not None:
+        moved = seen.table[:, 0] if n == 1 else _mix(np, seen.table[None, :, None], draws, complete, seed)[0, :, 0]
+        (moving,), *law = _scores(np, np.cbrt(moved)[None])
+        blocks, worst = worst, np.maximum(worst, moving)
+        individual = np.maximum(individual, _scores(np, np.cbrt(seen.table)[None])[0][0])
     allowed = np.sort(worst)[math.ceil((1 - significance) * len(worst)) - 1]
     K = np.array(lengths)[:, None]
     mean = K * (T - K) * (T - K + 1) * np.einsum("snii->s", gram) / (T * (T - 1))
     safe = np.where(mean > 0, mean, np.nan)
     low, high = (np.maximum(center + sign * allowed * spread, 0) ** 3 for sign in (-1, 1))
-    drift = _least_drift(np, high - mean, total.std(axis=1), lengths, order, n)
+    drift = _least_drift(np, high - mean, total.std(axis=1), together, T, n)
     strongest = np.unravel_index(int(np.argmax(score[:, 0])), score[:, 0].shape)
-    individual = _scores(np, each)[0].max(axis=(0, 2))
     return Outcome(
         list(lengths),
         (total[:, 0] / safe).tolist(),
         np.stack([low / safe, high / safe], axis=-1).tolist(),
         drift.min(axis=0).tolist(),
-        (int(strongest[0]), int(strongest[1])),
+        None if seen is not None and moving[0] > blocks[0] else (int(strongest[0]), int(strongest[1])),
         bool((score[:, 0, 0] > allowed).any()),
         float((worst >= worst[0] - TIE).mean()),
         (individual >= individual[0] - TIE).mean(axis=0).tolist(),
+        None if seen is None else _motion(np, seen, moved, allowed, law, seen.fine and bool(moving[0] > allowed)),
     )
+
+
+def _motion(np: Any, seen: Agreement, moved: Any, allowed: float, law: Sequence[Any], fine: bool) -> Motion:
+    """What the displaced frames say, from the distribution over orders of their agreement."""
+    center, spread = (float(part[0]) for part in law)
+    mean, limit = float(moved.mean()), (center + float(allowed) * spread) ** 3
+    # one displacement of z standard deviations in all samples adds about n (z^2 + 1/2) / 2 squares
+    deviations = math.sqrt(max(2 * (limit - mean) / seen.excess.shape[0] - 0.5, 0.25))
+    ratio = (float(moved[0]) / mean, limit / mean) if mean > 0 else (math.nan, math.nan)
+    return Motion(*ratio, fine, seen.excess, deviations * seen.spread)
 
 
 TIE = 1e-3
@@ -113,15 +156,22 @@ def _orders(np: Any, T: int, draws: int, seed: int) -> Any:
     return order
 
 
-def _variances(np: Any, gram: Any, lengths: Sequence[int], order: Any) -> Any:
+def _together(np: Any, lengths: Sequence[int], order: Any) -> Any:
+    """In how many blocks two frames lie in every order, pair by pair: float32 (lengths, orders, pairs)."""
+    T = order.shape[1]
+    first, second = np.triu_indices(T)
+    pairs = (order[:, first] * T + order[:, second]).reshape(-1)
+    windows = np.stack([_windows(np, T, K) for K in lengths])
+    return np.take(windows, pairs, axis=1).reshape(len(lengths), len(order), -1)
+
+
+def _variances(np: Any, gram: Any, together: Any) -> Any:
     """Sums of squares for every order: one matrix product."""
     scales, n, T, _ = gram.shape
     first, second = np.triu_indices(T)
-    pairs = (order[:, first] * T + order[:, second]).reshape(-1)
-    shared = np.stack([_windows(np, T, K) for K in lengths])[:, pairs]
     flat = (gram[:, :, first, second] * np.where(first == second, 1.0, 2.0)).reshape(scales * n, -1).astype(np.float32)
-    table = shared.reshape(len(lengths) * len(order), len(first)) @ flat.T
-    return np.maximum(table.reshape(len(lengths), len(order), scales, n), 0).astype(np.float64)
+    table = together.reshape(-1, together.shape[2]) @ flat.T
+    return np.maximum(table.reshape(*together.shape[:2], scales, n), 0).astype(np.float64)
 
 
 def _windows(np: Any, T: int, K: int) -> Any:
@@ -144,18 +194,20 @@ def _mix(np: Any, table: Any, draws: int, complete: bool, seed: int) -> Any:
         pick[1:] = rng.integers(0, table.shape[1], (draws, n))
     else:
         pick[1:] = 1 + rng.permuted(np.tile(np.arange(draws)[:, None], (1, n)), axis=0)
-    return np.take_along_axis(table, pick[None, :, None, :], axis=1).sum(axis=3)
+    lengths, orders, scales, _ = table.shape
+    rows = np.ascontiguousarray(table.transpose(3, 1, 0, 2)).reshape(n * orders, lengths * scales)
+    total = rows[pick + orders * np.arange(n)].sum(axis=1)
+    return total.reshape(draws + 1, lengths, scales).transpose(1, 0, 2)
 
 
-def _least_drift(np: Any, excess: Any, spread: Any, lengths: Sequence[int], order: Any, n: int) -> Any:
+def _least_drift(np: Any, excess: Any, spread: Any, together: Any, T: int, n: int) -> Any:
     """Variance of the linear drift whose sums of squares exceed their mean over orders by `excess`: (lengths, S).
 
     A drift also widens the distribution over orders. With g the excess and q the spread over orders of a drift of
     variance 1, and E and s those of the noise: ``a g = E sqrt(1 + a^2 q^2 / (n s^2))``, solved for a.
     """
-    T = order.shape[1]
     ramp = np.linspace(-1, 1, T) * math.sqrt(3 * (T - 1) / (T + 1))
-    values = _variances(np, (ramp[:, None] * ramp)[None, None], lengths, order)[..., 0]  # (lengths, orders, 1)
+    values = _variances(np, (ramp[:, None] * ramp)[None, None], together)[..., 0]  # (lengths, orders, 1)
     gain, own = values[:, 0] - values.mean(axis=1), values.std(axis=1)
     safe = np.where(spread > 0, spread, np.inf)
     square = gain**2 - excess**2 * own**2 / (n * safe**2)
@@ -166,7 +218,7 @@ def _scores(np: Any, roots: Any) -> tuple[Any, Any, Any]:
     """Departure from the mean over draws in standard deviations, and the two; zero where nothing varies."""
     center, spread = roots.mean(axis=1), roots.std(axis=1)
     safe = np.where(spread > 1e-6 * np.abs(center), spread, np.inf)
-    return np.abs(roots - center[:, None]) / safe[:, None], center, spread
+    return (roots - center[:, None]) / safe[:, None], center, spread
 
 
 @dataclass(frozen=True)
@@ -181,7 +233,7 @@ class Losses:
     """Each sample's own for one chunk of all frames; NaN where it can't be measured."""
 
 
-def chunk_losses(gram: Any, noise: Any, lengths: Sequence[int], *, pixels: bool) -> Losses:
+def chunk_losses(gram: Any, noise: Any, lengths: Sequence[int], *, pixels: bool, moving: Any = None) -> Losses:
     """Measure what a chunk of K frames loses.
 
     Parameters
@@ -193,6 +245,9 @@ def chunk_losses(gram: Any, noise: Any, lengths: Sequence[int], *, pixels: bool)
     pixels : bool
         Whether single pixels change significantly: then what they lose counts, too, if it is more. Their product within
         a frame holds noise, so R(0) is extrapolated from other lags.
+    moving : numpy.ndarray, shape (n,), or None
+        Where fine patterns move significantly, the energy that the next frame still holds, displaced: what a single pixel
+        loses of it counts, too, if it is more.
     """
     np = namespace_of(gram)
     T = gram.shape[2] - 1
@@ -200,12 +255,18 @@ def chunk_losses(gram: Any, noise: Any, lengths: Sequence[int], *, pixels: bool)
     pairs = raw[1] - raw[0]  # products of different pixels of one neighbourhood
     lags, single = _lag_means(np, pairs.sum(axis=0)), _lag_means(np, raw[0].sum(axis=0))
     together = lags[0] > 1e-3 * single[0]  # else there are no neighbours that spike
+    others = (raw[0].sum(axis=(1, 2)) - np.einsum("nii->n", raw[0])) / (T * (T - 1))  # frames that differ: no noise
     single[0] = max(*single[1 : T // 2 + 1], 2 * single[1] - single[2])
+    if moving is not None:
+        single[0] = max(single[0], float((others + moving).sum()))
+    pixels = pixels or moving is not None
     wanted = [part for part, use in ((lags, together), (single, pixels or not together)) if use and part[0] > 0]
     if not wanted:
         return Losses(dict.fromkeys(lengths, math.nan), math.nan, [math.nan] * gram.shape[1])
     energy = np.einsum("nii->n", pairs) if together else np.zeros(gram.shape[1])
     each = 1 - pairs.sum(axis=(1, 2)) / (T * np.where(energy > 0, energy, np.nan))
+    if moving is not None:
+        each = np.fmax(each, (1 - 1 / T) * moving / np.where(others + moving > 0, others + moving, np.nan))
     error = math.sqrt(max(float(noise.sum()), 0.0)) / (T * lags[0]) if together else math.nan
     return Losses({K: max(_loss(part, K) for part in wanted) for K in lengths}, error, each.tolist())
 

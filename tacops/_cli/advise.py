@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from .._advise.advise import advise
+from .._advise.advise import MORE, advise
 from .._files.whole import check_figure, write_figure
 
 __all__ = ["add_arguments", "main"]
@@ -32,7 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep", type=float, default=0.5, help="share of the change that chunks must keep (default 0.5)"
     )
     parser.add_argument("--significance", type=float, default=0.01, help="(default 0.01)")
-    parser.add_argument("--max-samples", type=int, default=32, help="samples that are looked at (default 32)")
+    parser.add_argument(
+        "--max-samples",
+        type=int,
+        default=32,
+        help="samples that are looked at, or up to 16 times as many where they are too few (default 32)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the choice of samples and the permutations (default 0)")
     parser.add_argument("--plot", metavar="OUT", help="draw the statistics into this .png, .svg or .pdf file")
 
@@ -48,15 +53,19 @@ def main(args: argparse.Namespace) -> int:
         plot = Path(args.plot) if args.plot else None
         check_figure(plot)
         common = {"layout": args.layout, "seed": args.seed}
-        spikes = read_spikes(args.file, name=args.array, frames=args.frames, samples=args.max_samples, **common)
         names = ("max_loss", "keep", "significance", "max_samples")
+        options = {name: getattr(args, name) for name in names}
+        for samples in (args.max_samples, MORE * args.max_samples):  # recordings of events become frames one by one
+            spikes = read_spikes(args.file, name=args.array, frames=args.frames, samples=samples, **common)
+            advice = advise(spikes, **common, **options)
+            if spikes.shape[1] != samples or (advice.enough_samples or samples + 1) <= samples:
+                break
         if spikes.ndim == 3:  # which may be meant as one recording
             T, B, F = spikes.shape
             note = (
                 f"taken as {B} samples of {F} features in {T} frames; one recording (T, H, W) must be (T, 1, H, W, 1)"
             )
             print(f"python -m tacops advise: {note}", file=sys.stderr)
-        advice = advise(spikes, **common, **{name: getattr(args, name) for name in names})
         if plot:
             write_figure(plot, advice.plot())
     except (ImportError, MemoryError, OSError, TypeError, ValueError) as error:
