@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["back", "forth", "is_beyond", "results", "takes"]
 
-_DTYPES = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
+_DTYPES: dict[Any, np.dtype[Any]] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
 
 
 def takes(step: Recipe, tensors: Sequence[Array]) -> bool:

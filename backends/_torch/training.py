@@ -38,9 +38,11 @@ def train_neurons(step: Recipe, currents: Array, membrane: Array | None, repeat:
         rows[1] = _constant(rows[1])
     if learns and membrane is not None and not membrane.requires_grad:
         membrane = membrane.clone()  # a state that is then written into, as training loops do
-    numbers = (x if isinstance(x, float) else 1.0 for x in (step.decay, step.threshold))
+    beta, theta = (x if isinstance(x, float) else 1.0 for x in (step.decay, step.threshold))
     flags = repeat, int(step.reset), step.rounded, step.detach_reset, step.compact, name, slope, learns
-    spikes, after, _ = operation.neurons(currents, membrane, *rows, step.poison, *operation.Settings(*numbers, *flags))
+    spikes, after, _ = operation.neurons(
+        currents, membrane, *rows, step.poison, *operation.Settings(beta, theta, *flags)
+    )
     if not learns:
         return spikes, after
     # each a place of its own in the graph: hooks of one output are not called for the other

@@ -168,11 +168,10 @@ def lif_back(
             g = to_v * beta
             v = before
         tl.store(by_currents + (far + frames - 1 - back) * neurons + m, by_current.to(kind), mask=inside)
-    if STARTS:
-        if RESET == LATE:
-            through = through_spike(late, first, theta, unit, slope_inner, slope_outer, SURROGATE)
-            by_threshold -= through
-            g += through
+    if STARTS and RESET == LATE:
+        through = through_spike(late, first, theta, unit, slope_inner, slope_outer, SURROGATE)
+        by_threshold -= through
+        g += through
     if BY_START:
         tl.store(by_start + m, g.to(kind), mask=inside)
     if BY_DECAY:
