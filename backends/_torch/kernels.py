@@ -41,15 +41,13 @@ def takes(step: Recipe, tensors: Sequence[Array]) -> bool:
         return False
     if torch.compiler.is_exporting() or torch.jit.is_tracing():  # programs that run without this package
         return False
-    return all(_is_readable(x) and x.device == currents.device for x in tensors)
+    return all(x.device == currents.device and x.layout is torch.strided and _is_plain(x) for x in tensors)
 
 
-def _is_readable(x: Array) -> bool:
-    return (
-        (type(x) in _PLAIN or isinstance(x, FakeTensor))
-        and x.layout is torch.strided
-        and not (x.is_neg() or x.is_conj() or x._is_zerotensor())
-    )
+def _is_plain(x: Array) -> bool:
+    if torch.compiler.is_compiling():
+        return True
+    return (type(x) in _PLAIN or isinstance(x, FakeTensor)) and not (x.is_neg() or x._is_zerotensor())
 
 
 def is_direct(tensors: Sequence[Array]) -> bool:

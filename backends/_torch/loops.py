@@ -75,8 +75,7 @@ def _as_arrays(step: Recipe) -> Recipe:
 
 
 def _array(x: Any) -> Any:
-    # a compiled backward pass may hand on negated views
-    return x.detach().resolve_neg().numpy() if isinstance(x, torch.Tensor) else x
+    return x.detach().numpy() if isinstance(x, torch.Tensor) else x
 
 
 def _whole(x: Array | None) -> Array | None:

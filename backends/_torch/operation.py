@@ -95,18 +95,23 @@ _COUNT = 6
 """Arrays that the operation is given."""
 
 
+def _resolved(*arrays: Array | None) -> list[Any]:
+    """Whatever a compiler hands on: negated views are written out."""
+    return [None if x is None else x.resolve_neg() for x in arrays]
+
+
 def _forth(*given: Any) -> tuple[Array, Array, Array]:
-    arrays, settings = given[:_COUNT], Settings(*given[_COUNT:])
+    arrays, settings = _resolved(*given[:_COUNT]), Settings(*given[_COUNT:])
     return engine_for(arrays[0].device).forth(
         settings.recipe(arrays), arrays[0], arrays[1], settings.repeat, settings.keep
     )
 
 
 def _back(*given: Any) -> tuple[Array, ...]:
-    arrays, settings = given[:_COUNT], Settings(*given[_COUNT:-5])
-    kept, to_spikes, to_membrane, by_decay, by_threshold = given[-5:]
+    arrays, settings = _resolved(*given[:_COUNT]), Settings(*given[_COUNT:-5])
+    kept, to_spikes, to_membrane = _resolved(*given[-5:-2])
     currents, membrane = arrays[:2]
-    surrogate, parameters = (settings.surrogate, settings.slope), (by_decay, by_threshold)
+    surrogate, parameters = (settings.surrogate, settings.slope), given[-2:]
     state = currents, kept, membrane, settings.repeat, to_spikes, to_membrane, parameters
     found = engine_for(currents.device).back(settings.recipe(arrays), surrogate, *state)
     return tuple(currents.new_empty(0) if x is None else x for x in found)

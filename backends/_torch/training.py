@@ -79,4 +79,12 @@ def _constant(x: Array | None) -> Array | None:
 
 def _moves(x: Any) -> bool:
     """Whether a tensor stands for others, or has a derivative along a direction."""
+    if torch.compiler.is_compiling():
+        return _transforms() or torch.autograd.forward_ad._current_level >= 0
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(x)) or has_tangent(x)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _transforms() -> bool:
+    """Whether a compiler is inside a transform of `torch.func`."""
+    return torch._C._functorch.peek_interpreter_stack() is not None

@@ -87,7 +87,7 @@ def back(
 
     def array(x: Array | None, reference: Array | None = None) -> Array:
         """The kernel reads nothing of what stands for an array that is not there."""
-        return kept if x is None else x if reference is None else like(x.resolve_neg(), reference)
+        return kept if x is None else x if reference is None else like(x, reference)
 
     with _on(kept):
         lif_back[_grid(frame)](

@@ -12,6 +12,9 @@ if MISSING:
     pytest.skip(MISSING, allow_module_level=True)
 
 from tests.cuda.triton_cases import check_back, check_forth
+from tests.cuda.triton_mutants import MUTANTS
+
+CHECKS = {"forth": check_forth, "back": check_back}
 
 
 def failing(check: Any, seeds: Any) -> list[int]:
@@ -48,3 +51,11 @@ def test_gradients_are_autograd_s() -> None:
                 raise
     assert launches.lif == 200
     assert launches.lif_back > 150
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_mistake_is_found(name: str) -> None:
+    """By some case."""
+    *replaced, found_by = MUTANTS[name]
+    with interpreted((replaced[0], replaced[1], replaced[2])):
+        assert failing(CHECKS[found_by], range(200))

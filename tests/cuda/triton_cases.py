@@ -52,7 +52,8 @@ def draw(seed: int) -> Case:
 
     def numbers(*size: int) -> Any:
         if rounded:
-            return torch.from_numpy(rng.integers(-60, 90, size)).to(dtype)
+            whole = torch.from_numpy(rng.integers(-60, 90, size) * rng.integers(2, size=size)).to(dtype)
+            return torch.where(whole == 0, -0.0, whole)
         quarters = rng.random() < 0.5  # on which membranes meet thresholds
         values = rng.integers(-3, 7, size) / 4 if quarters else rng.normal(0.4, 0.8, size)
         return torch.from_numpy(values).to(dtype)
