@@ -148,6 +148,8 @@ def _fake_back(currents: Array, membrane: Array | None, *given: Any) -> tuple[Ar
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(output[2])
     ctx.save_for_backward(*inputs[:_COUNT], output[2])
     ctx.settings = Settings(*inputs[_COUNT:])
 
