@@ -80,7 +80,7 @@ def _constant(x: Array | None) -> Array | None:
 def _moves(x: Any) -> bool:
     """Whether a tensor stands for others, or has a derivative along a direction."""
     if torch.compiler.is_compiling():
-        return _transforms() or torch.autograd.forward_ad._current_level >= 0
+        return _transforms() or bool(torch.autograd.forward_ad._current_level >= 0)
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(x)) or has_tangent(x)
 
 

@@ -129,7 +129,9 @@ def test_opcheck(reset: int, launches: Any) -> None:
     torch.library.opcheck(operation._neurons_back, (*back, kept, to_spikes, None, True, False))
 
 
-@pytest.mark.parametrize("options", [{"surrogate": lambda x: 1 / (1 + x * x)}, {"synapse_decay": 0.5}, {"trace": True}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"surrogate": lambda x: 1 / (1 + x * x)}, {"synapse_decay": 0.5}, {"trace": True}], ids=str
+)
 def test_what_no_kernel_knows_goes_by_the_core(options: dict[str, Any]) -> None:
     """And has its gradient; a surrogate of one's own is no other."""
 

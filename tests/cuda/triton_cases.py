@@ -38,6 +38,7 @@ class Case:
     options: dict[str, Any]
 
     def step(self, **changed: Any) -> LIFStep:
+        """With some of its options changed."""
         return LIFStep(BACKEND, **{**self.options, **changed})
 
 
@@ -134,7 +135,11 @@ def check_back(seed: int) -> None:
         spikes, (after,) = scan(step, given[0], state(given[1]), case.repeat)
         generator = torch.Generator().manual_seed(seed)
         weights = [torch.randn(x.shape, generator=generator).to(dtype) for x in (spikes, after)]
-        parts = [] if kind == 0 or not spikes.requires_grad else [spikes.sum() if kind == 1 else (spikes * weights[0]).sum()]
+        parts = (
+            []
+            if kind == 0 or not spikes.requires_grad
+            else [spikes.sum() if kind == 1 else (spikes * weights[0]).sum()]
+        )
         parts += [(after * weights[1]).sum()] if kind != 2 and after.requires_grad else []
         wanted = [x for x, asked in zip(given, learned, strict=True) if asked]
         if not parts or not wanted:

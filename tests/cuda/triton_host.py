@@ -34,7 +34,9 @@ def _missing() -> str | None:
         return "the Triton kernels are NOT TRIED: Triton is not installed (pip install triton, on Linux)"
     version = metadata.version("triton")
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
-        return f"the Triton kernels are NOT TRIED: the interpreter of Triton {version} breaks with this NumPy; 3.9 works"
+        return (
+            f"the Triton kernels are NOT TRIED: the interpreter of Triton {version} breaks with this NumPy; 3.9 works"
+        )
     return None
 
 
@@ -77,7 +79,7 @@ def _rounding(cast: Any) -> Any:
 
 
 @contextmanager
-def interpreted(replaced: tuple[str, str, str] | None = None, block: int = 64) -> Iterator[Any]:
+def interpreted(replaced: tuple[str, str, str] | None = None, block: int = 128) -> Iterator[Any]:
     """Let CPU tensors take the kernels' way, with programs of `block` neurons; yields the launches of each kernel, by name."""
     import triton
     from triton.runtime.interpreter import InterpreterBuilder
