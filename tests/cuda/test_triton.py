@@ -17,7 +17,7 @@ import torch
 
 from tacops._core.neurons import LIFStep
 from tacops.backends.torch_ import BACKEND
-from tests.cuda.triton_cases import check_back, check_forth
+from tests.cuda.triton_cases import SURROGATES, check_back, check_forth
 from tests.cuda.triton_mutants import MUTANTS
 
 CHECKS = {"forth": check_forth, "back": check_back}
@@ -82,3 +82,12 @@ def test_frames_beyond_2_31_numbers(mask: str) -> None:
         spikes, _ = BACKEND.scan(LIFStep(BACKEND, 0.5, 1.0, "subtract"), currents, None, 1)
     assert launches.lif == 1
     assert bool((spikes[1] == 1).all()) == (mask == "")
+
+
+def test_all_surrogates_are_known() -> None:
+    """Each has its number, and is among the cases."""
+    from tacops.backends._triton.backwards import SURROGATES as KNOWN
+    from tacops.surrogate import _DERIVATIVES
+
+    assert set(KNOWN) == {"", *_DERIVATIVES}
+    assert {surrogate.name if surrogate else "" for surrogate in SURROGATES} == set(KNOWN)
