@@ -17,8 +17,7 @@ if MISSING:
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from triton.runtime.jit import mangle_type
+from triton.runtime import driver
 
 from tacops._backend.steps import Recipe, Reset
 from tacops.backends._triton import launching
@@ -36,37 +35,41 @@ class Code(NamedTuple):
 
 
 class Launch:
-    """In a kernel's place: takes the arguments that it would be launched with, of which it compiles those kinds."""
+    """In a kernel's place: Triton binds what it would be launched with, and compiles it, and that is all.
 
-    def __init__(self, kernel: Any, capability: int, options: dict[str, Any], folder: Path) -> None:
-        self.kernel, self.capability, self.options, self.folder = kernel, capability, options, folder
-        self.code: Code | None = None
+    It also takes the place of Triton's driver, which would ask a GPU which one it is.
+    """
+
+    def __init__(self, kernel: Any, capability: int, options: dict[str, Any]) -> None:
+        self.kernel, self.capability, self.options = kernel, capability, options
+        self.found: Any = None
+
+    def get_current_device(self) -> int:
+        """A number of its own for each kind of GPU."""
+        return self.capability
+
+    def get_current_target(self) -> GPUTarget:
+        """Of NVIDIA."""
+        return GPUTarget("cuda", self.capability, 32)
+
+    def get_current_stream(self, device: int) -> int:
+        """The default one."""
+        return 0
 
     def __getitem__(self, grid: Any) -> Any:
-        return self.compile
+        def compile_alone(**given: Any) -> None:
+            self.found = self.kernel.warmup(grid=grid, **{**given, **self.options})
 
-    def compile(self, **given: Any) -> None:
-        """Instead of launching."""
-        options = {name: given.pop(name) for name in launching.OPTIONS} | self.options
-        names, signature, constants, aligned = self.kernel.arg_names, {}, {}, {}
-        for n, parameter in enumerate(self.kernel.params):
-            value = given[parameter.name]
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            if parameter.is_constexpr or (whole and value == 1):
-                signature[parameter.name], constants[(n,)] = "constexpr", value
-                continue
-            signature[parameter.name] = mangle_type(value)
-            if isinstance(value, torch.Tensor) or (whole and value % 16 == 0):
-                aligned[(n,)] = [["tt.divisibility", 16]]
-        assert set(given) == set(names)
-        source = ASTSource(fn=self.kernel, signature=signature, constexprs=constants, attrs=aligned)
-        found = triton.compile(source, target=GPUTarget("cuda", self.capability, 32), options=options)
-        path = self.folder / "code.cubin"
-        path.write_bytes(found.asm["cubin"])
+        return compile_alone
+
+    def code(self, folder: Path) -> Code:
+        """As text."""
+        path = folder / "code.cubin"
+        path.write_bytes(self.found.asm["cubin"])
         tool, disassembler = str(TOOLS / "cuobjdump"), str(TOOLS / "nvdisasm")
         used = subprocess.run([tool, "-res-usage", path], capture_output=True, text=True, check=True)
         machine = subprocess.run([disassembler, path], capture_output=True, text=True, check=True)
-        self.code = Code(found.asm["ptx"], used.stdout + used.stderr, machine.stdout)
+        return Code(self.found.asm["ptx"], used.stdout + used.stderr, machine.stdout)
 
 
 def compiled(
@@ -74,8 +77,9 @@ def compiled(
 ) -> Code:
     """A kernel as a layer would launch it, with nothing but what it needs or with all it can have."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(folder))
-    launch = Launch(getattr(launching, name), capability, options, folder)
+    launch = Launch(getattr(launching, name), capability, options)
     monkeypatch.setattr(launching, name, launch)
+    monkeypatch.setattr(driver, "_active", launch)
     currents, row = torch.zeros(16, 4, 32, 64, dtype=dtype), torch.ones(64, dtype=dtype)
     poison, start = torch.zeros((), dtype=dtype), torch.zeros_like(currents[0])
     plain = Recipe(0.9, 1.0, Reset.SUBTRACT, False, not full, None)
@@ -86,8 +90,7 @@ def compiled(
     else:
         kept = torch.zeros(16 * repeat, 4, 32, 64, dtype=dtype)
         launching.back(step, ("arctan", 2.0), kept, membrane, repeat, kept, start if full else None, (full, full))
-    assert launch.code is not None
-    return launch.code
+    return launch.code(folder)
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["plain", "full"])
