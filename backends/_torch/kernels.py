@@ -60,29 +60,23 @@ def is_direct(tensors: Sequence[Array]) -> bool:
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def missing(device: Any) -> str | None:
     """Why there are no kernels for a device, or None."""
-    if device.type != "cuda":
-        return f"no kernels for {device.type}"
+    return _missing(device.type, device.index)
+
+
+@cache
+def _missing(kind: str, index: int | None) -> str | None:
+    """`missing`, once: looking for a package takes longer than launching a kernel."""
+    if kind != "cuda":
+        return f"no kernels for {kind}"
     if torch.version.hip is not None:
         return "an AMD GPU, on which the kernels were not tried"
     if find_spec("triton") is None:
         return "Triton is not installed"
     if not torch.cuda.is_available():  # a simulation
         return None
-    return _too_old(device.index) or _broken()
-
-
-@cache
-def _too_old(index: int | None) -> str | None:
     major, minor = torch.cuda.get_device_capability(index)
-    return (
-        None
-        if (major, minor) >= OLDEST
-        else f"compute capability {major}.{minor} is older than {OLDEST[0]}.{OLDEST[1]}"
-    )
-
-
-@cache
-def _broken() -> str | None:
+    if (major, minor) < OLDEST:
+        return f"compute capability {major}.{minor} is older than {OLDEST[0]}.{OLDEST[1]}"
     try:
         _launching()
     except Exception as error:  # noqa: BLE001 (a Triton that doesn't fit its PyTorch raises all kinds)

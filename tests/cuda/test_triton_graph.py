@@ -232,32 +232,38 @@ def test_unknown_steps_are_refused(launches: Any) -> None:
     assert training.run_kernel(step, X.to(torch.float8_e4m3fn), None, 1) is None
 
 
-def test_which_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`python -m tacops info` says."""
-    device, cuda = torch.device("cuda", 0), torch.cuda
-    assert "Triton" in kernels.describe(device)
-    assert "no kernels for mps" in kernels.describe(torch.device("mps"))
-    monkeypatch.setattr(kernels, "find_spec", lambda name: None)
-    assert kernels.describe(device) == "PyTorch's operations (Triton is not installed)"
-    monkeypatch.undo()
-    monkeypatch.setattr(cuda, "is_available", lambda: True)
-    monkeypatch.setattr(cuda, "get_device_capability", lambda index: (7, 0))
-    kernels._too_old.cache_clear()
-    assert "older than 7.5" in kernels.describe(device)
-    kernels._too_old.cache_clear()
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """What is known of devices is found out anew."""
+    kernels._missing.cache_clear()
+    yield
+    kernels._missing.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("capability", "spec", "said"),
+    [
+        ((9, 0), "found", "one Triton"),
+        ((7, 0), "found", "PyTorch's operations (compute capability 7.0 is older than 7.5)"),
+        ((9, 0), None, "PyTorch's operations (Triton is not installed)"),
+    ],
+)
+def test_which_is_used(capability: Any, spec: Any, said: str, forgotten: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m tacops info` says, where there is such a device."""
+    assert "neurons" not in torch_.BACKEND.describe() or torch.cuda.is_available()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H100")
     monkeypatch.setattr(torch_.TorchBackend, "devices", lambda self: ("cuda:0", "cpu"))
-    monkeypatch.setattr(cuda, "get_device_name", lambda device: "H100")
-    monkeypatch.setattr(cuda, "get_device_capability", lambda index: (9, 0))
-    assert "Triton" in torch_.BACKEND.describe()["neurons"]
-    kernels._too_old.cache_clear()
-    monkeypatch.setattr(torch_.TorchBackend, "devices", lambda self: ("cpu",))
-    assert "neurons" not in torch_.BACKEND.describe()
+    monkeypatch.setattr(kernels, "find_spec", lambda name: spec)
+    assert torch_.BACKEND.describe()["neurons"].startswith(said)
 
 
 def test_conformance() -> None:
-    """The quick tier of the suite, its neurons by the kernels; without large arrays, over which the interpreter takes long."""
-    checks = [check for check in conformance_checks() if check.tier == 1 and "large" not in check.id]
+    """The suite's quick tier and its gradients, neurons by the kernels; without large arrays, which take the interpreter long."""
+    checks = [check for check in conformance_checks() if check.tier == 1 or "grad" in check.id]
     with interpreted(block=1 << 12) as launches:
-        outcomes = run_checks(torch_.BACKEND, checks)
-    assert [outcome for outcome in outcomes if outcome.status == "failed"] == []
+        outcomes = list(run_checks(torch_.BACKEND, [check for check in checks if "large" not in check.id]))
+    assert [(outcome.check.id, outcome.message) for outcome in outcomes if outcome.status == "failed"] == []
     assert launches.lif > 150
+    assert launches.lif_back > 20
