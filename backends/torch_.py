@@ -15,11 +15,12 @@ from tacops._backend.protocol import Array, Backend, Window
 from tacops._backend.steps import Reset, membrane_of
 
 from ._cpu.choose import CROSSINGS
+from ._torch import kernels
 from ._torch.convolution import HALF, autocasts, conv, products_are_plain
 from ._torch.engine import run_layer, run_neurons
 from ._torch.host import is_traced, is_watched
 from ._torch.pytree import name_trains
-from ._torch.training import train_neurons
+from ._torch.training import run_kernel, train_neurons
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -80,18 +81,19 @@ class TorchBackend(Backend):
         return _unfit(array)
 
     def scan(self, step: Step, currents: Array, state: State | None, repeat: int) -> tuple[Array, State]:
-        """In place where nothing is differentiated or traced; on CPUs in compiled loops, gradients too."""
-        recipe = step.recipe
-        if recipe is None or recipe.poison is not None:
-            return super().scan(step, currents, state, repeat)
-        membrane = membrane_of(state)
-        tensors = (currents, membrane, recipe.decay, recipe.threshold)
-        given = recipe, currents, membrane, repeat
-        if any(is_watched(t) for t in tensors if isinstance(t, torch.Tensor)):
-            learned = None if is_traced(currents) else train_neurons(*given)
-            return super().scan(step, currents, state, repeat) if learned is None else (learned[0], (learned[1],))
-        spikes, after = run_neurons(*given) or _scan_in_place(*given)
-        return spikes, (after,)
+        """On CPUs in compiled loops, on NVIDIA's GPUs in one kernel, gradients too; else in place where nobody watches."""
+        found, recipe = None, step.recipe
+        if recipe is not None:
+            membrane = membrane_of(state)
+            tensors = (currents, membrane, recipe.decay, recipe.threshold)
+            given = recipe, currents, membrane, repeat
+            if any(is_watched(t) for t in tensors if isinstance(t, torch.Tensor)):
+                found = train_neurons(*given)
+            else:
+                found = run_kernel(*given)
+                if found is None and recipe.poison is None:
+                    found = run_neurons(*given) or _scan_in_place(*given)
+        return super().scan(step, currents, state, repeat) if found is None else (found[0], (found[1],))
 
     def schedule(
         self, conv: Synapses, step: Step, frames: Array, state: State | None, repeat: int
@@ -147,8 +149,9 @@ class TorchBackend(Backend):
 
     def describe(self) -> Mapping[str, str]:
         """Version, the accelerator if there is one, threads, and the precision that is asked for."""
-        device = _device_name(torch.device(self.devices()[0]))
-        return {"version": torch.__version__, "device": device, "precision": "full float32 (TF32 off)"}
+        device = torch.device(self.devices()[0])
+        about = {"version": torch.__version__, "device": _device_name(device), "precision": "full float32 (TF32 off)"}
+        return {**about, "neurons": kernels.describe(device)} if device.type == "cuda" else about
 
     def devices(self) -> Sequence[str]:
         """Accelerators, and the CPU; tensors on "meta" have no values, so no command can use it."""

@@ -15,6 +15,7 @@ import tacops
 from tacops import surrogate
 from tacops.backends import torch_
 from tacops.backends._cpu import cores, training
+from tacops.backends._torch import loops, operation
 from tacops.backends._torch import training as torch_training
 from tests.support.training_layers import CASES, SURROGATES, Neurons, by_core, differs, gradients, wrong
 from tests.support.training_mutants import MUTANTS, planted
@@ -98,11 +99,12 @@ def test_opcheck(name: str, reset: int) -> None:
     current = torch.randn(4, 2, 3, requires_grad=True)
     row = torch.full((3,), 0.5)
     for membrane in (None, torch.randn(2, 3, requires_grad=True)):
-        given = current, membrane, row, row.clone().requires_grad_(), None, 2, reset, False, False, False, name, 2.0
-        torch.library.opcheck(torch_training._neurons, given)
+        settings = operation.Settings(1.0, 1.0, 2, reset, False, False, False, name, 2.0, True)
+        given = current, membrane, row, row.clone().requires_grad_(), None, None, *settings
+        torch.library.opcheck(operation.neurons, given)
         back = [x.detach() if isinstance(x, torch.Tensor) else x for x in given]
-        to_spikes, to_last = torch.randn(8, 2, 3), torch.randn(2, 3)
-        torch.library.opcheck(torch_training._neurons_back, (*back, to_spikes, to_last, True, False))
+        kept, to_spikes, to_last = torch.empty(0), torch.randn(8, 2, 3), torch.randn(2, 3)
+        torch.library.opcheck(operation._neurons_back, (*back, kept, to_spikes, to_last, True, False))
 
 
 def chained(current: Any, beta: Any) -> Any:
@@ -222,7 +224,7 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch, s
 
 def test_without_numba_gradients_are_the_core_s(monkeypatch: pytest.MonkeyPatch, seen: list[bool]) -> None:
     """As before."""
-    monkeypatch.setattr(torch_training, "can_train", lambda dtype: False)
+    monkeypatch.setattr(loops, "can_train", lambda dtype: False)
     assert gradients(Neurons())[0].abs().sum() > 0
     assert not any(seen)
 

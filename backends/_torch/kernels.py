@@ -1,0 +1,128 @@
+"""Neurons on NVIDIA's GPUs: the kernels of ``_triton/``, where Triton is installed; PyTorch for Linux brings it.
+
+What they don't know goes by the core's steps: other dtypes, tensors that stand for others, programs that are exported.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch._subclasses import FakeTensor
+
+from tacops._backend.steps import Reset
+
+from .._triton import layout
+from .convolution import HALF
+from .host import has_tangent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tacops._backend.protocol import Array
+    from tacops._backend.steps import Recipe
+
+__all__ = ["back", "describe", "forth", "is_beyond", "is_direct", "results", "takes"]
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_DTYPES = (*HALF, torch.float32, torch.float64)
+_RESETS = (Reset.NONE, Reset.SUBTRACT, Reset.ZERO, Reset.LATE)
+OLDEST = (7, 5)
+"""Compute capability of the oldest GPUs for which Triton compiles."""
+results = layout.results
+
+
+def takes(step: Recipe, tensors: Sequence[Array]) -> bool:
+    """Whether the kernels know a step, and may read the tensors."""
+    currents = tensors[0]
+    if step.reset not in _RESETS or currents.dtype not in _DTYPES or missing(currents.device) is not None:
+        return False
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():  # programs that run without this package
+        return False
+    return all(x.device == currents.device and x.layout is torch.strided and _is_plain(x) for x in tensors)
+
+
+def _is_plain(x: Array) -> bool:
+    if torch.compiler.is_compiling():
+        return True
+    return (type(x) in _PLAIN or isinstance(x, FakeTensor)) and not (x.is_neg() or x._is_zerotensor())
+
+
+def is_direct(tensors: Sequence[Array]) -> bool:
+    """Whether no compiler, mode or simulation has to see an operation, so that the kernel can be launched as it is."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+        return False
+    return all(type(x) in _PLAIN for x in tensors)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def missing(device: Any) -> str | None:
+    """Why there are no kernels for a device, or None."""
+    return _missing(device.type, device.index)
+
+
+@cache
+def _missing(kind: str, index: int | None) -> str | None:
+    """`missing`, once: looking for a package takes longer than launching a kernel."""
+    if kind != "cuda":
+        return f"no kernels for {kind}"
+    if torch.version.hip is not None:
+        return "an AMD GPU, on which the kernels were not tried"
+    if find_spec("triton") is None:
+        return "Triton is not installed"
+    if not torch.cuda.is_available():  # a simulation
+        return None
+    major, minor = torch.cuda.get_device_capability(index)
+    if (major, minor) < OLDEST:
+        return f"compute capability {major}.{minor} is older than {OLDEST[0]}.{OLDEST[1]}"
+    try:
+        _launching()
+    except Exception as error:  # noqa: BLE001 (a Triton that doesn't fit its PyTorch raises all kinds)
+        return f"Triton can't be loaded: {error}"
+    return None
+
+
+def _launching() -> Any:
+    from .._triton import launching
+
+    return launching
+
+
+def describe(device: Any) -> str:
+    """What steps neurons on a GPU."""
+    reason = missing(device)
+    if reason is not None:
+        return f"PyTorch's operations ({reason})"
+    import triton
+
+    return f"one Triton {triton.__version__} kernel"
+
+
+def forth(step: Recipe, currents: Array, membrane: Array | None, repeat: int, keep: bool) -> tuple[Array, Array, Array]:
+    """Spikes, the last membranes, and the membranes that fire, if they are to be kept."""
+    return _launching().forth(step, currents, membrane, repeat, keep)  # type: ignore[no-any-return]
+
+
+def back(
+    step: Recipe,
+    surrogate: tuple[str, float],
+    currents: Array,
+    kept: Array,
+    membrane: Array | None,
+    repeat: int,
+    to_spikes: Array | None,
+    to_membrane: Array | None,
+    parameters: tuple[bool, bool],
+) -> tuple[Array | None, ...]:
+    """Gradients by currents, membrane, decay and threshold."""
+    given = kept, membrane, repeat, to_spikes, to_membrane, parameters
+    return _launching().back(step, surrogate, *given)  # type: ignore[no-any-return]
+
+
+def is_beyond(gradient: Array) -> bool:
+    """Whether a gradient needs PyTorch's own operations: it stands for many, or has a derivative along a direction."""
+    if torch.compiler.is_compiling():
+        return False
+    return bool(torch._C._functorch.is_functorch_wrapped_tensor(gradient)) or has_tangent(gradient)

@@ -1,0 +1,269 @@
+"""PyTorch's kernels for GPUs as one operation in the graph: compilers, transforms, derivatives of derivatives, launches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.cuda.triton_host import MISSING, interpreted
+
+if MISSING:
+    pytest.skip(MISSING, allow_module_level=True)
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import tacops
+from tacops import surrogate
+from tacops._core.neurons import LIFStep
+from tacops.backends import torch_
+from tacops.backends._torch import kernels, operation, training
+from tacops.testing import conformance_checks, run_checks
+
+ARCTAN = surrogate.arctan()
+X = torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(1))
+ONES = torch.ones_like(X)
+
+
+@pytest.fixture
+def launches() -> Iterator[Any]:
+    """How often each kernel was launched."""
+    with interpreted() as count:
+        yield count
+
+
+def neurons(x: Any) -> tuple[Any, Any]:
+    train = tacops.lif(x, surrogate=ARCTAN)
+    return train.spikes, train.membrane
+
+
+def loss(x: Any) -> Any:
+    spikes, membrane = neurons(x)
+    return (spikes * torch.linspace(-1, 1, spikes.numel()).reshape(spikes.shape)).sum() + (membrane**2).sum()
+
+
+def gradient(x: Any) -> Any:
+    x = x.clone().requires_grad_()
+    return torch.autograd.grad(loss(x), x)[0]
+
+
+def tangent(x: Any) -> Any:
+    forward = torch.autograd.forward_ad
+    with forward.dual_level():
+        return forward.unpack_dual(neurons(forward.make_dual(x, ONES))[0]).tangent
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    torch._dynamo.reset()
+    return torch.compile(function, fullgraph=True, backend="aot_eager")  # type: ignore[no-any-return]
+
+
+def trained(x: Any) -> Any:
+    x = x.clone().requires_grad_()
+    return torch.autograd.grad(compiled(loss)(x), x)[0]
+
+
+WAYS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], int, int]] = {
+    "eager": (gradient, gradient, 1, 1),
+    "inference": (neurons, neurons, 1, 0),
+    "compiled": (lambda x: compiled(neurons)(x), neurons, 1, 0),
+    "compiled training": (trained, gradient, 1, 1),
+    "func.grad": (torch.func.grad(loss), gradient, 0, 0),
+    "func.vmap": (lambda x: torch.func.vmap(neurons, 1, (1, 0))(x), neurons, 0, 0),
+    "func.jvp": (lambda x: torch.func.jvp(neurons, (x,), (ONES,))[1][0], tangent, 0, 0),
+    "forward mode": (tangent, tangent, 0, 0),
+    "compiled func.jvp": (
+        lambda x: compiled(lambda x: torch.func.jvp(neurons, (x,), (ONES,))[1][0])(x),
+        tangent,
+        0,
+        0,
+    ),
+}
+"""What is computed, what by the core gives the same, and how many launches of each kernel it takes."""
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch, when it first loads forward mode's rules
+@pytest.mark.parametrize("name", WAYS)
+def test_ways(name: str) -> None:
+    """The core's numbers, by the kernels or by the core."""
+    run, core, forth, back = WAYS[name]
+    want = core(X)
+    with interpreted() as launches:
+        got = run(X)
+    torch.testing.assert_close(got, want)
+    assert (launches.lif, launches.lif_back) == (forth, back)
+
+
+def test_a_program_runs_on_in_forward_mode(launches: Any) -> None:
+    """One that was compiled without: its tangents would be lost."""
+    run = compiled(neurons)
+    run(X)
+    forward = torch.autograd.forward_ad
+    with forward.dual_level():
+        got = forward.unpack_dual(run(forward.make_dual(X, ONES))[0]).tangent
+    torch.testing.assert_close(got, tangent(X))
+    assert float(got.abs().sum()) > 0
+
+
+def test_gradients_of_gradients() -> None:
+    """By the core."""
+    want = torch.autograd.functional.hessian(loss, X[:2])
+    with interpreted() as launches:
+        torch.testing.assert_close(torch.autograd.functional.hessian(loss, X[:2]), want)
+    assert launches.lif == 1
+    assert float(want.abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("reset", [0, 1, 2, 3])
+def test_opcheck(reset: int, launches: Any) -> None:
+    """What PyTorch demands of an operation: schema, fake tensors, autograd, compilers."""
+    x = X.transpose(0, 2).contiguous().transpose(0, 2).requires_grad_()
+    row, start = torch.full((3,), 0.5), torch.randn(2, 3, requires_grad=True)
+    settings = operation.Settings(1.0, 1.0, 2, reset, False, False, False, "arctan", 2.0, True)
+    given = x, start, row, row.clone().requires_grad_(), None, torch.tensor(0.0), *settings
+    torch.library.opcheck(operation.neurons, given)
+    back = [x.detach() if isinstance(x, torch.Tensor) else x for x in given]
+    kept, to_spikes = torch.randn(8, 2, 3), torch.randn(8, 2, 3)
+    torch.library.opcheck(operation._neurons_back, (*back, kept, to_spikes, None, True, False))
+
+
+@pytest.mark.parametrize(
+    "options", [{"surrogate": lambda x: 1 / (1 + x * x)}, {"synapse_decay": 0.5}, {"trace": True}], ids=str
+)
+def test_what_no_kernel_knows_goes_by_the_core(options: dict[str, Any]) -> None:
+    """And has its gradient; a surrogate of one's own is no other."""
+
+    def run() -> Any:
+        x = X.clone().requires_grad_()
+        return torch.autograd.grad(tacops.lif(x, **{"surrogate": ARCTAN, **options}).spikes.sum(), x)[0]
+
+    want = run()
+    with interpreted() as launches:
+        torch.testing.assert_close(run(), want)
+    assert float(want.abs().sum()) > 0
+    assert (launches.lif, launches.lif_back) == (0, 0)
+
+
+def test_a_surrogate_of_one_s_own_changes_no_inference(launches: Any) -> None:
+    """Nothing asks for its derivative."""
+    tacops.lif(X, surrogate=lambda x: 1 / (1 + x * x))
+    assert launches.lif == 1
+
+
+def test_exported_programs_hold_no_operation_of_ours(launches: Any) -> None:
+    """They run where this package is not."""
+
+    class Neurons(torch.nn.Module):  # type: ignore[misc]
+        def forward(self, x: Any) -> Any:
+            return neurons(x)
+
+    assert "tacops" not in str(torch.export.export(Neurons(), (X,)).graph)
+
+
+def test_kept_memory(launches: Any) -> None:
+    """Beside the currents at most 4 bytes for each step of a neuron."""
+    x, sizes = torch.randn(8, 4, 64, requires_grad=True), {}
+
+    def keep(tensor: Any) -> Any:
+        sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        spikes, _ = neurons(x)
+    assert sum(sizes.values()) <= 4 * (x.numel() + spikes.numel())
+    assert launches.lif == 1
+
+
+VIEWS = {
+    "view", "_unsafe_view", "expand", "permute", "transpose", "select", "slice", "detach", "alias", "unsqueeze", "squeeze", "split"
+}  # fmt: skip
+
+
+class Launches(TorchDispatchMode):  # type: ignore[misc]
+    """Operations that a GPU would be asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function.overloadpacket.__name__
+        if name not in VIEWS:
+            self.names.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
+def test_launches(layout: Any, launches: Any) -> None:
+    """A layer's: its convolution and its neurons, forwards and backwards, and nothing is copied or filled."""
+    first = layout == "channels_first"
+    x = torch.empty((16, 8, 2, 32, 32) if first else (16, 8, 32, 32, 2), device="meta")
+    weight = torch.empty((32, 2, 3, 3) if first else (32, 3, 3, 2), device="meta")
+    with Launches() as seen:
+        tacops.conv_lif(x, weight, padding=1, layout=layout)
+    assert seen.names == ["convolution", "neurons"]
+    with Launches() as seen:
+        spikes = tacops.conv_lif(x, weight.requires_grad_(), padding=1, layout=layout, surrogate=ARCTAN).spikes
+    assert seen.names == ["convolution", "neurons"]
+    upstream = torch.empty_like(spikes)
+    with Launches() as seen:
+        spikes.backward(upstream)
+    assert seen.names == ["neurons_back", "convolution_backward"]
+
+
+class Soon:
+    """A reset that the kernels don't know yet."""
+
+    reset = 99
+
+
+def test_unknown_steps_are_refused(launches: Any) -> None:
+    """Resets, dtypes, several devices, parameters that are no rows: all go by the core."""
+    step = LIFStep(torch_.BACKEND, 0.9, 1.0, "subtract").recipe
+    assert step is not None
+    assert training.run_kernel(step, X, None, 1) is not None
+    assert training.run_kernel(step._replace(reset=Soon.reset), X, None, 1) is None  # type: ignore[arg-type]
+    assert training.run_kernel(step._replace(threshold=torch.ones(2, 3)), X, None, 1) is None
+    assert training.run_kernel(step, X, X[0].double(), 1) is None
+    assert training.run_kernel(step, X, X[0].to("meta"), 1) is None
+    assert training.run_kernel(step, X[:0], None, 1) is None
+    assert training.run_kernel(step, X.to(torch.float8_e4m3fn), None, 1) is None
+
+
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """What is known of devices is found out anew."""
+    kernels._missing.cache_clear()
+    yield
+    kernels._missing.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("capability", "spec", "said"),
+    [
+        ((9, 0), "found", "one Triton"),
+        ((7, 0), "found", "PyTorch's operations (compute capability 7.0 is older than 7.5)"),
+        ((9, 0), None, "PyTorch's operations (Triton is not installed)"),
+    ],
+)
+def test_which_is_used(capability: Any, spec: Any, said: str, forgotten: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m tacops info` says, where there is such a device."""
+    assert "neurons" not in torch_.BACKEND.describe() or torch.cuda.is_available()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H100")
+    monkeypatch.setattr(torch_.TorchBackend, "devices", lambda self: ("cuda:0", "cpu"))
+    monkeypatch.setattr(kernels, "find_spec", lambda name: spec)
+    assert torch_.BACKEND.describe()["neurons"].startswith(said)
+
+
+def test_conformance() -> None:
+    """The suite's quick tier and its gradients, neurons by the kernels; without large arrays, which take the interpreter long."""
+    checks = [check for check in conformance_checks() if check.tier == 1 or "grad" in check.id]
+    with interpreted(block=1 << 12) as launches:
+        outcomes = list(run_checks(torch_.BACKEND, [check for check in checks if "large" not in check.id]))
+    assert [(outcome.check.id, outcome.message) for outcome in outcomes if outcome.status == "failed"] == []
+    assert launches.lif > 150
+    assert launches.lif_back > 20
