@@ -20,7 +20,7 @@ from tacops.surrogate import Surrogate
 
 from .._cpu.tiles import scan_tiles
 from .._cpu.training import can_train, neurons_back
-from .host import has_tangent, is_traced, shares_memory
+from .host import has_tangent, is_beyond_loops, is_traced, shares_memory
 
 if TYPE_CHECKING:
     from tacops._backend.protocol import Array
@@ -160,17 +160,10 @@ def _gradients(ctx: Any, to_spikes: Array | None, to_membrane: Array | None) -> 
     if settings[4]:  # compact spikes have no gradient
         to_spikes = None
     given = [x for x in (to_spikes, to_membrane) if x is not None]
-    if torch.is_grad_enabled() or any(map(_is_beyond_loops, given)):
+    if torch.is_grad_enabled() or any(map(is_beyond_loops, given)):
         return (*_by_core(arrays, settings, to_spikes, to_membrane, ctx.needs_input_grad), *none)
     found = _neurons_back(*arrays, *settings, to_spikes, to_membrane, *ctx.needs_input_grad[2:4])
     return (*(x if asked else None for x, asked in zip(found, ctx.needs_input_grad[:4], strict=True)), *none)
-
-
-def _is_beyond_loops(gradient: Array) -> bool:
-    """Whether a gradient needs PyTorch's own operations. A compiler needs none: it calls the loops when it runs."""
-    if torch.compiler.is_compiling():
-        return False
-    return is_traced(gradient) or has_tangent(gradient) or not shares_memory(gradient)
 
 
 def _by_core(
