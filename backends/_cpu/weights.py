@@ -108,7 +108,7 @@ def weight_back(
     if not all(finite):
         return None
     found = sums.sum(0).reshape(taps, channels, columns)[..., :width]
-    return found.transpose(2, 0, 1).reshape(width, *kernel, channels).astype(x.dtype)
+    return found.transpose(2, 0, 1).reshape(width, *kernel, channels).astype(x.dtype, order="C")
 
 
 def _tasks(frames: int) -> list[tuple[int, int]]:

@@ -61,7 +61,7 @@ class _Learned(torch.autograd.Function):  # type: ignore[misc]
         by_x, by_weight, by_bias = _by_library(gradient, x, weight, lows, dilation, rest)
         if by_spikes:
             by_weight = _weigh(x, gradient, weight.shape[1:-1], lows, dilation)
-            by_bias = gradient.flatten(0, -2).sum(0) if asked[2] else None
+            by_bias = gradient.sum(list(range(gradient.ndim - 1))) if asked[2] else None
         return by_x, by_weight, by_bias, None, None
 
 

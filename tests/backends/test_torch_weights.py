@@ -33,12 +33,12 @@ class Layer(NamedTuple):
 
 LAYERS = [
     Layer((7, 6), (3, 3), (1, 1), (1, 1), 3, 5),
-    Layer((7, 6), (3, 2), (0, 2), (2, 1), 20, 70, "analog"),
+    Layer((7, 6), (3, 2), (0, 1), (2, 1), 20, 70, "analog"),
     Layer((6, 7), (2, 3), (1, 0), (1, 2), 2, 16, "counts"),
     Layer((9,), (3,), (2,), (2,), 17, 32),
     Layer((4, 5, 3), (2, 3, 1), (1, 2, 0), (2, 1, 1), 3, 33, "analog"),
     Layer((5, 5), (1, 1), (0, 0), (1, 1), 4, 4),
-    Layer((3, 3), (3, 3), (3, 1), (1, 1), 2, 3),
+    Layer((3, 4), (3, 3), (2, 0), (1, 1), 2, 3),
 ]
 
 
@@ -170,8 +170,9 @@ def test_gradients_of_operators(forced: None, seen: list[bool]) -> None:
     assert seen == [True, True]
 
 
-def test_gradients_of_gradients(forced: None, seen: list[bool]) -> None:
-    """PyTorch's own, vectorised and along directions, too; and no loop is asked."""
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")  # of PyTorch's vmap and forward mode
+def test_gradients_of_gradients(forced: None) -> None:
+    """PyTorch's own, vectorised and along directions, too."""
     x, weight, bias = arrays(Layer((4, 3), (2, 2), (1, 1), (1, 1), 2, 2))
     window = Window((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
 
@@ -187,7 +188,6 @@ def test_gradients_of_gradients(forced: None, seen: list[bool]) -> None:
     for a, b, c in zip(*([t for row in pair for t in row] for pair in (got, slow, want)), strict=True):
         torch.testing.assert_close(a, c)
         torch.testing.assert_close(b, c)
-    assert not seen
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute:UserWarning")  # of PyTorch itself

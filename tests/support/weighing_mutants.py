@@ -23,8 +23,6 @@ MUTANTS: dict[str, tuple[str, str]] = {
     "pad-first-line": ("begin = (z * out[1] + y)", "begin = (z * out[1])"),
     "pad-first-plane": ("first = ((z + margin[0])", "first = ((margin[0])"),
     "pad-short": ("for x in range(out[2]):", "for x in range(out[2] - 1):"),
-    "kept-counts": ("begins[:] = 0\n", "begins[0] = 0\n"),
-    "unsorted": ("begins[found[e] - place * channels + 2] += 1", "begins[2] += 1"),
     "not-summed-up": ("begins[c] += begins[c - 1]", "pass"),
     "event-without-shift": ("* padded_shape[2] + shift[2]\n            for", "* padded_shape[2]\n            for"),
     "event-without-row-shift": ("+ y + shift[1])", "+ y)"),
