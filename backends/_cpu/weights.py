@@ -58,7 +58,7 @@ def follows(x: Array, weight: tuple[int, ...], window: Window) -> bool:
     done = shape.places * shape.width, shape.inputs, events, events * taps, events * taps * columns
     sums = rounds * taps * shape.channels * columns
     cost = sum(price * some for price, some in zip(PRICES, (*done, sums), strict=True))
-    return cost <= choose.MARGIN * DENSE * products
+    return bool(cost <= choose.MARGIN * DENSE * products)
 
 
 def weight_back(

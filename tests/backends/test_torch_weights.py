@@ -14,6 +14,7 @@ pytest.importorskip("numba", reason="the loops of gradients are not tried: Numba
 import tacops
 from tacops import surrogate
 from tacops._backend.window import Window
+from tacops.backends import get_backend
 from tacops.backends._cpu import choose, weights
 from tacops.backends._torch import weighing
 from tests.support.weighing_mutants import MUTANTS, planted
@@ -46,7 +47,7 @@ LAYERS = [
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether the gradients that were asked of the loops are theirs: no test passes because none was."""
     calls: list[bool] = []
-    real: Callable[..., Any] = weighing.weight_back
+    real: Callable[..., Any] = vars(weighing)["weight_back"]
 
     def spy(*given: Any) -> Any:
         found = real(*given)
@@ -81,7 +82,7 @@ def gradients(layer: Layer, dtype: Any = np.float64, *, bad: float = 0.0) -> lis
     """By weight, input and bias, of a weighed sum of currents; and those themselves."""
     x, weight, bias = arrays(layer, dtype)
     window = Window((1,) * len(layer.kernel), tuple((n, n) for n in layer.padding), layer.dilation, 1)
-    out = tacops.backends.get_backend("torch").conv(x, weight, bias, window, exact=False)
+    out = get_backend("torch").conv(x, weight, bias, window, exact=False)
     factors = torch.from_numpy(np.random.default_rng(8).normal(size=out.shape).astype(dtype))
     factors.view(-1)[0] += bad
     return [*torch.autograd.grad((out * factors).sum(), (weight, x, bias)), out.detach()]
@@ -134,7 +135,7 @@ def infinite_inputs_differ() -> bool:
     for way in ("dense", "events"):
         weight = torch.ones(2, 3, 1, requires_grad=True)
         x = torch.tensor([float("inf"), 1.0, 0.0, 0.0, 0.0]).reshape(1, 1, 5, 1)
-        with choose.force(way):  # type: ignore[arg-type]
+        with choose.force(way):
             tacops.conv_lif(x, weight, padding=1, reset="none").membrane.sum().backward()
         found.append([weight.grad])
     return differ(found[1], found[0], 1e-6)
@@ -162,7 +163,7 @@ def test_gradients_of_operators(forced: None, seen: list[bool]) -> None:
         for way in ("dense", "events"):
             weight = torch.from_numpy(rng.normal(size=(4, 3, 3, 3)) * 0 + 0.1).requires_grad_()
             beta = torch.full((4,), 0.8, dtype=torch.float64, requires_grad=True)
-            with choose.force(way):  # type: ignore[arg-type]
+            with choose.force(way):
                 train = tacops.tac_conv(frames, weight, padding=1, beta=beta, surrogate=surrogate.arctan(), **given)
             (train.spikes.sum() + train.membrane.sum()).backward()
             found.append([weight.grad, beta.grad])
@@ -177,7 +178,7 @@ def test_gradients_of_gradients(forced: None) -> None:
     window = Window((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
 
     def loss(x: Any, weight: Any) -> Any:
-        return (tacops.backends.get_backend("torch").conv(x, weight, bias, window, exact=False) ** 3).mean()
+        return (get_backend("torch").conv(x, weight, bias, window, exact=False) ** 3).mean()
 
     got = torch.autograd.functional.hessian(loss, (x[:2], weight), vectorize=True)
     slow = torch.autograd.functional.hessian(loss, (x[:2], weight))
