@@ -25,6 +25,8 @@ __all__ = ["can_weigh", "follows", "weight_back"]
 
 TASKS = 16
 """Parts of the frames, each with a sum of its own."""
+LARGEST = 1 << 19
+"""Numbers of a weight of which so many sums are small enough to be kept, 64 MiB in all."""
 TOGETHER = 1 << 13
 """Places, about, whose gradients are added up in the weight's dtype; the rest is summed in float64. Nothing can interrupt them."""
 DENSE = 0.018
@@ -49,7 +51,7 @@ def follows(x: Array, weight: tuple[int, ...], window: Window) -> bool:
         return forced not in (None, "dense") and window.groups == 1 and set(window.stride) == {1}
     shape = choose.shape_of((1, *x.shape), weight, window)
     products = shape.places * shape.width * shape.depth
-    if products < choose.LEAST or shape.sample >= choose.MOST_SITES:
+    if products < choose.LEAST or math.prod(weight) > LARGEST or shape.sample >= choose.MOST_SITES:
         return False
     density, _ = choose._count(Frames(x[None], None))
     places, taps, columns = shape.places // len(x), math.prod(weight[1:-1]), -(-shape.width // 16) * 16

@@ -249,6 +249,8 @@ def test_the_rule() -> None:
     assert not asked(0.05, 2, 64)
     assert not asked(0.05, 32, 1)
     assert not asked(0.05, 32, window=_strided())
+    assert asked(0.01, 512)
+    assert not asked(0.01, 1024)  # whose sums would take much memory
     for way, expected in (("events", True), ("tables", True), ("dense", False)):
         with choose.force(way):  # type: ignore[arg-type]
             assert asked(0.4, 2, 1) == expected
