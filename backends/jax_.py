@@ -233,7 +233,9 @@ def _schedule(conv: Any, step: Step, frames: Array, state: State | None, repeat:
     frames = conv.aggregate(frames)
     if cpu:
         conv = replace(conv, products=_ONE_FRAME if frames.shape[0] == 1 else _ON_CPU)
-        return _over_time(step, conv, frames, state, repeat)
+        # a gradient by the weights reads unfolded frames: they are unfolded again, not kept for every step
+        drive = jax.checkpoint(lambda frame: conv(frame), prevent_cse=False)
+        return _over_time(step, drive, frames, state, repeat)
     currents = jax.vmap(replace(conv, products=_ELSEWHERE))(frames)
     spikes, state = _scan(step, currents, state, repeat, cpu)
     return spikes, state

@@ -21,6 +21,7 @@ from ._torch.engine import run_layer, run_neurons
 from ._torch.host import is_traced, is_watched
 from ._torch.pytree import name_trains
 from ._torch.training import run_kernel, train_neurons
+from ._torch.weighing import learn_conv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,7 +51,8 @@ class TorchBackend(Backend):
 
     def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
         """`torch.nn.functional`'s, or another way where those fail, transform, or are narrower than float32."""
-        return conv(x, weight, bias, window, exact)
+        learned = learn_conv(x, weight, bias, window, exact)
+        return conv(x, weight, bias, window, exact) if learned is None else learned
 
     def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
         """On CPUs a product over the chunk axis; in float32 for half precision."""

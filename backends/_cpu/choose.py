@@ -37,6 +37,7 @@ __all__ = [
     "can_tabulate",
     "costs",
     "force",
+    "forced",
     "is_large",
     "limits",
     "run_layer",
@@ -79,6 +80,11 @@ def force(way: Way | None) -> Iterator[None]:
         yield
     finally:
         _forced = before
+
+
+def forced() -> Way | None:
+    """The way that is forced, if one is."""
+    return _forced
 
 
 def run_layer(

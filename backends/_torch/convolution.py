@@ -19,7 +19,7 @@ from .full import full_conv
 if TYPE_CHECKING:
     from tacops._backend.protocol import Array, Window
 
-__all__ = ["HALF", "autocasts", "conv", "products_are_plain"]
+__all__ = ["HALF", "autocasts", "conv", "is_onednn_s", "products_are_plain", "restrided"]
 
 HALF = (torch.float16, torch.bfloat16)
 _CONV: tuple[Any, ...] = (F.linear, F.conv1d, F.conv2d, F.conv3d)
@@ -68,6 +68,11 @@ def _has_onednn() -> bool:
     return _BUILT_WITH_ONEDNN and bool(torch._C._get_mkldnn_enabled())
 
 
+def is_onednn_s(x: Array, weight: Array, window: Window) -> bool:
+    """Whether a convolution on a CPU is left to PyTorch as it is, with oneDNN, and in full precision."""
+    return _has_onednn() and products_are_plain() and not _onednn_fails(x, weight, window)
+
+
 def _wider(x: Array, dtype: Any, exact: bool) -> Any:
     """The dtype to compute in, or None.
 
@@ -95,7 +100,7 @@ def _conv(x: Array, weight: Array, bias: Array | None, window: Window, exact: bo
         x = x[_ALL, *(slice(None, None, step) for step in window.stride)]
         window = replace(window, stride=(1,) * dims)
     if on_cpu:
-        x, weight = _restrided(x), _restrided(weight)
+        x, weight = restrided(x), restrided(weight)
     x, kernel = x.movedim(-1, 1), weight.movedim(-1, 1)
     if any(low != high for low, high in window.padding):
         x = F.pad(x, [n for pair in reversed(window.padding) for n in pair])
@@ -115,7 +120,7 @@ def _conv(x: Array, weight: Array, bias: Array | None, window: Window, exact: bo
     return out.movedim(1, -1)
 
 
-def _restrided(x: Array) -> Array:
+def restrided(x: Array) -> Array:
     """`x` with a contiguous array's strides where an axis has one entry, whose stride may be anything after a slice.
 
     PyTorch's own convolution takes such for another memory format: wrong gradients of grouped float64 weights.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tacops._backend.protocol import Array
 
-__all__ = ["as_arrays", "has_tangent", "is_traced", "is_watched", "shares_memory"]
+__all__ = ["as_arrays", "has_tangent", "is_beyond_loops", "is_traced", "is_watched", "shares_memory"]
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
@@ -58,6 +58,13 @@ def is_watched(x: Array) -> bool:
 def has_tangent(x: Array) -> bool:
     """Whether forward-mode differentiation goes through a tensor."""
     return forward_ad.unpack_dual(x).tangent is not None
+
+
+def is_beyond_loops(gradient: Array) -> bool:
+    """Whether a gradient needs PyTorch's own operations. A compiler needs none: it calls the loops when it runs."""
+    if torch.compiler.is_compiling():
+        return False
+    return is_traced(gradient) or has_tangent(gradient) or not shares_memory(gradient)
 
 
 def _array(x: Array) -> np.ndarray[Any, Any]:

@@ -9,7 +9,8 @@ import torch
 
 from .._cpu.tiles import scan_tiles
 from .._cpu.training import can_train, neurons_back
-from .host import has_tangent, is_traced, shares_memory
+from .host import is_beyond_loops as is_beyond
+from .host import is_traced, shares_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,13 +61,6 @@ def back(
     with np.errstate(all="ignore"):
         found = neurons_back(_as_arrays(step), surrogate, *given, parameters, torch.get_num_threads())
     return tuple(None if x is None else torch.from_numpy(np.asarray(x)).to(currents.dtype) for x in found)
-
-
-def is_beyond(gradient: Array) -> bool:
-    """Whether a gradient needs PyTorch's own operations. A compiler needs none: it calls the loops when it runs."""
-    if torch.compiler.is_compiling():
-        return False
-    return is_traced(gradient) or has_tangent(gradient) or not shares_memory(gradient)
 
 
 def _as_arrays(step: Recipe) -> Recipe:
