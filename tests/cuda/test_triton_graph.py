@@ -130,7 +130,9 @@ def test_opcheck(reset: int, launches: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"surrogate": lambda x: 1 / (1 + x * x)}, {"synapse_decay": 0.5}, {"trace": True}], ids=str
+    "options",
+    [{"surrogate": lambda x: 1 / (1 + x * x)}, {"synapse_decay": 0.5}, {"trace": True}],
+    ids=["surrogate", "synapse_decay", "trace"],
 )
 def test_what_no_kernel_knows_goes_by_the_core(options: dict[str, Any]) -> None:
     """And has its gradient; a surrogate of one's own is no other."""
