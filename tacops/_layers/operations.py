@@ -22,7 +22,8 @@ class LayerOperations:
     chunk_size : int
         K; 1 if exact.
     frames : int
-        Frames that are convolved, of each sample: T if exact, else ceil(T / K).
+        Frames that are convolved, of each sample: T if exact, else ceil(T / K); T, too, where channels with decays of their own
+        weight the frames.
     dense : int
         Products of all inputs and weights, zeros included, without the padding's: multiply-adds of hardware that skips nothing.
     accumulates, multiply_accumulates : int
@@ -31,7 +32,8 @@ class LayerOperations:
     events : int
         Inputs that are not zero, in the frames that are convolved.
     aggregated, aggregated_events : int
-        Multiply-adds that sum the frames of chunks: of all numbers, and of those that are not zero. 0 if exact.
+        Multiply-adds that sum the frames of chunks: of all numbers, and of those that are not zero; of all currents, where these are
+        summed instead. 0 if exact.
     updates : int
         Neurons' steps, each of which decays, integrates and compares: one multiply-add.
     traffic, traffic_events : int
@@ -140,7 +142,7 @@ def _short(number: float | None) -> str:
     for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
         if number >= unit:
             return f"{number / unit:.4g} {name}"
-    return f"{number:,.0f}" if number == int(number) else f"{number:,.4g}"
+    return f"{number:,.0f}" if number >= 1e3 or number == int(number) else f"{number:.4g}"
 
 
 def _aligned(cell: str, width: int, column: int) -> str:
