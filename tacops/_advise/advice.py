@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -98,7 +98,7 @@ class Advice:
             tested += "" if math.isnan(self.effect_size) else f"; {_percent(self.effect_size)} of the signal changes"
         lines.append(f"{tested}; seed {self.seed}")
         lengths = list(next(iter(self.dispersion.values()), {}))
-        columns = [*lengths, *(K for K in self.losses if K not in lengths)]
+        columns = sorted({*lengths, *self.losses})
         if columns:
             lines.append(f"{'frames per block':>36} " + "".join(f"{K:>8}" for K in columns))
         for pool, row in self.dispersion.items():
@@ -145,7 +145,7 @@ class Advice:
         except ModuleNotFoundError as error:
             msg = "plot: matplotlib must be installed (pip install matplotlib)"
             raise ModuleNotFoundError(msg) from error
-        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        figure = Figure(figsize=(9, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2)
         self._draw_dispersion(left)
         self._draw_losses(right)
@@ -167,9 +167,9 @@ class Advice:
                 axes.set_yscale("symlog", linthresh=1)
         axes.axhline(1, color="0.4", linewidth=0.8)
         axes.set(xlabel="frames per block, K", ylabel="dispersion of block counts", xscale="log")
-        axes.set_xticks(lengths, [str(K) for K in lengths])
-        axes.minorticks_off()
-        axes.legend(title=f"shaded: one rate ({1 - self.significance:.0%})", fontsize="small")
+        _draw_lengths(axes, lengths)
+        title = f"shaded: one rate ({1 - self.significance:.0%})"
+        axes.legend(title=title, fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=BELOW)
 
     def _draw_losses(self, axes: Any) -> None:
         lengths = list(self.losses)
@@ -178,9 +178,25 @@ class Advice:
         if self.mode is not None:
             axes.axvline(self.chunk_size, color="0.4", linestyle=":", label=f"advised: K = {self.chunk_size}")
         axes.set(xlabel="frames per chunk, K", ylabel="signal lost in a chunk, %", xscale="log")
-        axes.set_xticks(lengths, [str(K) for K in lengths])
-        axes.minorticks_off()
-        axes.legend(fontsize="small")
+        _draw_lengths(axes, lengths)
+        axes.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=BELOW)
+
+
+BELOW = (0.5, -0.18)
+"""Where a legend hides no mark."""
+LABELS_AT_MOST = 11
+"""Lengths that a plot names: more would overlap."""
+
+
+def _draw_lengths(axes: Any, lengths: Sequence[int]) -> None:
+    """Ticks at block lengths, as many as can be read."""
+    ticks: list[int] = []
+    apart = (max(lengths) / min(lengths)) ** (1 / LABELS_AT_MOST)
+    for K in sorted(lengths):
+        if not ticks or apart * ticks[-1] <= K:
+            ticks.append(K)
+    axes.set_xticks(ticks, [str(K) for K in ticks])
+    axes.minorticks_off()
 
 
 def _percent(share: float) -> str:
