@@ -120,7 +120,7 @@ MODES: tuple[OperationMode, ...] = ("exact", "collapse", "preserve")
 
 def _stages(layers: Any) -> list[tuple[str, Stage]]:
     """Layers and functions, with their names."""
-    if isinstance(layers, FrozenLayer):
+    if isinstance(layers, FrozenLayer | Chain) or hasattr(layers, "spec"):
         layers = [layers]
     if not isinstance(layers, Iterable) or isinstance(layers, str):
         rule = "a FrozenLayer, or a sequence or a mapping of layers"

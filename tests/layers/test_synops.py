@@ -253,6 +253,7 @@ X = np.ones((4, 1, 3))
         (lambda: synops([], X), ValueError, "layers must be at least one FrozenLayer; got none"),
         (lambda: synops(LAYER, X[..., :2]), ValueError, r"spikes must be an array \(T, B, ..., F_in\) with 3 channels"),
         (lambda: synops(LAYER, X * np.nan), ValueError, "spikes must be finite; got an array that holds NaN or infinity"),
+        (lambda: synops(CHAIN, X), TypeError, r"layers must be frozen \(`layer.frozen\(\)`\); got Chain"),
         (lambda: synops([CHAIN], X), TypeError, r"layers must be frozen \(`layer.frozen\(\)`\); got Chain"),
         (lambda: synops(LAYER, X, chunk_size=0), ValueError, "chunk_size must be at least 1; got 0"),
         (lambda: synops(LAYER, X, picojoules=WRONG), TypeError, "picojoules must be a mapping of operations"),
