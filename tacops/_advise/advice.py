@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 __all__ = ["Advice"]
 
+BESIDE = 10
+"""Columns of a table."""
 LABELS = {"pixel": "single pixels", "neighbourhood": "neighbourhoods", "frame": "whole frames"}
 
 
@@ -99,21 +101,24 @@ class Advice:
         lines.append(f"{tested}; seed {self.seed}")
         lengths = list(next(iter(self.dispersion.values()), {}))
         columns = sorted({*lengths, *self.losses})
-        if columns:
-            lines.append(f"{'frames per block':>36} " + "".join(f"{K:>8}" for K in columns))
-        for pool, row in self.dispersion.items():
-            cells = [self._cell(pool, K, row[K]) if K in row else "" for K in columns]
-            lines.append(f"{'dispersion of ' + LABELS[pool]:>36} " + "".join(f"{cell:>8}" for cell in cells))
+        for first in range(0, len(columns), BESIDE):
+            lines += self._table(columns[first : first + BESIDE])
         for lag, value in self.motion.items():
             star = "*" if value > self.motion_limit[lag] else " "
             apart = f"{lag} frame{'s' * (lag > 1)} apart"
             lines.append(f"{'agreement of displaced frames':>36} {value:>7.2f}{star} ({apart})")
-        if self.losses:
-            cells = [_percent(self.losses[K]) if K in self.losses else "" for K in columns]
-            lines.append(f"{'signal lost in a chunk':>36} " + "".join(f"{cell:>8}" for cell in cells))
         if any("*" in line for line in lines):
             lines.append("* outside of what one rate gives; 1 is expected")
         return "\n".join(lines)
+
+    def _table(self, columns: Sequence[int]) -> list[str]:
+        """Lines for these block lengths."""
+        rows = {"frames per block": [str(K) for K in columns]}
+        for pool, row in self.dispersion.items():
+            rows[f"dispersion of {LABELS[pool]}"] = [self._cell(pool, K, row[K]) if K in row else "" for K in columns]
+        if self.losses:
+            rows["signal lost in a chunk"] = [_percent(self.losses[K]) if K in self.losses else "" for K in columns]
+        return [f"{name:>36} " + "".join(f"{cell:>8}" for cell in cells) for name, cells in rows.items()]
 
     def _cell(self, pool: str, K: int, value: float) -> str:
         """A dispersion, starred where it leaves the band."""

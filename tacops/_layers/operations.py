@@ -94,7 +94,7 @@ class Operations:
         return {name: sum(getattr(row, name) for row in rows) for name in names}
 
     def __str__(self) -> str:
-        """A table of all layers, and the sums where there are several."""
+        """A table of all layers, and the sums where there are several, continued below where it is wider than `WIDTH`."""
         energy = any(row.energy is not None for row in self.rows)
         head = ["layer", "mode", "frames", "dense MACs", "ACs", "MACs", "to sum", "updates", "bytes", "bytes, events"]
         head += ["pJ", "pJ, events"] if energy else []
@@ -108,17 +108,26 @@ class Operations:
         for mode in dict.fromkeys(row.mode for row in self.rows) if len(layers) > 1 else ():
             lines.append(["all", mode, "", *_cells(self.total(mode), energy)])
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        table = [
-            "  ".join(_aligned(cell, width, n) for n, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        shown = [
+            "  ".join(_aligned(line[n], widths[n], n) for n in part).rstrip()
+            for part in _parts(widths)
             for line in lines
         ]
         several = "s" * (self.samples != 1)
-        return "\n".join(
-            [
-                *(line.rstrip() for line in table),
-                f"{self.samples} sample{several}; ACs and MACs: of events; to sum: events",
-            ]
-        )
+        return "\n".join([*shown, f"{self.samples} sample{several}; ACs and MACs: of events; to sum: events"])
+
+
+WIDTH = 80
+
+
+def _parts(widths: list[int]) -> list[list[int]]:
+    """Columns that fit beside each other; every part begins with the layer and the mode."""
+    parts = [[0, 1]]
+    for n in range(2, len(widths)):
+        if len(parts[-1]) > 2 and sum(widths[m] + 2 for m in parts[-1]) + widths[n] > WIDTH:
+            parts.append([0, 1])
+        parts[-1].append(n)
+    return parts
 
 
 SUMMED = (

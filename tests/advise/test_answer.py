@@ -62,8 +62,9 @@ def test_plot_of_motion_in_many_frames() -> None:
         assert not any(legend.contains(*place) for line in marks for place in line)
         labels = [label.get_window_extent(renderer) for label in axes.get_xticklabels()]
         assert all(a.x1 <= b.x0 for a, b in itertools.pairwise(labels))
-    head = next(line for line in str(advice).splitlines() if "frames per block" in line)
-    lengths = [int(word) for word in head.split()[3:]]
+    lines = str(advice).splitlines()[3:]
+    assert max(map(len, lines)) <= 120
+    lengths = [int(word) for line in lines if "frames per block" in line for word in line.split()[3:]]
     assert lengths == sorted(lengths)
     assert len(lengths) > 12
 

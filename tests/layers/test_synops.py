@@ -199,7 +199,11 @@ def test_networks() -> None:
     assert counted.total("collapse")["dense"] == list(counted)[1].dense + list(counted)[4].dense
     assert {row.chunk_size for row in synops([conv, pool, flat, out], x, chunk_size=8)} == {1, 8}
     text = str(counted)
-    assert text.count("\n") == 10
+    assert text.count("\n") == 20  # two tables of a head and nine lines, and a note
+    for wide in (text, str(synops(stages, x, picojoules={"ac": 0.1, "mac": 4.6}))):
+        assert max(map(len, wide.splitlines())) <= 80
+        heads = [line.split("  ") for line in wide.splitlines() if line.startswith("layer")]
+        assert sum(head.count("bytes, events") for head in heads) == 1
     assert "conv   collapse K=4       2" in text
     assert f"{list(counted)[3].multiply_accumulates:,}" in text
     assert "pJ" not in text
