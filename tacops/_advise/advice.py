@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 __all__ = ["Advice"]
 
+BESIDE = 10
+"""Columns of a table."""
 LABELS = {"pixel": "single pixels", "neighbourhood": "neighbourhoods", "frame": "whole frames"}
 
 
@@ -98,22 +100,25 @@ class Advice:
             tested += "" if math.isnan(self.effect_size) else f"; {_percent(self.effect_size)} of the signal changes"
         lines.append(f"{tested}; seed {self.seed}")
         lengths = list(next(iter(self.dispersion.values()), {}))
-        columns = [*lengths, *(K for K in self.losses if K not in lengths)]
-        if columns:
-            lines.append(f"{'frames per block':>36} " + "".join(f"{K:>8}" for K in columns))
-        for pool, row in self.dispersion.items():
-            cells = [self._cell(pool, K, row[K]) if K in row else "" for K in columns]
-            lines.append(f"{'dispersion of ' + LABELS[pool]:>36} " + "".join(f"{cell:>8}" for cell in cells))
+        columns = sorted({*lengths, *self.losses})
+        for first in range(0, len(columns), BESIDE):
+            lines += self._table(columns[first : first + BESIDE])
         for lag, value in self.motion.items():
             star = "*" if value > self.motion_limit[lag] else " "
             apart = f"{lag} frame{'s' * (lag > 1)} apart"
             lines.append(f"{'agreement of displaced frames':>36} {value:>7.2f}{star} ({apart})")
-        if self.losses:
-            cells = [_percent(self.losses[K]) if K in self.losses else "" for K in columns]
-            lines.append(f"{'signal lost in a chunk':>36} " + "".join(f"{cell:>8}" for cell in cells))
         if any("*" in line for line in lines):
             lines.append("* outside of what one rate gives; 1 is expected")
         return "\n".join(lines)
+
+    def _table(self, columns: Sequence[int]) -> list[str]:
+        """Lines for these block lengths."""
+        rows = {"frames per block": [str(K) for K in columns]}
+        for pool, row in self.dispersion.items():
+            rows[f"dispersion of {LABELS[pool]}"] = [self._cell(pool, K, row[K]) if K in row else "" for K in columns]
+        if self.losses:
+            rows["signal lost in a chunk"] = [_percent(self.losses[K]) if K in self.losses else "" for K in columns]
+        return [f"{name:>36} " + "".join(f"{cell:>8}" for cell in cells) for name, cells in rows.items()]
 
     def _cell(self, pool: str, K: int, value: float) -> str:
         """A dispersion, starred where it leaves the band."""
@@ -145,7 +150,7 @@ class Advice:
         except ModuleNotFoundError as error:
             msg = "plot: matplotlib must be installed (pip install matplotlib)"
             raise ModuleNotFoundError(msg) from error
-        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        figure = Figure(figsize=(9, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2)
         self._draw_dispersion(left)
         self._draw_losses(right)
@@ -167,9 +172,9 @@ class Advice:
                 axes.set_yscale("symlog", linthresh=1)
         axes.axhline(1, color="0.4", linewidth=0.8)
         axes.set(xlabel="frames per block, K", ylabel="dispersion of block counts", xscale="log")
-        axes.set_xticks(lengths, [str(K) for K in lengths])
-        axes.minorticks_off()
-        axes.legend(title=f"shaded: one rate ({1 - self.significance:.0%})", fontsize="small")
+        _draw_lengths(axes, lengths)
+        title = f"shaded: one rate ({1 - self.significance:.0%})"
+        axes.legend(title=title, fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=BELOW)
 
     def _draw_losses(self, axes: Any) -> None:
         lengths = list(self.losses)
@@ -178,9 +183,25 @@ class Advice:
         if self.mode is not None:
             axes.axvline(self.chunk_size, color="0.4", linestyle=":", label=f"advised: K = {self.chunk_size}")
         axes.set(xlabel="frames per chunk, K", ylabel="signal lost in a chunk, %", xscale="log")
-        axes.set_xticks(lengths, [str(K) for K in lengths])
-        axes.minorticks_off()
-        axes.legend(fontsize="small")
+        _draw_lengths(axes, lengths)
+        axes.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=BELOW)
+
+
+BELOW = (0.5, -0.18)
+"""Where a legend hides no mark."""
+LABELS_AT_MOST = 11
+"""Lengths that a plot names: more would overlap."""
+
+
+def _draw_lengths(axes: Any, lengths: Sequence[int]) -> None:
+    """Ticks at block lengths, as many as can be read."""
+    ticks: list[int] = []
+    apart = (max(lengths) / min(lengths)) ** (1 / LABELS_AT_MOST)
+    for K in sorted(lengths):
+        if not ticks or apart * ticks[-1] <= K:
+            ticks.append(K)
+    axes.set_xticks(ticks, [str(K) for K in ticks])
+    axes.minorticks_off()
 
 
 def _percent(share: float) -> str:

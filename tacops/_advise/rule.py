@@ -53,6 +53,9 @@ class Evidence:
     """The strongest departure is a dispersion that is too small."""
     moves: bool
     """The strongest departure is that of displaced frames, and the pattern is fine."""
+    unmeasured: bool
+    """Displaced frames agree significantly, but by what no loss measures: neither a fine pattern nor a slow change of pixels or of
+    neighbourhoods shows."""
     orders: float
     """Logarithm of the number of orders of one sample that differ: an order and its reverse are alike."""
     dispersion: Mapping[str, Mapping[int, float]]
@@ -86,12 +89,22 @@ def gather_evidence(plans: Sequence[Plan], found: Sequence[tuple[Any, Any, Any]]
         alternates=deciding.strongest is not None
         and deciding.dispersion[deciding.strongest[0]][deciding.strongest[1]] < 1,
         moves=deciding.strongest is None and deciding.motion is not None and deciding.motion.fine,
+        unmeasured=any(map(_unmeasured, outcomes)),
         orders=math.lgamma(gram.shape[2]) - math.log(2),
         dispersion=_table(plans, outcomes, "dispersion"),
         band=_table(plans, outcomes, "band"),
         motion={group: motion.dispersion for group, motion in motions},
         motion_limit={group: motion.limit for group, motion in motions},
     )
+
+
+def _unmeasured(outcome: Outcome) -> bool:
+    """Whether the agreement of displaced frames is significant, but nothing shows by which a loss is measured."""
+    motion = outcome.motion
+    if motion is None or motion.fine or not motion.dispersion > motion.limit:
+        return False
+    rows = zip(outcome.dispersion, outcome.band, strict=True)
+    return not any(row[column] > band[column][1] for row, band in rows for column in (0, 1))
 
 
 def _losses(
@@ -191,7 +204,9 @@ def decide(T: int, seen: Evidence, ask: Question) -> Advice:
         else ""
     )
     if seen.p_value <= ask.significance:
-        if change <= ask.max_loss:
+        if change <= ask.max_loss and seen.unmeasured:
+            why = "frames follow each other in an order, displaced, but what a chunk would lose can't be measured: exact (conv_lif) is safer"
+        elif change <= ask.max_loss:
             found |= {"mode": "collapse", "chunk_size": T}
             why = f"the rate does change, but only {_percent(change)} of the signal would be lost"
         else:

@@ -99,8 +99,8 @@ def permutation_test(
     np = namespace_of(gram)
     n, T = gram.shape[1:3]
     order = _orders(np, T, draws, seed)
-    together = _together(np, lengths, order)
-    table = _variances(np, gram, together)  # (lengths, orders, S, n); order 0 is the one observed
+    # (lengths, orders, S, n), and of a ramp (lengths, orders, 1, 1); order 0 is the one observed
+    table, ramp = _variances(np, (gram, _ramp(np, T)), lengths, order)
     complete = len(order) == math.factorial(T)
     total = table[..., 0] if n == 1 else _mix(np, table, draws, complete, seed)
     roots, each = np.cbrt(total), np.cbrt(table)
@@ -118,7 +118,7 @@ def permutation_test(
     mean = K * (T - K) * (T - K + 1) * np.einsum("snii->s", gram) / (T * (T - 1))
     safe = np.where(mean > 0, mean, np.nan)
     low, high = (np.maximum(center + sign * allowed * spread, 0) ** 3 for sign in (-1, 1))
-    drift = _least_drift(np, high - mean, total.std(axis=1), together, T, n)
+    drift = _least_drift(np, high - mean, total.std(axis=1), ramp[..., 0], n)
     strongest = np.unravel_index(int(np.argmax(score[:, 0])), score[:, 0].shape)
     return Outcome(
         list(lengths),
@@ -165,13 +165,32 @@ def _together(np: Any, lengths: Sequence[int], order: Any) -> Any:
     return np.take(windows, pairs, axis=1).reshape(len(lengths), len(order), -1)
 
 
-def _variances(np: Any, gram: Any, together: Any) -> Any:
-    """Sums of squares for every order: one matrix product."""
-    scales, n, T, _ = gram.shape
+PAIRS = 2**24
+"""Pairs of frames, times lengths and orders, that are looked at at once."""
+
+
+def _variances(np: Any, grams: Sequence[Any], lengths: Sequence[int], order: Any) -> list[Any]:
+    """Sums of squares of every Gram matrix for every order: (lengths, orders, S, n), by matrix products."""
+    T = order.shape[1]
     first, second = np.triu_indices(T)
-    flat = (gram[:, :, first, second] * np.where(first == second, 1.0, 2.0)).reshape(scales * n, -1).astype(np.float32)
-    table = together.reshape(-1, together.shape[2]) @ flat.T
-    return np.maximum(table.reshape(*together.shape[:2], scales, n), 0).astype(np.float64)
+    weight = np.where(first == second, 1.0, 2.0)
+    flat = [(gram[:, :, first, second] * weight).reshape(-1, len(first)).astype(np.float32) for gram in grams]
+    step = max(1, PAIRS // (len(lengths) * len(first)))
+    parts = []
+    for start in range(0, len(order), step):
+        together = _together(np, lengths, order[start : start + step])
+        parts.append([together.reshape(-1, len(first)) @ rows.T for rows in flat])
+    tables = []
+    for gram, found in zip(grams, zip(*parts, strict=True), strict=True):
+        shaped = [part.reshape(len(lengths), -1, *gram.shape[:2]) for part in found]
+        tables.append(np.maximum(np.concatenate(shaped, axis=1), 0).astype(np.float64))
+    return tables
+
+
+def _ramp(np: Any, T: int) -> Any:
+    """Gram matrix (1, 1, T, T) of a linear drift of variance 1."""
+    ramp = np.linspace(-1, 1, T) * math.sqrt(3 * (T - 1) / (T + 1))
+    return (ramp[:, None] * ramp)[None, None]
 
 
 def _windows(np: Any, T: int, K: int) -> Any:
@@ -200,14 +219,13 @@ def _mix(np: Any, table: Any, draws: int, complete: bool, seed: int) -> Any:
     return total.reshape(draws + 1, lengths, scales).transpose(1, 0, 2)
 
 
-def _least_drift(np: Any, excess: Any, spread: Any, together: Any, T: int, n: int) -> Any:
+def _least_drift(np: Any, excess: Any, spread: Any, values: Any, n: int) -> Any:
     """Variance of the linear drift whose sums of squares exceed their mean over orders by `excess`: (lengths, S).
 
     A drift also widens the distribution over orders. With g the excess and q the spread over orders of a drift of
-    variance 1, and E and s those of the noise: ``a g = E sqrt(1 + a^2 q^2 / (n s^2))``, solved for a.
+    variance 1, and E and s those of the noise: ``a g = E sqrt(1 + a^2 q^2 / (n s^2))``, solved for a. `values` are the drift's
+    sums of squares: (lengths, orders, 1).
     """
-    ramp = np.linspace(-1, 1, T) * math.sqrt(3 * (T - 1) / (T + 1))
-    values = _variances(np, (ramp[:, None] * ramp)[None, None], together)[..., 0]  # (lengths, orders, 1)
     gain, own = values[:, 0] - values.mean(axis=1), values.std(axis=1)
     safe = np.where(spread > 0, spread, np.inf)
     square = gain**2 - excess**2 * own**2 / (n * safe**2)

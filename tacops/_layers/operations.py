@@ -22,7 +22,8 @@ class LayerOperations:
     chunk_size : int
         K; 1 if exact.
     frames : int
-        Frames that are convolved, of each sample: T if exact, else ceil(T / K).
+        Frames that are convolved, of each sample: T if exact, else ceil(T / K); T, too, where channels with decays of their own
+        weight the frames.
     dense : int
         Products of all inputs and weights, zeros included, without the padding's: multiply-adds of hardware that skips nothing.
     accumulates, multiply_accumulates : int
@@ -31,7 +32,8 @@ class LayerOperations:
     events : int
         Inputs that are not zero, in the frames that are convolved.
     aggregated, aggregated_events : int
-        Multiply-adds that sum the frames of chunks: of all numbers, and of those that are not zero. 0 if exact.
+        Multiply-adds that sum the frames of chunks: of all numbers, and of those that are not zero; of all currents, where these are
+        summed instead. 0 if exact.
     updates : int
         Neurons' steps, each of which decays, integrates and compares: one multiply-add.
     traffic, traffic_events : int
@@ -92,7 +94,7 @@ class Operations:
         return {name: sum(getattr(row, name) for row in rows) for name in names}
 
     def __str__(self) -> str:
-        """A table of all layers, and the sums where there are several."""
+        """A table of all layers, and the sums where there are several, continued below where it is wider than `WIDTH`."""
         energy = any(row.energy is not None for row in self.rows)
         head = ["layer", "mode", "frames", "dense MACs", "ACs", "MACs", "to sum", "updates", "bytes", "bytes, events"]
         head += ["pJ", "pJ, events"] if energy else []
@@ -106,17 +108,26 @@ class Operations:
         for mode in dict.fromkeys(row.mode for row in self.rows) if len(layers) > 1 else ():
             lines.append(["all", mode, "", *_cells(self.total(mode), energy)])
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        table = [
-            "  ".join(_aligned(cell, width, n) for n, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        shown = [
+            "  ".join(_aligned(line[n], widths[n], n) for n in part).rstrip()
+            for part in _parts(widths)
             for line in lines
         ]
         several = "s" * (self.samples != 1)
-        return "\n".join(
-            [
-                *(line.rstrip() for line in table),
-                f"{self.samples} sample{several}; ACs and MACs: of events; to sum: events",
-            ]
-        )
+        return "\n".join([*shown, f"{self.samples} sample{several}; ACs and MACs: of events; to sum: events"])
+
+
+WIDTH = 80
+
+
+def _parts(widths: list[int]) -> list[list[int]]:
+    """Columns that fit beside each other; every part begins with the layer and the mode."""
+    parts = [[0, 1]]
+    for n in range(2, len(widths)):
+        if len(parts[-1]) > 2 and sum(widths[m] + 2 for m in parts[-1]) + widths[n] > WIDTH:
+            parts.append([0, 1])
+        parts[-1].append(n)
+    return parts
 
 
 SUMMED = (
@@ -140,7 +151,7 @@ def _short(number: float | None) -> str:
     for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
         if number >= unit:
             return f"{number / unit:.4g} {name}"
-    return f"{number:,.0f}" if number == int(number) else f"{number:,.4g}"
+    return f"{number:,.0f}" if number >= 1e3 or number == int(number) else f"{number:.4g}"
 
 
 def _aligned(cell: str, width: int, column: int) -> str:

@@ -11,12 +11,14 @@ from .._backend.dispatch import backend_of, get_backend, undisturbed
 from .._backend.protocol import Array, Window
 from .._core.aggregation import aggregate, segments
 from .._core.checks import check_count, fail, shape_of, show
+from .._core.rules import RULES
 from .._core.window import check_window
 from .._values import check_number
 from ..layers import FrozenLayer
 from .forward import spikes_of
 from .memory import check_frames
 from .operations import LayerOperations, OperationMode, Operations
+from .sequence import Chain, Sequential
 
 __all__ = ["synops"]
 
@@ -44,7 +46,8 @@ def synops(
     .. math:: \mathrm{effective} = \sum_{k, c} e_{k c} \, n_{k c} \qquad
               \mathrm{dense} = B \, F \sum_k \mathrm{places}_k \, C_\mathrm{out} \, C_\mathrm{in} / \mathrm{groups}
 
-    for F frames that are convolved: T, or ceil(T / K) sums of K frames. Synaptic operations are additions (ACs) if all inputs are -1, 0
+    for F frames that are convolved: T, or ceil(T / K) sums of K frames. Where every channel has a decay of its own and frames are
+    weighted with it, they can't be summed before: all T are convolved, and the currents are summed. Synaptic operations are additions (ACs) if all inputs are -1, 0
     and 1, else multiply-adds (MACs): so those of summed frames mostly are MACs, and there are fewer of them. To sum frames
     takes one more multiply-add for every number, or every event, of the frames.
 
@@ -57,7 +60,7 @@ def synops(
     Parameters
     ----------
     layers : FrozenLayer, or sequence, or mapping of str to layer
-        Each a `tacops.layers.FrozenLayer`, or a function from spikes to spikes (flattening, pooling), which is run and not
+        Each a `tacops.layers.FrozenLayer`, a `tacops.layers.Sequential` of such, or a function from spikes to spikes (flattening, pooling), which is run and not
         counted. A weight with its geometry is ``FrozenLayer({"weight": weight}, {"chunk_size": 4, "padding": 1})``.
     spikes : array, shape (T, B, ...)
         As the first layer takes them.
@@ -117,20 +120,30 @@ MODES: tuple[OperationMode, ...] = ("exact", "collapse", "preserve")
 
 def _stages(layers: Any) -> list[tuple[str, Stage]]:
     """Layers and functions, with their names."""
-    if isinstance(layers, FrozenLayer):
+    if isinstance(layers, FrozenLayer | Chain) or hasattr(layers, "spec"):
         layers = [layers]
     if not isinstance(layers, Iterable) or isinstance(layers, str):
         rule = "a FrozenLayer, or a sequence or a mapping of layers"
         raise fail("synops", "layers", rule, type(layers).__name__, TypeError)
-    pairs = list(layers.items() if isinstance(layers, Mapping) else ((str(n), layer) for n, layer in enumerate(layers)))
+    if isinstance(layers, Mapping):
+        pairs = [pair for name, layer in layers.items() for pair in _named(name, layer)]
+    else:
+        pairs = [(str(n), layer) for n, layer in enumerate(inner for layer in layers for _, inner in _named("", layer))]
     for _, stage in pairs:
-        if hasattr(stage, "spec") and hasattr(stage, "frozen"):
+        if isinstance(stage, Chain) or (hasattr(stage, "spec") and hasattr(stage, "frozen")):
             raise fail("synops", "layers", "frozen (`layer.frozen()`)", type(stage).__name__, TypeError)
         if not isinstance(stage, FrozenLayer) and not callable(stage):
             raise fail("synops", "layers", "FrozenLayers, and functions of spikes", type(stage).__name__, TypeError)
     if not any(isinstance(stage, FrozenLayer) for _, stage in pairs):
         raise fail("synops", "layers", "at least one FrozenLayer", "none")
     return pairs
+
+
+def _named(name: str, layer: Stage) -> list[tuple[str, Stage]]:
+    """The layers within a Sequential, which would else be a function that is not counted; others as they are."""
+    if not isinstance(layer, Sequential):
+        return [(name, layer)]
+    return [(f"{name}.{n}", inner) for n, inner in enumerate(layer)]
 
 
 def _prices(picojoules: Any) -> dict[str, float] | None:
@@ -163,20 +176,26 @@ def _counted(
 ) -> LayerOperations:
     """One layer in one mode, of its frames (T, B, *S, C)."""
     np, size = get_backend("numpy").namespace(x), 1 if mode == "exact" else size
+    if not bool(np.isfinite(x).all()):
+        raise fail("synops", "spikes", "finite", "an array that holds NaN or infinity")
     weight = backend_of(layer.arrays["weight"]).to_numpy(layer.arrays["weight"])
     window = _window(layer, x.shape[2:-1], weight.shape[1:-1])
-    frames = x if size == 1 else _summed(np, layer, x, mode, size)
-    (T, B), F = x.shape[:2], frames.shape[0]
+    late = size > 1 and _sums_currents(layer, mode, size)
+    frames = x if size == 1 or late else _summed(np, layer, x, mode, size)
+    (T, B), F, chunks = x.shape[:2], frames.shape[0], -(-x.shape[0] // size)
     live, item = frames != 0, weight.dtype.itemsize
     events = int(live.sum())
     effective = _pairs(np, live.sum(axis=(0, 1)), weight != 0, window)
     dense = B * F * _pairs(np, np.ones(x.shape[2:], np.int64), np.ones(weight.shape, bool), window)
     binary = bool((np.abs(frames[live]) == 1).all())
     outputs = B * math.prod(window.output_shape(x.shape[2:-1], weight.shape[1:-1])) * weight.shape[0]
-    sums = size > 1
+    sums = size > 1 and not late
     aggregated, aggregated_events = (x.size, int((x != 0).sum())) if sums else (0, 0)
-    steps = F if mode == "collapse" else T
+    steps = chunks if mode == "collapse" else T
     neurons = outputs * (steps + 2 * steps)  # a current, and a membrane read and written
+    if late:
+        aggregated = aggregated_events = outputs * T
+        neurons += outputs * (T + chunks)  # currents read, and their sums written
     traffic = x.size + (2 * frames.size if sums else 0) + weight.size + outputs * F + neurons
     places = INDEX * (aggregated_events + events if sums else events)
     values = (2 * aggregated_events + events if sums else 0) + 3 * effective + neurons
@@ -200,20 +219,29 @@ def _window(layer: FrozenLayer, spatial: tuple[int, ...], kernel: tuple[int, ...
     return check_window("synops", spatial, kernel, groups=layer.options.get("groups", 1), **moves)
 
 
-def _summed(np: Any, layer: FrozenLayer, x: Any, mode: OperationMode, size: int) -> Any:
-    """Chunks of `size` frames summed with the layer's weights, or those of the mode if the layer's are of another size."""
-    rule, table = layer.options.get("aggregation"), layer.arrays.get("aggregation")
-    rule = rule or ("decay" if mode == "collapse" else "normalized_decay")
+def _rule(layer: FrozenLayer, mode: OperationMode, size: int) -> str | Array:
+    """How chunks of `size` frames are weighted: by the layer's weights, or by the mode's if the layer's are of another size."""
+    table = layer.arrays.get("aggregation")
     if table is not None and table.shape[-1] == size:
-        table = backend_of(table).to_numpy(table).astype(np.float64)
-    else:
-        table = None
-    beta = layer.arrays.get("beta", layer.options.get("beta", 0.9))
-    beta = beta if isinstance(beta, int | float) else float(backend_of(beta).to_numpy(beta).max())  # 0 for none or not
+        return table
+    return str(layer.options.get("aggregation") or ("decay" if mode == "collapse" else "normalized_decay"))
+
+
+def _sums_currents(layer: FrozenLayer, mode: OperationMode, size: int) -> bool:
+    """Whether frames weigh differently in every channel, so that each of them is convolved, and currents are summed."""
+    rule = _rule(layer, mode, size)
+    return isinstance(rule, str) and RULES[rule].decays and "beta" in layer.arrays
+
+
+def _summed(np: Any, layer: FrozenLayer, x: Any, mode: OperationMode, size: int) -> Any:
+    """Chunks of `size` frames summed."""
+    rule = _rule(layer, mode, size)
+    table = None if isinstance(rule, str) else backend_of(rule).to_numpy(rule).astype(np.float64)
+    beta = float(layer.options.get("beta", 0.9))  # one of each channel weights no frames here
     parts = []
     for start, stop, length in segments(x.shape[0], size):
         weights = rule if table is None else table[length - 1, -length:] if table.ndim == 2 else table[-length:]
-        parts.append(aggregate(x[start:stop].astype(np.float64), length, aggregation=weights, beta=float(beta)))
+        parts.append(aggregate(x[start:stop].astype(np.float64), length, aggregation=weights, beta=beta))
     return np.concatenate(parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import sys
 from pathlib import Path
@@ -43,6 +44,29 @@ def test_plot(images: Floats, tmp_path: Path) -> None:
         ValueError, match=r"^plot: the advice must hold statistics; got none, because there are no spikes"
     ):
         advise(np.zeros((4, 1, 5))).plot()
+
+
+def test_plot_of_motion_in_many_frames() -> None:
+    """No mark lies beneath a legend, and no label of a length on the next one."""
+    agg = pytest.importorskip("matplotlib.backends.backend_agg")
+    dots = rng().random((8, 20, 20, 1)) < 0.06
+    advice = advise(np.stack([np.roll(dots, t, axis=1) for t in range(200)]))
+    figure = advice.plot()
+    canvas = agg.FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    for axes in figure.axes:
+        legend = axes.get_legend().get_window_extent(renderer)
+        marks = [axes.transData.transform(line.get_xydata()) for line in axes.lines if line.get_marker() in ("o", "D")]
+        assert marks
+        assert not any(legend.contains(*place) for line in marks for place in line)
+        labels = [label.get_window_extent(renderer) for label in axes.get_xticklabels()]
+        assert all(a.x1 <= b.x0 for a, b in itertools.pairwise(labels))
+    lines = str(advice).splitlines()[3:]
+    assert max(map(len, lines)) <= 120
+    lengths = [int(word) for line in lines if "frames per block" in line for word in line.split()[3:]]
+    assert lengths == sorted(lengths)
+    assert len(lengths) > 12
 
 
 def test_plot_without_matplotlib(images: Floats, monkeypatch: pytest.MonkeyPatch) -> None:

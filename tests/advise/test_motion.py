@@ -45,6 +45,25 @@ def test_dots_of_the_benchmark(size: int, chunk: int) -> None:
     assert (advice.mode, advice.chunk_size) == ("preserve", chunk), advice
 
 
+@pytest.mark.parametrize(("side", "speed", "seed"), [(16, 3, 1), (20, 6, 1), (24, 5, 1), (28, 5, 1)])
+def test_motion_that_is_seen_but_not_measured(side: int, speed: int, seed: int) -> None:
+    """Dots that jump further than frames are displaced, and around the edge, agree by chance, again and again: no loss shows it."""
+    dots = rng(seed).random((4, side, side, 1)) < 0.05
+    advice = advise(np.stack([np.roll(dots, (speed * t, speed * t), axis=(1, 2)) for t in range(T)]))
+    assert advice.p_value <= 0.01
+    assert advice.effect_size <= 0.05
+    assert (advice.mode, advice.chunk_size) == (None, None), advice
+    assert "can't be measured" in advice.reason
+
+
+def test_wide_patterns_that_move_little_still_collapse() -> None:
+    """Displaced frames agree, and neighbourhoods show the change, which is small."""
+    wave = np.sin(np.arange(64) * 2 * np.pi / 64 + 0.04 * np.arange(T)[:, None])[:, None, None, :, None]
+    advice = advise(rng().random((T, 8, 64, 64, 1)) < 0.2 + 0.15 * wave)
+    assert advice.motion[1] > advice.motion_limit[1]
+    assert (advice.mode, advice.chunk_size) == ("collapse", T), advice
+
+
 def test_long_recordings_of_moving_dots() -> None:
     """Seen in windows of 32 frames; groups of frames alone would lose it."""
     advice = advise(moving_points(rng(), translated(1, 0), T=80))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bench.spikes import advise as simulation
+from tacops._advise import statistics
 from tacops._advise.advise import advise
 from tacops._advise.gram import Plan, grams
 from tacops._advise.statistics import Outcome, block_lengths, chunk_losses, permutation_test
@@ -152,3 +154,34 @@ def test_detectable_drift_is_found_half_of_the_time(batch: int, side: int) -> No
 def test_simulated_drift_has_the_stated_size() -> None:
     spikes = simulation.drifting(rng(), 16, np.full((64, 32, 32, 1), 0.3), 0.1)
     assert advise(spikes, max_samples=64).effect_size == pytest.approx(0.1, abs=0.01)
+
+
+def test_memory_of_long_windows() -> None:
+    """Orders are looked at some at a time: all pairs of 300 frames in 200 orders and 14 lengths would be 500 MB."""
+    frames = rng().normal(size=(1, 300, 40))
+    frames -= frames.mean(axis=1, keepdims=True)
+    gram = np.stack([frames @ frames.swapaxes(1, 2)] * 3)
+    tracemalloc.start()
+    outcome = permutation_test(gram, np.zeros((0, 1, 300, 300), np.float32), block_lengths(300, 256), 199, 0.01, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200e6
+    shown = [
+        value
+        for row, band in zip(outcome.dispersion, outcome.band, strict=True)
+        for value in zip(row, band, strict=True)
+    ]
+    assert all(low <= value <= high for value, (low, high) in shown)
+
+
+def test_orders_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are looked at at once, the outcome is the same."""
+    gram, _, displaced = measured(bernoulli(rng().random((3, 8, 8, 1)) * 0.4))
+    arguments: Any = (gram[:, :, :-1, :-1], displaced, [2, 3, 4, 8], 199, 0.01, 0)
+    whole = permutation_test(*arguments)
+    monkeypatch.setattr(statistics, "PAIRS", 7 * 4 * T * (T + 1) // 2)
+    parts = permutation_test(*arguments)
+    np.testing.assert_allclose(parts.dispersion, whole.dispersion, rtol=1e-6)
+    np.testing.assert_allclose(parts.band, whole.band, rtol=1e-5)
+    np.testing.assert_allclose(parts.drift, whole.drift, rtol=1e-5)
+    assert (parts.p_value, parts.p_values) == (whole.p_value, whole.p_values)

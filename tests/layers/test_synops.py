@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from tacops import LayerOperations, aggregate, synops
+from tacops._core.synapses import Convolve
+from tacops._layers.sequence import Chain
 from tacops.backends import Backend
-from tacops.layers import Flatten, FrozenLayer, Pool2d
+from tacops.layers import Flatten, FrozenLayer, Pool2d, Sequential
 
 RNG = np.random.default_rng(0)
 
@@ -132,9 +134,51 @@ def test_learned_weights_of_frames() -> None:
     assert [row.events for row in synops(frozen([[1.0]], aggregation=table), x)] == [5, 1, 1]
     table[0, 3] = 1
     assert [row.events for row in synops(frozen([[1.0]], aggregation=table), x)] == [5, 2, 2]
-    forgetful = frozen([[1.0]], beta=np.zeros(1))  # keeps the last frame of a chunk
+    forgetful = frozen([[1.0]], beta=0.0)  # keeps the last frame of a chunk
     assert [row.events for row in synops(forgetful, x * (np.arange(5) < 2)[:, None, None])] == [2, 0, 0]
     assert [row.events for row in synops(forgetful, x * (np.arange(5) > 2)[:, None, None])] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("mode", ["collapse", "preserve"])
+@pytest.mark.parametrize("aggregation", [None, "mean", "normalized_decay"])
+def test_decays_of_channels(monkeypatch: pytest.MonkeyPatch, mode: Any, aggregation: str | None) -> None:
+    """Frames that weigh differently in every channel are convolved one by one, as the layer does, and currents summed."""
+    options = {"aggregation": aggregation} if aggregation else {}
+    layer = frozen(RNG.normal(size=(3, 3, 2)), beta=np.array([0.1, 0.5, 0.9], np.float32), mode=mode, **options)
+    x = RNG.random((10, 2, 6, 2)) < 0.3
+    exact, *others = synops(layer, x)
+    row = next(row for row in others if row.mode == mode)
+    convolved, convolve = list[int](), Convolve._convolve
+
+    def counting(self: Convolve, frames: Any, bias: Any) -> Any:
+        convolved.append(len(frames))
+        return convolve(self, frames, bias)
+
+    monkeypatch.setattr(Convolve, "_convolve", counting)
+    layer(x)
+    if aggregation == "mean":
+        assert row.frames == 3
+        return
+    assert sum(convolved) == 2 * row.frames == 2 * 10
+    places = 2 * 4 * 3
+    assert (row.dense, row.accumulates, row.events) == (exact.dense, exact.accumulates, exact.events)
+    assert row.aggregated == row.aggregated_events == 10 * places
+    saved = (10 - 3) * 3 * places if mode == "collapse" else 0  # of the neurons, which step 3 or 10 times
+    assert row.traffic == exact.traffic + 4 * ((10 + 3) * places - saved)  # currents read, their sums written
+    assert row.traffic_events == exact.traffic_events + 4 * ((10 + 3) * places - saved)
+
+
+def test_networks_within_networks() -> None:
+    """The layers of a Sequential are counted, wherever it stands; trainable ones are refused."""
+    conv, out = frozen(RNG.normal(0, 0.5, (4, 3, 3, 2)), padding=1), frozen(RNG.normal(0, 0.5, (3, 64)))
+    inner, x = Sequential(conv, Pool2d("sum", 2)), RNG.random((8, 5, 8, 8, 2)) < 0.2
+    flat = list(synops([conv, Pool2d("sum", 2), Flatten(), out], x))
+    assert list(synops(Sequential(inner, Flatten(), out), x)) == flat
+    assert list(synops([inner, Flatten(), out], x)) == flat
+    parts: dict[str, Any] = {"features": inner, "flat": Flatten(), "out": out}
+    named = synops(parts, x)
+    assert [row.layer for row in named][::3] == ["features.0", "out"]
+    assert [row.effective for row in named] == [row.effective for row in flat]
 
 
 def test_networks() -> None:
@@ -155,7 +199,11 @@ def test_networks() -> None:
     assert counted.total("collapse")["dense"] == list(counted)[1].dense + list(counted)[4].dense
     assert {row.chunk_size for row in synops([conv, pool, flat, out], x, chunk_size=8)} == {1, 8}
     text = str(counted)
-    assert text.count("\n") == 10
+    assert text.count("\n") == 20  # two tables of a head and nine lines, and a note
+    for wide in (text, str(synops(stages, x, picojoules={"ac": 0.1, "mac": 4.6}))):
+        assert max(map(len, wide.splitlines())) <= 80
+        heads = [line.split("  ") for line in wide.splitlines() if line.startswith("layer")]
+        assert sum(head.count("bytes, events") for head in heads) == 1
     assert "conv   collapse K=4       2" in text
     assert f"{list(counted)[3].multiply_accumulates:,}" in text
     assert "pJ" not in text
@@ -173,6 +221,7 @@ def test_energy() -> None:
         products = a.accumulates + 10 * (a.multiply_accumulates + a.aggregated_events)
         assert b.energy_events == products + 100 * a.traffic_events + 1000 * a.updates
     assert "pJ, events" in str(priced)
+    assert "e+" not in str(synops(layer, x, picojoules={"ac": 0.1, "mac": 4567.8}))
     assert priced.total("exact")["energy"] == next(iter(priced)).energy
 
 
@@ -196,6 +245,7 @@ def test_every_library(backend: Backend) -> None:
 
 LAYER = frozen(np.ones((2, 3)))
 WRONG: Any = 3
+CHAIN: Any = Chain()
 X = np.ones((4, 1, 3))
 
 
@@ -206,6 +256,9 @@ X = np.ones((4, 1, 3))
         (lambda: synops([WRONG], X), TypeError, "layers must be FrozenLayers, and functions of spikes; got int"),
         (lambda: synops([], X), ValueError, "layers must be at least one FrozenLayer; got none"),
         (lambda: synops(LAYER, X[..., :2]), ValueError, r"spikes must be an array \(T, B, ..., F_in\) with 3 channels"),
+        (lambda: synops(LAYER, X * np.nan), ValueError, "spikes must be finite; got an array that holds NaN or infinity"),
+        (lambda: synops(CHAIN, X), TypeError, r"layers must be frozen \(`layer.frozen\(\)`\); got Chain"),
+        (lambda: synops([CHAIN], X), TypeError, r"layers must be frozen \(`layer.frozen\(\)`\); got Chain"),
         (lambda: synops(LAYER, X, chunk_size=0), ValueError, "chunk_size must be at least 1; got 0"),
         (lambda: synops(LAYER, X, picojoules=WRONG), TypeError, "picojoules must be a mapping of operations"),
         (lambda: synops(LAYER, X, picojoules={"ac": 1}), ValueError, "picojoules must be a price of 'ac' and of 'mac'"),
