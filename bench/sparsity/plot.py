@@ -1,7 +1,8 @@
-"""The plot of ``python -m bench sparsity``: time against density; shapes and dashes tell strategies apart, not colours."""
+"""The plot of ``python -m bench sparsity``: time against density, a panel for each layer."""
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from bench.shared.plots import STYLE, save_figure
-from bench.sparsity.cases import CONTENDERS, STRATEGIES
+from bench.sparsity.cases import CONTENDERS
 from bench.sparsity.conclusion import STRUCTURES
 from bench.sparsity.result import Curve, SparsityResult, crossover, percent
 
-SHAPES = dict(zip(STRATEGIES, "o^sDPXv", strict=True))
-BASELINES: dict[str, dict[str, Any]] = {
-    "dense": {"color": "black", "linewidth": 2.4},
-    "collapse4": {"color": "0.35", "linewidth": 1.2, "linestyle": "--"},
-    "collapse8": {"color": "0.35", "linewidth": 1.6, "linestyle": (0, (5, 1))},
-    "collapse16": {"color": "0.35", "linewidth": 1.2, "linestyle": ":"},
+LINES: dict[str, dict[str, Any]] = {
+    "dense": {"color": "black", "marker": "", "linewidth": 2.4},
+    "collapse16": {"color": "#CC79A7", "marker": "", "linewidth": 1.8, "linestyle": "--"},
+    "scatter": {"color": "#0072B2", "marker": "o"},
+    "table": {"color": "#D55E00", "marker": "s"},
+    "matrix": {"color": "#009E73", "marker": "^"},
 }
+"""What is drawn of each contender: colours that colour-blind people tell apart, and marks."""
 
 
 def save_plots(result: SparsityResult, stem: Path) -> list[Path]:
@@ -31,54 +33,44 @@ def save_plots(result: SparsityResult, stem: Path) -> list[Path]:
 
 
 def draw(result: SparsityResult) -> Figure:
-    """A row per layer, a column per structure; every curve is of the fastest backend at each density."""
-    cases = list(dict.fromkeys(case for case, _ in result.panels()))
-    structures = [name for name in STRUCTURES if any(name == structure for _, structure in result.panels())]
-    size = (3.1 * max(2, len(structures)) + 0.6, 2.5 * max(1, len(cases)) + 1.6)
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(max(1, len(cases)), max(1, len(structures)), sharex=True, sharey="row", squeeze=False)
+    """A panel for each layer; every curve is of the fastest backend at each density."""
+    # of one structure of spikes, independent ones where they were measured; the tables have the others
+    structure = next((name for name in STRUCTURES if any(name == found for _, found in result.panels())), "")
+    cases = [case for case, found in result.panels() if found == structure]
+    columns = min(2, max(1, len(cases)))
+    rows = -(-len(cases) // columns) or 1
+    figure = Figure(figsize=(3.7 * columns + 0.4, 2.9 * rows + 1.0), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
     lines: dict[str, Any] = {}
-    for case, axes_row in zip(cases, grid, strict=False):
-        for structure, axes in zip(structures, axes_row, strict=True):
-            if (case, structure) not in result.panels():
-                axes.set_axis_off()
-                continue
-            lines |= _panel(axes, result, case, structure)
-            axes.set_title(f"{case}, {STRUCTURES[structure]}", fontsize=9)
+    for axes, case in zip_longest(grid.flat, cases):
+        if case is None:
+            axes.set_axis_off()
+            continue
+        lines |= _panel(axes, result, case, structure)
+        axes.set_title(f"{case}: {result.cases[case]['text']}", fontsize=9, loc="left")
     for axes in grid[:, 0]:
         axes.set_ylabel("ms for all frames")
     for axes in grid[-1]:
         axes.set_xlabel("share of spikes")
-    order = [label for name in CONTENDERS if (label := CONTENDERS[name].label) in lines]
-    figure.legend(
-        [lines[label] for label in order], order, loc="outside lower center", ncols=int(size[0] / 2.1), frameon=False
-    )
-    about = f"{result.machine['processor']}, {result.machine['cores']} cores"
-    figure.suptitle(
-        f"Convolution of spikes, each way on its fastest library; rings: crosses dense\n{about}", fontsize=10
-    )
+    figure.legend([*lines.values()], [*lines], loc="outside lower center", ncols=3, frameon=False)
+    about = f"{STRUCTURES.get(structure, 'nothing measured')}; {result.machine['processor']}, {result.machine['cores']} cores"
+    figure.suptitle(f"Where spikes are rare, following them beats dense convolution (rings)\n{about}", fontsize=10)
     return figure
 
 
 def _panel(axes: Any, result: SparsityResult, case: str, structure: str) -> dict[str, Any]:
-    """Draw one layer and structure; lines by label."""
+    """Draw one layer; lines by label."""
     lines: dict[str, Any] = {}
     ends: list[float] = []
     dense = result.curve(case, structure, None, "dense")
-    for name, style in BASELINES.items():
-        curve = result.curve(case, structure, None, name)
-        if curve:
-            (line,) = axes.plot(list(curve), [1e3 * value for value in curve.values()], zorder=1, **style)
-            lines[CONTENDERS[name].label] = line
-    for n, (name, shape) in enumerate(SHAPES.items()):
+    for name, style in LINES.items():
         curve = result.curve(case, structure, None, name)
         if not curve:
             continue
         heights = [1e3 * value for value in curve.values()]
-        style = {"color": ("0.15", "0.5")[n % 2], "fillstyle": ("none", "full")[n % 2]}
-        (line,) = axes.plot(list(curve), heights, marker=shape, markersize=4.5, linewidth=0.8, **style)
+        (line,) = axes.plot(list(curve), heights, **{"markersize": 4.5, "linewidth": 1.4, **style})
         lines[CONTENDERS[name].label] = line
-        crossing = crossover(curve, dense) if dense else None
+        crossing = crossover(curve, dense) if dense and CONTENDERS[name].kind == "sparse" else None
         if crossing and crossing.high is not None:
             ends.append(crossing.high)
     for end in ends:
@@ -89,6 +81,7 @@ def _panel(axes: Any, result: SparsityResult, case: str, structure: str) -> dict
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_formatter(NullFormatter())
     axes.grid(True, which="major", color="0.9", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
     return lines
 
 

@@ -33,7 +33,7 @@ from tacops.backends import Backend, BackendUnavailable, available_backends, get
 STEPS = 32
 LAYERS = 3
 BATCH = 100
-DOCS = Path(__file__).parents[2] / "docs"
+
 
 Spikes = list[NDArray[np.bool_]]
 Weights = list[NDArray[np.float32]]
@@ -77,7 +77,7 @@ class Accuracy:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("--backend", nargs="+", metavar="NAME", help="these only (default: all that are found)")
-    parser.add_argument("--out", type=Path, default=DOCS, metavar="FOLDER", help="where flips.svg, .png and .json go")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write flips.svg, .png and .json there")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of weights and spikes (default: 0)")
     parser.add_argument("--quick", action="store_true", help="a small network and few images, to see that it works")
 
@@ -85,7 +85,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Count, print and draw; 1 if a spike differs in reproducible mode, 2 if a named backend is missing."""
     log = Console(stderr=True)
-    check_output(args.out / "flips.json", *plot_files(args.out / "flips"))
+    if args.out:
+        check_output(args.out / "flips.json", *plot_files(args.out / "flips"))
     try:
         backends = [get_backend(name) for name in args.backend or available_backends()]
     except (BackendUnavailable, ValueError) as error:
@@ -102,7 +103,9 @@ def main(args: argparse.Namespace) -> int:
         rows = count(backends, size, args.seed, tick)
         accuracies = [accuracy(mode, 50 if args.quick else 1000, tick) for mode in MODES.values()]
     report(Console(), rows, accuracies)
-    save(args.out, rows, accuracies, size)
+    if args.out:
+        save(args.out, rows, accuracies, size)
+        log.print(f"wrote flips.json, flips.svg and flips.png in {args.out}", markup=False, highlight=False)
     return int(any(row.reproducible and any(row.differing) for row in rows))
 
 
