@@ -64,11 +64,20 @@ class _Last(threading.local):
 
 
 def _flat(train: tuple[Any, ...]) -> list[Any]:
-    """Its arrays, of which a membrane may be two."""
-    return [array for part in train for array in (part if isinstance(part, tuple) else (part,))]
+    """Its arrays; a membrane may be two, or those of several layers, and of functions None."""
+    return [
+        array for part in train for array in (_flat(part) if isinstance(part, tuple) else (part,)) if array is not None
+    ]
 
 
 _last = _Last()
+
+
+def _check_unpacked(function: str, arguments: tuple[Any, ...]) -> None:
+    """What follows the spikes is the rest of the train that `nnx.Sequential` has unpacked."""
+    if len(arguments) > 1 and not _last.holds(arguments):
+        rule = "given by its name, as `membrane=`: what follows the spikes is only the rest of another layer's train"
+        raise fail(function, "membrane", rule, "other arguments", TypeError)
 
 
 class _Layer(nnx.Module):  # type: ignore[misc]
@@ -118,11 +127,7 @@ class _Layer(nnx.Module):  # type: ignore[misc]
         `lengths` and `trace` are the operators'.
         `unpacked` is for `nnx.Sequential`, which hands on a train as several arguments: the rest of it is left aside.
         """
-        if unpacked and not _last.holds((spikes, *unpacked)):
-            rule = (
-                "given by its name, as `membrane=`: what follows the spikes is only the rest of another layer's train"
-            )
-            raise fail(self.spec.layer, "membrane", rule, "other arguments", TypeError)
+        _check_unpacked(self.spec.layer, (spikes, *unpacked))
         arrays = {name: self.array(name) for name in self.spec.initial()}
         options = {"training": not self.use_running_average, "lengths": lengths, "trace": trace}
         train, statistics = run(self.spec, arrays, spikes_of(spikes), membrane, **options)
@@ -272,13 +277,21 @@ class Sequential(Chain, nnx.Module):  # type: ignore[misc]
         self.layers = nnx.List(stages) if hasattr(nnx, "List") else list(stages)
 
     def __call__(
-        self, spikes: jax.Array | SpikeTrain, *, membrane: Any = None, lengths: Any = None, trace: bool = False
+        self,
+        spikes: jax.Array | SpikeTrain,
+        *unpacked: Any,
+        membrane: Any = None,
+        lengths: Any = None,
+        trace: bool = False,
     ) -> SpikeTrain:
         """The last layer's spikes, and the membranes of all, a tuple, from `membrane` or from zero (None: a function).
 
-        `lengths` and `trace` are the operators'; the trace is the last layer's.
+        `lengths` and `trace` are the operators'; the trace is the last layer's. `unpacked` is for `nnx.Sequential`.
         """
-        return self.run(spikes, membrane, lengths, trace)
+        _check_unpacked("Sequential", (spikes, *unpacked))
+        train = self.run(spikes, membrane, lengths, trace)
+        _last.keep(train)
+        return train
 
     def frozen(self, *, reproducible: bool | Grid | None = None) -> Frozen:
         """The layers for inference, on arrays of any library; functions stay as they are."""

@@ -16,8 +16,8 @@ from ._values import shape_of
 
 __all__ = ["conv"]
 
-NEVER = 2.0**62
-"""A threshold that is on every layer's grid."""
+NEVER, NEVER_HALF = 2.0**62, 2.0**15
+"""Thresholds that are on every layer's grid; float16 ends at 65504."""
 
 
 @undisturbed
@@ -68,11 +68,12 @@ def conv(
     (4, 1, 4, 4, 3)
     """
     function = "conv"
+    threshold = NEVER_HALF if str(getattr(weight, "dtype", None)).endswith("float16") else NEVER
     layer, first = conv_layer(
         function,
         Given(spikes, weight, bias, None, None),
         TimeOptions(chunk_size=1),
-        NeuronOptions(1.0, NEVER, "none", None, None, False),
+        NeuronOptions(1.0, threshold, "none", None, None, False),
         GeometryOptions(stride, padding, dilation, groups, layout),
         HowOptions(False, False, False, reproducible),
     )

@@ -35,7 +35,7 @@ def events_to_frames(
         With the integer fields x and y, the times t (of any unit and order), and perhaps the polarities p, which are 0 or -1
         and 1 (or bool); fields are found by their names.
     sensor_size : (width, height) or (width, height, polarities), optional
-        As of Tonic's datasets; without it, the largest coordinates tell.
+        As of Tonic's datasets; without it, the largest coordinates tell. Polarities, if given, are those of the result.
     time_window : float, optional
         Frames of this duration, in the unit of t, from the first event on. The last one may not be full; Tonic leaves it out
         unless told ``include_incomplete=True``.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import struct
-from itertools import pairwise
 from typing import Any
 
 from ._backend.dispatch import backend_of, undisturbed
@@ -23,7 +22,7 @@ __all__ = ["delta", "latency", "rate"]
 MOST_STEPS = 2**20
 MOST = 2**30
 """Spikes of one call."""
-SMALLEST = 1e-30
+SMALLEST, LARGEST = 1e-30, 1e30
 """Some libraries take numbers that are not much smaller for 0."""
 
 
@@ -41,8 +40,8 @@ def rate(x: Array, T: int, *, seed: int) -> Array:
         Time steps, at most 2^20.
     seed : int
         At least 0. The same seed gives the same spikes on every backend, and sample b of a batch gets the same random numbers
-        however many samples there are. Under a compiler the seed is a constant: every call of one program gives the
-        same spikes.
+        however many samples there are. Inside `jax.jit` and `mlx.core.compile` the seed is a constant: every call of one
+        program gives the same spikes. `torch.compile` can't follow the generator: encode outside.
 
     Returns
     -------
@@ -120,11 +119,17 @@ def latency(x: Array, T: int, *, tau: float | None = None, threshold: float = 0.
     constant = None if tau is None else check_number("latency", "tau", tau)
     if constant is not None and not 0.0 < constant < math.inf:
         raise fail("latency", "tau", "positive and finite", show(tau))
+    from .backends._io.draws import singles
+    from .backends._io.npz import place
+
     x = _wide(xp, x)
-    x = xp.where(x >= _single(least), x, -1.0)  # below every limit
-    sooner = [x > _limit(step, T, constant, least) for step in range(T)]
-    later = [xp.logical_and(now, xp.logical_not(before)) for before, now in pairwise(sooner)]
-    return xp.stack([sooner[0], *later], axis=0)
+    x = xp.where(x >= _as(xp, x, least), x, -1.0)  # below every limit
+    limits = [_limit(step, T, constant, least) for step in range(T)]
+
+    def steps(numbers: list[float]) -> Array:
+        return xp.astype(xp.reshape(place(singles(numbers), x), (T, *(1,) * x.ndim)), x.dtype)
+
+    return xp.logical_and(x > steps(limits), x <= steps([math.inf, *limits[:-1]]))
 
 
 @undisturbed
@@ -164,11 +169,12 @@ def delta(x: Array, *, threshold: float = 0.1, padding: bool = False, off_spike:
     """
     xp, _ = _given("delta", x, 1, 1)
     least = check_number("delta", "threshold", threshold)
-    if not SMALLEST <= least <= 1.0 / SMALLEST:
-        raise fail("delta", "threshold", f"from {SMALLEST} to {1.0 / SMALLEST}", show(threshold))
+    if not SMALLEST <= least <= LARGEST:
+        raise fail("delta", "threshold", f"from {SMALLEST} to {LARGEST}", show(threshold))
     check_flag("delta", "padding", padding)
     check_flag("delta", "off_spike", off_spike)
-    x, least = _wide(xp, x), _single(least)
+    x = _wide(xp, x)
+    least = _as(xp, x, least)
     first = x[:1, ...]
     change = x - xp.concat([first if padding else xp.zeros_like(first), x[:-1, ...]], axis=0)
     rises = change >= least
@@ -206,6 +212,11 @@ def _limit(step: int, T: int, tau: float | None, threshold: float) -> float:
     if tau is None:
         return _single(max(1.0 - late / (T - 1), 0.0)) if T > 1 else 0.0
     return _single(threshold / -math.expm1(-late / tau))
+
+
+def _as(xp: Any, x: Array, number: float) -> float:
+    """Rounded to the dtype of x, so that a number written alike is equal."""
+    return _single(number) if x.dtype == xp.float32 else number
 
 
 def _single(number: float) -> float:

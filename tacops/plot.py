@@ -1,7 +1,7 @@
 """Pictures of spikes and membranes, of arrays of any library; matplotlib is imported when one is drawn.
 
 ``pip install matplotlib``. A figure is returned; nothing is shown and no setting of matplotlib is changed. Notebooks show what a
-cell returns, and ``figure.savefig("spikes.png")`` writes it.
+cell returns, once ``matplotlib.pyplot`` has been imported, and ``figure.savefig("spikes.png")`` writes it.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _of_sample(function: str, argument: str, given: Any, sample: Any) -> Any:
 
 
 def _neurons(function: str, neurons: Any, count: int) -> list[int]:
-    given = as_list(neurons)
+    given = tuple(neurons) if isinstance(neurons, range) and len(neurons) <= MOST else as_list(neurons)
     numbers = [as_int(n) for n in given] if isinstance(given, (tuple, list)) and len(given) <= MOST else [None]
     if any(n is None or n < 0 for n in numbers):
         raise fail(function, "neurons", f"a sequence of at most {MOST} ints of at least 0", show(neurons), TypeError)

@@ -1,4 +1,4 @@
-"""Random numbers that are the same everywhere."""
+"""Numbers that are made on the host, the same everywhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["uniform"]
+__all__ = ["singles", "uniform"]
 
 
 def uniform(seed: int, T: int, shape: Sequence[int]) -> NDArray[np.float32]:
@@ -28,3 +28,8 @@ def uniform(seed: int, T: int, shape: Sequence[int]) -> NDArray[np.float32]:
     raw = np.random.PCG64(seed).random_raw(-(-count // 2)).astype("<u8", copy=False)
     bits = raw.view("<u4")[:count].reshape(shape[0], T, *shape[1:]) >> np.uint32(8)
     return np.moveaxis(bits, 0, 1).astype(np.float32, order="C") * np.float32(2.0**-24)
+
+
+def singles(numbers: Sequence[float]) -> NDArray[np.float32]:
+    """Numbers as an array of float32, which must hold them exactly."""
+    return np.array(numbers, np.float32)

@@ -23,7 +23,7 @@ def events_to_frames(
     """Counts (T, height, width, polarities), `tacops.events_to_frames` has the rules."""
     arrays = _fields(events)
     on = check_events(arrays, _refuse)
-    size = _size(sensor_size)
+    size = _size(sensor_size, 1 if on is None else 2)
     width, height = sensor(arrays, size, _refuse)
     frame = _frames(arrays, time_window, event_count, n_time_bins, height * width)
     T = int(frame.max()) + 1 if n_time_bins is None else as_int(n_time_bins) or 0
@@ -38,21 +38,27 @@ def _refuse(rule: str, got: object) -> Exception:
 
 def _fields(events: Any) -> Arrays:
     """The arrays of a structured array of events, or of a mapping."""
-    found = as_events(events) if isinstance(events, np.ndarray) else None
+    plain = isinstance(events, np.ndarray) and not isinstance(events, np.ma.MaskedArray)
+    found = as_events(events) if plain else None
     if found is None:
         names = getattr(getattr(events, "dtype", None), "names", None)
         rule = "a NumPy structured array with the fields x, y, t and perhaps p"
-        raise fail(FUNCTION, "events", rule, f"fields {', '.join(names)}" if names else show(events), TypeError)
+        got = f"{type(events).__name__} of the fields {', '.join(names)}" if names else show(events)
+        raise fail(FUNCTION, "events", rule, got, TypeError)
     return found
 
 
-def _size(sensor_size: Any) -> NDArray[Any] | None:
+def _size(sensor_size: Any, polarities: int) -> NDArray[Any] | None:
     if sensor_size is None:
         return None
     entries = as_list(sensor_size)
     if not isinstance(entries, (tuple, list)) or not 2 <= len(entries) <= 3:
         raise fail(FUNCTION, "sensor_size", "(width, height) or (width, height, polarities)", show(sensor_size))
-    return np.array([check_count(FUNCTION, "sensor_size", entry) for entry in entries])
+    size = [check_count(FUNCTION, "sensor_size", entry) for entry in entries]
+    if size[2:] not in ([], [polarities]):
+        rule = f"(width, height, {polarities}), as many polarities as the events have (a sum over the last axis merges two)"
+        raise fail(FUNCTION, "sensor_size", rule, show(sensor_size))
+    return np.array(size)
 
 
 def _frames(arrays: Arrays, window: Any, count: Any, bins: Any, pixels: int) -> NDArray[np.int64]:

@@ -139,6 +139,7 @@ def _run_lif_first(
     """Currents (T, B, C, *S): channels to the end, and back."""
     state = _as_state("lif", membrane, neurons.synapse_decay)
     xp = _backend("lif", {"current": current, **_named(state)}).namespace(current)
+    check.check_current("lif", xp, current)
     _check_shapes("lif", state, current, tuple(current.shape[1:]), "current")
     moved: Any = None if state is None else tuple(channel_to_last(xp, x, 1) for x in state)
     start = moved[0] if moved and neurons.synapse_decay is None else moved

@@ -248,8 +248,11 @@ def pooled(function: str, kind: str, spikes: Any, moves: tuple[Any, Any, Any], l
         x = cast(xp, x, sum_dtype(xp, dtype))
     merge, edge = (_larger(xp, x), _lowest(xp, x)) if kind == "max" else (lambda a, b: a + b, 0)
     # the last axis first, so that of equal numbers the first in the order of reading is the one that is found
-    for n in reversed(range(len(out))):
-        x = reduce(merge, _parts(xp, x, first + n, out[n], edge, *(entries[n] for entries in pool)))
+    try:
+        for n in reversed(range(len(out))):
+            x = reduce(merge, _parts(xp, x, first + n, out[n], edge, *(entries[n] for entries in pool)))
+    except NotImplementedError as error:  # PyTorch's unsigned integers of more than 8 bits
+        raise fail(function, "spikes", "of a dtype that its library can compare", str(x.dtype), TypeError) from error
     return cast(xp, x * (1.0 / math.prod(pool.kernel)) if kind == "mean" else x, dtype)
 
 

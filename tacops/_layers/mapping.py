@@ -13,7 +13,7 @@ from .._core.grid import Grid
 from ..layers import FrozenLayer, Sequential
 from .features import records, reorder
 from .forward import Numbers, effective, fold
-from .sequence import Chain
+from .sequence import Chain, is_chain
 from .spec import STATISTICS, LayerSpec
 
 __all__ = ["TrainableLayer", "check_module", "collect", "distribute", "freeze_all", "freeze_layer", "freeze_stages"]
@@ -142,7 +142,7 @@ def freeze_stages(chain: Chain, reproducible: bool | Grid | None) -> Sequential:
     """Its layers frozen, its functions as they are."""
 
     def frozen(stage: Any) -> Any:
-        if isinstance(stage, Chain):
+        if is_chain(stage):
             return freeze_stages(stage, reproducible)
         return freeze_layer(stage, reproducible) if isinstance(getattr(stage, "spec", None), LayerSpec) else stage
 

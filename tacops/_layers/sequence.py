@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from .._backend.dispatch import backend_of
 from .._backend.protocol import Array
 from .._core.checks import as_list, check_flag, fail, show
 from .._core.train import SpikeTrain, TracedSpikeTrain
 from .forward import spikes_of
 from .spec import LayerSpec
 
-__all__ = ["Chain", "Sequential", "Wrapped", "check_stages", "keeps_membrane"]
+__all__ = ["Chain", "Sequential", "Wrapped", "check_stages", "is_chain", "keeps_membrane"]
 
 NAME = "Sequential"
 
@@ -36,7 +37,7 @@ class Chain:
         """The last layer's spikes, and what all layers remember, in a tuple."""
         stages = self.stages
         check_flag(NAME, "trace", trace)
-        if trace and not keeps_membrane(stages[-1]):
+        if trace and not _has_trace(self):
             raise fail(NAME, "trace", "False where the last of the layers is a function, which has no membrane", trace)
         before = _states(membrane, len(stages))
         train: SpikeTrain | None = None
@@ -125,7 +126,17 @@ class Sequential(Chain):
 
 def keeps_membrane(stage: Any) -> bool:
     """Whether it is a layer, trainable or frozen, or layers one after the other; else it is a function of spikes."""
-    return isinstance(stage, Chain) or _time(stage) is not None
+    return is_chain(stage) or _time(stage) is not None
+
+
+def is_chain(stage: Any) -> bool:
+    """Whether it is layers one after the other, perhaps in a framework's wrapper that shows what it wraps."""
+    return isinstance(stage, Chain) or isinstance(getattr(stage, "stages", None), tuple)
+
+
+def _has_trace(stage: Any) -> bool:
+    """Whether the last of the layers, of inner ones too, has a membrane."""
+    return _has_trace(stage.stages[-1]) if is_chain(stage) else keeps_membrane(stage)
 
 
 def check_stages(layers: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -160,7 +171,7 @@ def _time(stage: Any) -> tuple[int, bool] | None:
 
 def _lengths(stage: Any, lengths: Array | None) -> Any:
     """Of each sample, the frames that a layer gives."""
-    if isinstance(stage, Chain):
+    if is_chain(stage):
         for inner in stage.stages:
             lengths = _lengths(inner, lengths)
         return lengths
@@ -169,4 +180,5 @@ def _lengths(stage: Any, lengths: Array | None) -> Any:
         return lengths
     if isinstance(lengths, (tuple, list)):
         return [-(-length // size) for length in as_list(lengths)]
-    return (lengths + (size - 1)) // size
+    xp = backend_of(lengths).namespace(lengths)
+    return (xp.astype(lengths, xp.int32) + (size - 1)) // size  # in narrow dtypes, the sum would wrap

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from .._backend.protocol import Backend, BackendUnavailable
-from .._values import check_choice
+from .._values import check_choice, fail, show
 from ._check import Check, run_checks
 from ._load import load_backend
 from ._suite import conformance_checks
@@ -98,8 +98,8 @@ def parametrize_with_checks(
 
     Raises
     ------
-    ValueError
-        For an expected failure of a check that does not exist.
+    TypeError, ValueError
+        For what are no backends, or none, and an expected failure of a check that does not exist.
 
     Examples
     --------
@@ -110,12 +110,17 @@ def parametrize_with_checks(
     """
     import pytest
 
+    function = "parametrize_with_checks"
+    if wrong := [backend for backend in backends if not isinstance(backend, (str, Backend))]:
+        raise fail(function, "backends", "names or backends, given one by one", show(wrong[0]), TypeError)
+    if not backends:  # pytest would skip
+        raise fail(function, "backends", "at least one backend", "none", TypeError)
     expected = dict(expected_failures or {})
     checks = list(conformance_checks(quick=quick))
     if unknown := sorted(set(expected) - {check.id for check in conformance_checks()}):
         msg = f"parametrize_with_checks: expected_failures must name checks; got {', '.join(unknown)}"
         raise ValueError(msg)
-    skip = check_choice("parametrize_with_checks", "missing", missing, ("fail", "skip")) == "skip"
+    skip = check_choice(function, "missing", missing, ("fail", "skip")) == "skip"
     parameters = []
     for backend in backends:
         try:

@@ -161,6 +161,16 @@ def test_importing_needs_neither_pytest_nor_a_library() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
 
 
+def test_parametrize_with_checks_refuses_what_is_no_backend() -> None:
+    none: Any = []
+    for backends, words in (
+        ((), "at least one backend; got none"),
+        ((none,), r"names or backends, given one by one; got \[\]"),
+    ):
+        with pytest.raises(TypeError, match=f"^parametrize_with_checks: backends must be {words}"):
+            parametrize_with_checks(*backends)
+
+
 def test_parametrize_with_checks(tmp_path: Path) -> None:
     """In a user's test file: passes, skips, a strict expected failure, and a missing backend that fails once or is skipped once."""
     (tmp_path / "test_mine.py").write_text(

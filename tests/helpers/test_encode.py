@@ -84,6 +84,32 @@ def test_as_snntorch() -> None:
             np.testing.assert_array_equal(got, want)
 
 
+def test_thresholds_are_what_they_say(backend: Backend) -> None:
+    """A number that equals the threshold as it is written fires, in float32 and in float64, and what is just below doesn't."""
+    below = np.nextafter(np.float64(0.1), 0)
+    for x, least in (
+        (np.array([0, 0.1, 0], np.float32), 0.1),
+        (np.array([0, 0.1, 0]), 0.1),
+        (np.array([0, below, 0]), below),
+    ):
+        own = backend.from_numpy(x)
+        least = float(least) if backend.to_numpy(own).dtype == x.dtype else 0.1  # some GPUs have no float64
+        assert backend.to_numpy(encode.delta(own, threshold=least, off_spike=True)).tolist() == [0, 1, -1]
+        assert backend.to_numpy(encode.latency(own, 2, threshold=least)).sum(0).tolist() == [0, 1, 0]
+    x = np.array([0, below, 0])
+    if backend.to_numpy(backend.from_numpy(x)).dtype == x.dtype:
+        assert not backend.to_numpy(encode.delta(backend.from_numpy(x), threshold=0.1)).any()
+        assert not backend.to_numpy(encode.latency(backend.from_numpy(x), 2, threshold=0.1)).any()
+    assert not encode.delta(x, threshold=1e30).any()
+
+
+def test_many_steps_are_few_operations() -> None:
+    """Programs of one operation for each step take JAX minutes to compile."""
+    jax = pytest.importorskip("jax")
+    short, long = (str(jax.make_jaxpr(lambda x, T=T: encode.latency(x, T))(X)).count("=") for T in (4, 64))
+    assert short == long
+
+
 def test_compiled() -> None:
     jax = pytest.importorskip("jax")
     coded = jax.jit(lambda x: (encode.rate(x, 9, seed=3), encode.latency(x, 9)))(X)

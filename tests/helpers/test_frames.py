@@ -101,7 +101,10 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     (recording(), {"n_time_bins": 4, "sensor_size": 3}, r"sensor_size must be \(width, height\) or"),
     (recording(), {"n_time_bins": 4, "layout": "first"}, "layout must be one of 'channels_last', 'channels_first'"),
     (np.zeros((3, 4)), {"n_time_bins": 4}, "events must be a NumPy structured array with the fields x, y, t and perhaps p"),
-    (np.zeros(3, [("a", int), ("b", int)]), {"n_time_bins": 4}, "events must be .*; got fields a, b"),
+    (recording(), {"n_time_bins": 4, "sensor_size": (99, 99, 1)}, r"sensor_size must be \(width, height, 2\), as many polarities"),
+    (recording()[["x", "y", "t"]], {"n_time_bins": 4, "sensor_size": (99, 99, 2)}, r"sensor_size must be \(width, height, 1\)"),
+    (np.zeros(3, [("a", int), ("b", int)]), {"n_time_bins": 4}, "events must be .*; got ndarray of the fields a, b"),
+    (np.ma.array(recording()), {"n_time_bins": 4}, "events must be a NumPy structured array .*; got MaskedArray"),
     (_one(x=-1), {"n_time_bins": 4}, "events must hold pixel coordinates of at least 0"),
     (recording()[:0], {"n_time_bins": 4}, "events must hold events in nonempty arrays of one length"),
 ]  # fmt: skip

@@ -102,6 +102,30 @@ def test_gradients(need: Callable[[str], Backend], name: str) -> None:
     assert (backend.to_numpy(gradient) != 0).all()
 
 
+def test_integers_that_pytorch_cannot_compare() -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.ones((1, 1, 4, 1)).to(torch.uint16)
+    try:
+        _ = x >= 1
+    except NotImplementedError:
+        with pytest.raises(TypeError, match=r"^max_pool: spikes must be of a dtype .* can compare; got torch.uint16"):
+            tacops.max_pool(x, 2)
+    assert (tacops.sum_pool(x, 2) == 2).all()
+
+
+def test_convolution_of_half_precision(backend: Backend) -> None:
+    """Of numbers that are exact in it."""
+    xp = backend.namespace(backend.from_numpy(X))
+    if not hasattr(xp, "float16"):
+        pytest.skip("no float16")
+    w = np.full((2, 2, 2, 4), 0.25, np.float32)
+    x = backend.from_numpy(X > 0)
+    got = tacops.conv(x, xp.astype(backend.from_numpy(w), xp.float16))
+    assert got.dtype == xp.float16
+    want = tacops.conv(x, backend.from_numpy(w))
+    np.testing.assert_array_equal(backend.to_numpy(xp.astype(got, xp.float32)), backend.to_numpy(want))
+
+
 SPIKES = RNG.random((5, 2, 9, 8, 3)) < 0.4
 WEIGHT, BIAS = RNG.normal(0, 0.4, (4, 3, 3, 3)).astype(np.float32), RNG.normal(0, 0.1, 4).astype(np.float32)
 
@@ -183,6 +207,7 @@ BAD: list[tuple[Any, str]] = [
     (lambda: tacops.conv(SPIKES, WEIGHT[..., :2]), "conv: spikes must be an array .* with 2 channels"),
     (lambda: tacops.conv(SPIKES, WEIGHT, reproducible=one()), "conv: reproducible must be True, False or"),
     (lambda: tacops.lif(X, layout=one()), "lif: layout must be one of"),
+    (lambda: tacops.lif(X[:0], layout="channels_first"), r"lif: current must be .*; got shape \(0, 2, 7, 6, 4\)"),
     (lambda: tacops.lif(X, layout="channels_first", membrane=np.moveaxis(X[0], 1, -1)), r"lif: membrane must be of shape \(2, 7, 6, 4\)"),
 ]  # fmt: skip
 

@@ -68,6 +68,64 @@ def test_lengths_go_on(need: Need, name: str) -> None:
 
 
 @EACH
+def test_lengths_of_narrow_integers(need: Need, name: str) -> None:
+    """Frames of a layer behind one that collapses time are counted without wrapping."""
+    framework = made(need, name)
+    host = framework.backend.to_numpy
+    first = framework.layer("TACLinear", 2, 4, chunk_size=200, threshold=0.4)
+    net = framework.layers.Sequential(first, framework.layer("TACLinear", 4, 5, chunk_size=1, threshold=0.1))
+    x = framework.array(RNG.random((255, 3, 2)) < 0.4)
+    want = net(x, lengths=[255, 200, 0])
+    got = net(x, lengths=framework.array(np.array([255, 200, 0], np.uint8)))
+    np.testing.assert_array_equal(host(got.membrane[-1]), host(want.membrane[-1]))
+    assert host(want.membrane[-1])[0].any()
+
+
+@EACH
+def test_in_the_frameworks_own_sequential(need: Need, name: str) -> None:
+    framework = made(need, name)
+    net, _ = network(framework)
+    after = framework.layer("TACLinear", 5, 3, chunk_size=1, threshold=0.1)
+    x = framework.array(FRAMES)
+    want = framework.backend.to_numpy(after(net(x)).spikes)
+    both = framework.sequential(net, framework.layers.Sequential(after))
+    np.testing.assert_array_equal(framework.backend.to_numpy(both(x).spikes), want)
+    if name == "flax":
+        with pytest.raises(TypeError, match="Sequential: membrane must be given by its name"):
+            net(x, net(x).membrane)
+
+
+def test_a_wrapped_network_keeps_its_membranes() -> None:
+    """`torch.compile` of layers one after the other is still layers one after the other."""
+    torch = pytest.importorskip("torch")
+    from tacops.backends import torch_layers
+
+    inner = torch_layers.Sequential(torch_layers.TACLinear(2, 3, chunk_size=2))
+    net = torch_layers.Sequential(torch.compile(inner, backend="eager"), Flatten())
+    assert type(net.frozen().stages[0]) is Sequential
+    x = torch.ones(4, 1, 2)
+    with torch.compiler.set_stance("force_eager"):
+        train = net(x)
+        [[membrane], _] = train.membrane
+        again = net(x, membrane=train.membrane)
+    assert (membrane == inner(x).membrane[0]).all()
+    assert (again.spikes == inner(x, membrane=(membrane,)).spikes).all()
+
+
+def test_no_trace_of_an_inner_function() -> None:
+    """It is refused before any layer runs."""
+    runs: list[int] = []
+
+    def seen(x: Any) -> Any:
+        runs.append(1)
+        return x
+
+    with pytest.raises(ValueError, match="Sequential: trace must be False where the last of the layers is a function"):
+        Sequential(seen, dense(), Sequential(dense(), Flatten()))(np.ones((2, 1, 2)), trace=True)
+    assert not runs
+
+
+@EACH
 def test_frozen_it_fires_the_same_on_numpy_and_in_a_stream(need: Need, name: str) -> None:
     framework = made(need, name)
     net, _ = network(framework)
