@@ -5,6 +5,8 @@ What they don't know goes by the core's steps: other dtypes, tensors that stand 
 
 from __future__ import annotations
 
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch._subclasses import FakeTensor
 
-from tacops._backend.steps import Reset
+from tacops._backend.steps import Recipe, Reset
 
 from .._triton import layout
 from .convolution import HALF
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tacops._backend.protocol import Array
-    from tacops._backend.steps import Recipe
 
 __all__ = ["back", "describe", "forth", "is_beyond", "is_direct", "results", "takes"]
 
@@ -39,9 +40,18 @@ def takes(step: Recipe, tensors: Sequence[Array]) -> bool:
     currents = tensors[0]
     if step.reset not in _RESETS or currents.dtype not in _DTYPES or missing(currents.device) is not None:
         return False
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():  # programs that run without this package
+    if _is_exporting() or torch.jit.is_tracing():  # programs that run without this package
         return False
     return all(x.device == currents.device and x.layout is torch.strided and _is_plain(x) for x in tensors)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _is_exporting() -> bool:
+    """Whether a program is exported, asked outside of the compiler: that of PyTorch 2.7 to 2.11 takes itself for the exporter.
+
+    PyTorch 2.6 can't tell; its exporter says that it compiles.
+    """
+    return bool(getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)())
 
 
 def _is_plain(x: Array) -> bool:
@@ -78,10 +88,20 @@ def _missing(kind: str, index: int | None) -> str | None:
     if (major, minor) < OLDEST:
         return f"compute capability {major}.{minor} is older than {OLDEST[0]}.{OLDEST[1]}"
     try:
-        _launching()
+        # in a thread of its own, where no mode, transform or tracer of the caller's sees it
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(_try_out, torch.device(kind, index)).result()
     except Exception as error:  # noqa: BLE001 (a Triton that doesn't fit its PyTorch raises all kinds)
-        return f"Triton can't be loaded: {error}"
+        first = str(error).strip().partition("\n")[0]
+        reason = f"Triton can't be used here: {type(error).__name__}: {first}"
+        warnings.warn(f"tacops: neurons go by PyTorch's operations, which are slower. {reason}", stacklevel=2)
+        return reason
     return None
+
+
+def _try_out(device: Any) -> None:
+    """Step one neuron: Triton compiles at the first launch, and that needs a C compiler and tools beside the package."""
+    forth(Recipe(0.5, 1.0, Reset.SUBTRACT, False, False, None), torch.ones((1, 1, 1), device=device), None, 1, False)
 
 
 def _launching() -> Any:

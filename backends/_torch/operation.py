@@ -159,11 +159,21 @@ def _gradients(ctx: Any, to_spikes: Array | None, to_membrane: Array | None, _: 
     asked, none = ctx.needs_input_grad, (None,) * (_COUNT - 4 + len(settings))
     if settings.compact:  # such spikes have no gradient
         to_spikes = None
+    if to_spikes is None and not _resets_by_threshold(settings, arrays):  # nothing depends on it: None, not zeros
+        asked = (*asked[:3], False, *asked[4:])
     given = [x for x in (to_spikes, to_membrane) if x is not None]
     if torch.is_grad_enabled() or any(map(engine_for(arrays[0].device).is_beyond, given)):
         return (*_by_core(arrays, settings, to_spikes, to_membrane, asked), *none)
     found = _neurons_back(*arrays, *settings, kept, to_spikes, to_membrane, *asked[2:4])
     return (*(x if needed else None for x, needed in zip(found, asked[:4], strict=True)), *none)
+
+
+def _resets_by_threshold(settings: Settings, arrays: Sequence[Any]) -> bool:
+    """Whether the last membranes have a derivative by the threshold."""
+    if settings.reset == Reset.LATE:
+        return arrays[1] is not None or len(arrays[0]) * settings.repeat > 1
+    learns = settings.surrogate and not settings.detached
+    return settings.reset == Reset.SUBTRACT or bool(settings.reset == Reset.ZERO and learns)
 
 
 def _by_core(

@@ -24,8 +24,8 @@ OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}
 
 def forth(step: Recipe, currents: Array, membrane: Array | None, repeat: int, keep: bool) -> tuple[Array, Array, Array]:
     """`Backend.scan`: spikes, the last membranes, and if `keep`, those that fire, else nothing."""
-    spikes, after, kept = results(currents, repeat, step.compact, keep)
     currents = in_order(currents)
+    spikes, after, kept = results(currents, repeat, step.compact, keep)
     pointers, numbers, flags = _parameters(step, after)
     with _on(currents):
         lif[_grid(after)](
@@ -94,7 +94,7 @@ def back(
             kept=kept,
             start=array(membrane, frame),
             units=array(unit),
-            slopes=torch.tensor([inside, outside], dtype=wide, device=kept.device) if flags["WIDE"] else kept,
+            slopes=_pair(inside, outside, kept) if flags["WIDE"] else kept,
             to_spikes=array(to_spikes, None if alike else kept),
             to_membrane=array(to_membrane, frame),
             by_currents=by_currents,
@@ -164,6 +164,13 @@ def _parameter(value: float | Array, frame: Array) -> tuple[Array | None, float,
             return None, value, 0, False
         value = torch.full((), value, dtype=frame.dtype, device=frame.device)
     return value, 1.0, value.stride(0) if value.ndim and value.shape[0] > 1 else 0, True
+
+
+def _pair(first: float, second: float, beside: Array) -> Array:
+    """Both in an array, filled where it is: a copy from the host would wait for the GPU, and can't be in a CUDA graph."""
+    pair = torch.full((2,), second, dtype=beside.dtype, device=beside.device)
+    pair[:1].fill_(first)
+    return pair
 
 
 def _grid(frame: Array) -> tuple[int]:

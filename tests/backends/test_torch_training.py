@@ -159,6 +159,29 @@ def test_gradients_of_any_layout(seen: list[bool]) -> None:
     assert all(seen)
 
 
+@pytest.mark.parametrize("reset", ["subtract", "zero", "none", "late"])
+@pytest.mark.parametrize("detach", [False, True])
+def test_what_nothing_depends_on_has_no_gradient(reset: Any, detach: bool) -> None:
+    """None, not zeros, with which optimisers would let a threshold decay: of one step, of several, with a membrane."""
+    threshold, start = torch.tensor(1.0, requires_grad=True), torch.ones(2, 4)
+    options: dict[str, Any] = {
+        "reset": reset,
+        "detach_reset": detach,
+        "surrogate": surrogate.arctan(),
+        "threshold": threshold,
+    }
+    for current, membrane in ((torch.ones(1, 2, 4), None), (torch.ones(3, 2, 4), None), (torch.ones(1, 2, 4), start)):
+        current.requires_grad_()
+
+        def found(current: Any = current, membrane: Any = membrane) -> Any:
+            after = tacops.lif(current, membrane=membrane, **options).membrane
+            return torch.autograd.grad(after.sum(), threshold, allow_unused=True)[0]
+
+        with by_core():
+            want = found()
+        assert (found() is None) == (want is None)
+
+
 def test_spikes_are_constants_without_a_surrogate(seen: list[bool]) -> None:
     """Nothing after them is differentiated; the membrane is."""
     train = tacops.lif(torch.ones(3, 2, 4, requires_grad=True), compact=True)

@@ -19,7 +19,7 @@ import tacops
 from tacops import surrogate
 from tacops._core.neurons import LIFStep
 from tacops.backends import torch_
-from tacops.backends._torch import kernels, operation, training
+from tacops.backends._torch import kernels, operation
 from tacops.testing import conformance_checks, run_checks
 
 ARCTAN = surrogate.arctan()
@@ -154,14 +154,24 @@ def test_a_surrogate_of_one_s_own_changes_no_inference(launches: Any) -> None:
     assert launches.lif == 1
 
 
-def test_exported_programs_hold_no_operation_of_ours(launches: Any) -> None:
+@pytest.mark.parametrize("strict", [False, True])
+def test_exported_programs_hold_no_operation_of_ours(strict: bool, launches: Any) -> None:
     """They run where this package is not."""
 
     class Neurons(torch.nn.Module):  # type: ignore[misc]
         def forward(self, x: Any) -> Any:
             return neurons(x)
 
-    assert "tacops" not in str(torch.export.export(Neurons(), (X,)).graph)
+    neurons(X)  # which loads what Dynamo can't
+    assert "tacops" not in str(torch.export.export(Neurons(), (X,), strict=strict).graph)
+
+
+def test_programs_of_older_compilers_hold_the_kernel(launches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of PyTorch 2.7 to 2.11, in which every compiled program takes itself for an exported one."""
+    want = neurons(X)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: torch.compiler.is_dynamo_compiling())
+    torch.testing.assert_close(compiled(neurons)(X), want)
+    assert launches.lif == 2
 
 
 def test_kept_memory(launches: Any) -> None:
@@ -215,50 +225,16 @@ def test_launches(layout: Any, launches: Any) -> None:
     assert seen.names == ["neurons_back", "convolution_backward"]
 
 
-class Soon:
-    """A reset that the kernels don't know yet."""
-
-    reset = 99
-
-
-def test_unknown_steps_are_refused(launches: Any) -> None:
-    """Resets, dtypes, several devices, parameters that are no rows: all go by the core."""
-    step = LIFStep(torch_.BACKEND, 0.9, 1.0, "subtract").recipe
-    assert step is not None
-    assert training.run_kernel(step, X, None, 1) is not None
-    assert training.run_kernel(step._replace(reset=Soon.reset), X, None, 1) is None  # type: ignore[arg-type]
-    assert training.run_kernel(step._replace(threshold=torch.ones(2, 3)), X, None, 1) is None
-    assert training.run_kernel(step, X, X[0].double(), 1) is None
-    assert training.run_kernel(step, X, X[0].to("meta"), 1) is None
-    assert training.run_kernel(step, X[:0], None, 1) is None
-    assert training.run_kernel(step, X.to(torch.float8_e4m3fn), None, 1) is None
-
-
-@pytest.fixture
-def forgotten() -> Iterator[None]:
-    """What is known of devices is found out anew."""
-    kernels._missing.cache_clear()
-    yield
-    kernels._missing.cache_clear()
-
-
-@pytest.mark.parametrize(
-    ("capability", "spec", "said"),
-    [
-        ((9, 0), "found", "one Triton"),
-        ((7, 0), "found", "PyTorch's operations (compute capability 7.0 is older than 7.5)"),
-        ((9, 0), None, "PyTorch's operations (Triton is not installed)"),
-    ],
-)
-def test_which_is_used(capability: Any, spec: Any, said: str, forgotten: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`python -m tacops info` says, where there is such a device."""
-    assert "neurons" not in torch_.BACKEND.describe() or torch.cuda.is_available()
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H100")
-    monkeypatch.setattr(torch_.TorchBackend, "devices", lambda self: ("cuda:0", "cpu"))
-    monkeypatch.setattr(kernels, "find_spec", lambda name: spec)
-    assert torch_.BACKEND.describe()["neurons"].startswith(said)
+def test_nothing_is_copied_twice_or_from_the_host(launches: Any) -> None:
+    """Currents with gaps are copied once; float64, whose numbers go by arrays, waits for no copy from the host."""
+    x = torch.randn(4, 2, 6, dtype=torch.float64)[..., ::2].requires_grad_()
+    step = LIFStep(torch_.BACKEND, 0.9, 1.0, "subtract", ARCTAN).recipe
+    with Launches() as seen:
+        _, _, kept = kernels._launching().forth(step, x.detach(), None, 1, True)
+    assert seen.names.count("clone") == 1
+    with Launches() as seen:
+        kernels._launching().back(step, ("arctan", 2.0), kept, None, 1, kept, None, (False, False))
+    assert "lift_fresh" not in seen.names  # what torch.tensor makes of Python's numbers
 
 
 def test_conformance() -> None:
