@@ -42,7 +42,10 @@ class Tables(Protocol):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument(
-        "result", type=Path, metavar="RESULT.json", help="written with --json by python -m bench (the demonstration), or its commands speed, accuracy, sparsity"
+        "result",
+        type=Path,
+        metavar="RESULT.json",
+        help="written with --json by python -m bench (the demonstration), or its commands speed, accuracy, sparsity",
     )
     parser.add_argument(
         "page",

@@ -21,7 +21,6 @@ from bench.shared.model import MODES
 from bench.shared.tables import print_reasons
 from tacops import __version__
 
-
 SCHEMA = 1
 
 
@@ -104,11 +103,11 @@ def summary(report: Report) -> list[str]:
     decisions = sum(row.decisions for row in report.results)
     agreement = "none differs" if differing == 0 else f"{differing:,} differ ({differing / decisions:.1e} of them)"
     grid = sum(report.reproducible.values())
+    everywhere = f"with reproducible=True (exact) {f'{grid:,} differ' if grid else 'none differs'}"
     return [
         f"Exact simulation gets {accuracy['exact']:.1%} of the images right.",
         f"In the time it takes for one image, the same backend classifies {', '.join(gains)}.",
-        f"Of {decisions:,} hidden-layer spike decisions {agreement} from NumPy's; "
-        f"with reproducible=True (exact) {f'{grid:,} differ' if grid else 'none differs'}.",
+        f"Of {decisions:,} hidden-layer spike decisions {agreement} from NumPy's; {everywhere}.",
     ]
 
 

@@ -32,7 +32,12 @@ def from_dict(content: Any, name: str) -> Result:
 def short(result: Result) -> str:
     """One row for each backend: images per second in each mode, and how many spikes are not NumPy's."""
     names = list(dict.fromkeys(row["backend"] for row in result["results"]))
-    head = ("images per second", *(mode.label for mode in MODES.values()), "spikes not as NumPy's", "`reproducible=True`")
+    head = (
+        "images per second",
+        *(mode.label for mode in MODES.values()),
+        "spikes not as NumPy's",
+        "with `reproducible=True`",
+    )
     rows = []
     for name in names:
         own = [row for row in result["results"] if row["backend"] == name]
@@ -78,11 +83,19 @@ def plot(result: Result, stem: Path) -> list[Path]:
             speed = row["images_per_second"]
             axes.barh(-y, speed, color=colour, height=0.62)
             label = f" {row['speedup']:.1f} x as fast, {right[row['mode']]:.1%} right"
-            axes.text(speed, -y, label if y else f" {speed:,.0f} images per second, {right[row['mode']]:.1%} right", va="center")
+            axes.text(
+                speed,
+                -y,
+                label if y else f" {speed:,.0f} images per second, {right[row['mode']]:.1%} right",
+                va="center",
+            )
             axes.text(0, -y, f"{MODES[row['mode']].label}  ", va="center", ha="right", fontweight="bold")
         longest = max(row["images_per_second"] for row in rows)
         axes.set_xlim(-0.26 * longest, 1.45 * longest)
         best = max(rows, key=lambda row: row["speedup"])
         lost = 100 * (right["exact"] - right[best["mode"]])
-        figure.suptitle(f"{best['speedup']:.0f} times as fast for {lost:.1f} points of accuracy (Fashion-MNIST, NumPy)", fontsize=12.5)
+        figure.suptitle(
+            f"{best['speedup']:.0f} times as fast for {lost:.1f} points of accuracy (Fashion-MNIST, NumPy)",
+            fontsize=12.5,
+        )
         return save_figure(figure, stem, dpi=160)
