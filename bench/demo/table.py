@@ -41,7 +41,7 @@ def short(result: Result) -> str:
     rows = []
     for name in names:
         own = [row for row in result["results"] if row["backend"] == name]
-        fast = [f"{row['images_per_second']:,.0f} ({row['speedup']:.1f} x)" for row in own]
+        fast = [f"{row['images_per_second']:,.0f} ({row['speedup']:.1f}\N{NO-BREAK SPACE}x)" for row in own]
         differing = f"{sum(row['differing'] for row in own):,}"
         rows.append((f"`{name}` {own[0]['version']}", *fast, differing, f"{result['reproducible'][name]:,}"))
     right = [f"**{share:.1%}**" for share in accuracies(result).values()]
@@ -74,28 +74,21 @@ def plot(result: Result, stem: Path) -> list[Path]:
     if not rows:
         raise ResultError(f"the picture shows {PLOTTED}, and the result has no row of it")
     right = accuracies(result)
+    best = max(rows, key=lambda row: row["speedup"])
+    lost = 100 * (right["exact"] - right[best["mode"]])
     with mpl.rc_context({**STYLE, "font.size": 11, "text.color": TEXT}):
-        figure = Figure(figsize=(7.2, 2.7), layout="constrained")
+        figure = Figure(figsize=(5.6, 2.5), layout="constrained")
         figure.patch.set_alpha(0.0)
         axes = figure.subplots()
         axes.set_axis_off()
         for y, (row, colour) in enumerate(zip(rows, BARS, strict=True)):
-            speed = row["images_per_second"]
+            speed, mode = row["images_per_second"], row["mode"]
             axes.barh(-y, speed, color=colour, height=0.62)
-            label = f" {row['speedup']:.1f} x as fast, {right[row['mode']]:.1%} right"
-            axes.text(
-                speed,
-                -y,
-                label if y else f" {speed:,.0f} images per second, {right[row['mode']]:.1%} right",
-                va="center",
-            )
-            axes.text(0, -y, f"{MODES[row['mode']].label}  ", va="center", ha="right", fontweight="bold")
+            fast = f"{row['speedup']:.1f} x as fast" if y else f"{speed:,.0f} images/s"
+            beside = {"va": "center", "textcoords": "offset points"}
+            axes.annotate(f"{fast}, {right[mode]:.1%} right", (speed, -y), (5, 0), ha="left", **beside)
+            axes.annotate(MODES[mode].label, (0, -y), (-6, 0), ha="right", fontweight="bold", **beside)
         longest = max(row["images_per_second"] for row in rows)
-        axes.set_xlim(-0.26 * longest, 1.45 * longest)
-        best = max(rows, key=lambda row: row["speedup"])
-        lost = 100 * (right["exact"] - right[best["mode"]])
-        figure.suptitle(
-            f"{best['speedup']:.0f} times as fast for {lost:.1f} points of accuracy (Fashion-MNIST, NumPy)",
-            fontsize=12.5,
-        )
+        axes.set_xlim(-0.42 * longest, 1.8 * longest)
+        figure.suptitle(f"{best['speedup']:.0f} times as fast for {lost:.1f} points of accuracy\n(Fashion-MNIST, NumPy)")
         return save_figure(figure, stem, dpi=160)

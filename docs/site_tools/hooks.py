@@ -40,6 +40,12 @@ def on_page_content(content: str, **_: Any) -> str:
     return FORMULA.sub(mathml, content)
 
 
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Nothing is loaded from elsewhere: the search's helper for pages in a folder is ours."""
+    here = "../" * page.url.count("/")
+    return output.replace('"https://unpkg.com/iframe-worker/shim"', f'"{here}search-worker.js"')
+
+
 def _prose(text: str) -> str:
     """A page without its blocks of code, whose brackets are no links."""
     return re.sub(r"```.*?```", "", text, flags=re.DOTALL)

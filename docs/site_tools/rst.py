@@ -18,7 +18,7 @@ class Markdown(griffe.Extension):
 
 
 def markdown(text: str) -> str:
-    """``:math:`` and ``.. math::`` as ``$`` and ``$$``."""
+    """``:math:`` and ``.. math::`` as ``$`` and ``$$``; types, which are shown as code, without backticks."""
 
     def block(found: re.Match[str]) -> str:
         indent, first, more = found.groups()
@@ -26,4 +26,5 @@ def markdown(text: str) -> str:
         return f"{indent}$${formula}$$\n"
 
     text = re.sub(r"^( *)\.\. math::(.*)\n?((?:\1 +\S.*\n?|\s*\n(?=\1 +\S))*)", block, text, flags=re.MULTILINE)
+    text = re.sub(r"^( *[*\w, ]+ : .*)$", lambda found: found[1].replace("``", ""), text, flags=re.MULTILINE)  # types
     return re.sub(r":math:`([^`]+)`", r"$\1$", text)
