@@ -90,5 +90,7 @@ def plot(result: Result, stem: Path) -> list[Path]:
             axes.annotate(MODES[mode].label, (0, -y), (-6, 0), ha="right", fontweight="bold", **beside)
         longest = max(row["images_per_second"] for row in rows)
         axes.set_xlim(-0.42 * longest, 1.8 * longest)
-        figure.suptitle(f"{best['speedup']:.0f} times as fast for {lost:.1f} points of accuracy\n(Fashion-MNIST, NumPy)")
+        figure.suptitle(
+            f"{best['speedup']:.0f} times as fast for {lost:.1f} points of accuracy\n(Fashion-MNIST, NumPy)"
+        )
         return save_figure(figure, stem, dpi=160)
