@@ -85,7 +85,7 @@ def plot(result: Result, stem: Path) -> list[Path]:
             speed, mode = row["images_per_second"], row["mode"]
             axes.barh(-y, speed, color=colour, height=0.62)
             fast = f"{row['speedup']:.1f} x as fast" if y else f"{speed:,.0f} images/s"
-            beside = {"va": "center", "textcoords": "offset points"}
+            beside: dict[str, Any] = {"va": "center", "textcoords": "offset points"}
             axes.annotate(f"{fast}, {right[mode]:.1%} right", (speed, -y), (5, 0), ha="left", **beside)
             axes.annotate(MODES[mode].label, (0, -y), (-6, 0), ha="right", fontweight="bold", **beside)
         longest = max(row["images_per_second"] for row in rows)
