@@ -32,7 +32,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Formulas as MathML, which browsers show by themselves; and wide tables in a box that scrolls."""
+    """Formulas as MathML, which browsers show by themselves."""
 
     def mathml(found: re.Match[str]) -> str:
         return convert(html.unescape(found[2]).strip(), display="block" if found[1] == "div" else "inline")
