@@ -41,7 +41,7 @@ COMMANDS = {
     "digests": ("bench.spikes.digests", "compare the spikes of reproducible mode with the digests that are stored"),
     "table": (
         "bench.table",
-        "print the tables of a stored result of speed, accuracy or sparsity, or put them into a page",
+        "print the tables of a stored result of the demonstration, speed, accuracy or sparsity, or put them into a page",
     ),
     "run": ("bench.machine.command", "run the standard set and write one self-describing result file"),
     "compare": ("bench.compare.command", "compare result files of several machines: a table and an HTML report"),

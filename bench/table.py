@@ -14,7 +14,12 @@ from bench.shared.page import replaced
 from bench.shared.plots import plot_files
 from bench.shared.results import ResultError, read_content
 
-KINDS = {"speed": "bench.speed.table", "accuracy": "bench.accuracy.table", "sparsity": "bench.sparsity.table"}
+KINDS = {
+    "demo": "bench.demo.table",
+    "speed": "bench.speed.table",
+    "accuracy": "bench.accuracy.table",
+    "sparsity": "bench.sparsity.table",
+}
 """Which module makes the tables of which benchmark's results."""
 
 
@@ -37,7 +42,10 @@ class Tables(Protocol):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument(
-        "result", type=Path, metavar="RESULT.json", help=f"written by python -m bench {_either()} with --json"
+        "result",
+        type=Path,
+        metavar="RESULT.json",
+        help="written with --json by python -m bench (the demonstration), or its commands speed, accuracy, sparsity",
     )
     parser.add_argument(
         "page",

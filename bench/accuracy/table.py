@@ -43,7 +43,7 @@ def short(result: AccuracyResult) -> str:
 
 def full(result: AccuracyResult) -> str:
     """Everything."""
-    parts = []
+    parts = ["### All tasks", short(result)]
     for task in result.tasks:
         parts += [f"### {title(result, task)}", markdown(HEAD, mode_rows(result, task))]
     parts += ["### What `advise` says, and what training says", markdown(ADVICE_HEAD, advice_rows(result))]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from bench.demo.measure import Batches, DemoRow, Network, Tick, measure, reference, ticks
+from bench.demo.measure import Batches, DemoRow, Network, Tick, measure, reference, reproducible, ticks
 from bench.demo.report import Report, as_json, print_report
 from bench.shared.datasets import Labels
 from bench.shared.devices import add_device, place
@@ -67,7 +67,7 @@ def main(args: argparse.Namespace) -> int:
         return 2
     trained, subset = load_trained(), load_subset()
     frames = rate_code(subset.images[: args.images], seed=args.seed)
-    results, failed = run(backends, trained, frames, subset.labels[: args.images], log)
+    results, agreement, failed = run(backends, trained, frames, subset.labels[: args.images], log)
     report = Report(
         images=args.images,
         seed=args.seed,
@@ -75,6 +75,7 @@ def main(args: argparse.Namespace) -> int:
         seconds=time.perf_counter() - start,
         load=busy,
         results=results,
+        reproducible=agreement,
         missing=missing,
         failed=failed,
         unset_variables=args.unset_variables,
@@ -91,7 +92,7 @@ def main(args: argparse.Namespace) -> int:
 
 def run(
     backends: Mapping[str, Backend], trained: Trained, frames: NDArray[np.bool_], labels: Labels, log: Console
-) -> tuple[list[DemoRow], dict[str, str]]:
+) -> tuple[list[DemoRow], dict[str, int], dict[str, str]]:
     """Measure each backend in turn; one that fails doesn't stop the others.
 
     Parameters
@@ -110,23 +111,29 @@ def run(
     Returns
     -------
     results : list of DemoRow
+    agreement : dict
+        By backend, how many spikes of exact simulation in reproducible mode are not as NumPy's.
     failed : dict
         What went wrong, by backend.
     """
     starts = range(0, len(labels), BATCH)
     batches: Batches = [np.ascontiguousarray(frames[:, start : start + BATCH]) for start in starts]
     results: list[DemoRow] = []
+    agreement: dict[str, int] = {}
     failed: dict[str, str] = {}
-    with progress_bar(log, len(MODES) * len(batches) + len(backends) * ticks(len(batches))) as tick:
-        expected = reference(Network(get_backend("numpy"), trained, batches), tick)
+    with progress_bar(log, (len(MODES) + 1) * len(batches) + len(backends) * ticks(len(batches))) as tick:
+        own = Network(get_backend("numpy"), trained, batches)
+        expected, same = reference(own, tick), reproducible(own, tick)
         for name, backend in backends.items():
             if not log.is_terminal:
                 log.print(f"running {name}", highlight=False)
             try:
-                results += measure(Network(backend, trained, batches), expected, labels, tick)
+                network = Network(backend, trained, batches)
+                results += measure(network, expected, labels, tick)
+                agreement[name] = reproducible(network, tick).differing(same)
             except Exception as error:  # noqa: BLE001 (whatever another library raises belongs in the report)
                 failed[name] = f"{type(error).__name__}: {error}"
-    return results, failed
+    return results, agreement, failed
 
 
 @contextmanager

@@ -21,6 +21,9 @@ ROUNDS = 5
 PASS_SECONDS = (0.05, 0.3)
 """A timed pass is repeated up to the first length, and takes fewer batches where exact would exceed the second."""
 
+REPRODUCIBLE = "reproducible"
+"""Exact simulation in reproducible mode: its spikes are counted, and not timed."""
+
 Batches = Sequence[NDArray[np.bool_]]
 Tick = Callable[[str], None]
 
@@ -74,13 +77,14 @@ class Network:
         self.device = ""
         """Read from the last answer."""
         self.run = {name: self._compile(mode, trained) for name, mode in MODES.items()}
+        self.run[REPRODUCIBLE] = self._compile(MODES["exact"], trained, reproducible=True)
 
-    def _compile(self, mode: Mode, trained: Trained) -> Callable[[object], Output]:
+    def _compile(self, mode: Mode, trained: Trained, *, reproducible: bool = False) -> Callable[[object], Output]:
         weights = {name: self.backend.from_numpy(array) for name, array in trained.parameters[mode.name].items()}
         xp = self.backend.namespace(self.batches[0])
 
         def network(frames: Any) -> tuple[Any, ...]:
-            return tuple(forward(weights, frames, mode, xp))
+            return tuple(forward(weights, frames, mode, xp, reproducible=reproducible))
 
         # torch.compile takes longer than everything else here, and gives up on the modes' different numbers of frames
         call = self.backend.compile(network) if self.backend.compiles_fast else network
@@ -172,6 +176,11 @@ def measure(network: Network, expected: Mapping[str, Answers], labels: Labels, t
     ]
 
 
+def reproducible(network: Network, tick: Tick) -> Answers:
+    """Simulate exactly, in reproducible mode."""
+    return network.answer(REPRODUCIBLE, partial(tick, f"{network.backend.name}: reproducible"))
+
+
 def ticks(batches: int) -> int:
-    """Count the calls of ``tick`` that `measure` makes."""
-    return len(MODES) * (batches + ROUNDS)
+    """Count the calls of ``tick`` that `measure` and `reproducible` make."""
+    return len(MODES) * (batches + ROUNDS) + batches

@@ -16,9 +16,12 @@ from rich.table import Table
 
 from bench.demo.measure import ROUNDS, DemoRow
 from bench.shared.machine import cores
+from bench.shared.machine import machine as machine_of_this
 from bench.shared.model import MODES
 from bench.shared.tables import print_reasons
 from tacops import __version__
+
+SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Report:
     load: float
     """Average number of processes that were running in the minute before the demonstration began."""
     results: Sequence[DemoRow]
+    reproducible: Mapping[str, int]
+    """By backend, how many spikes of exact simulation in reproducible mode are not as NumPy's."""
     missing: Mapping[str, str]
     failed: Mapping[str, str]
     unset_variables: Sequence[str]
@@ -43,10 +48,12 @@ def as_json(report: Report) -> str:
     machine = {
         "platform": platform.platform(),
         "python": platform.python_version(),
+        "processor": machine_of_this()["processor"],
         "cores": cores(),
         "tacops": __version__,
     }
-    return json.dumps({**asdict(report), "machine": machine, "summary": summary(report)}, indent=2)
+    about = {"benchmark": "tacops demo", "schema": SCHEMA, "machine": machine, "summary": summary(report)}
+    return json.dumps({**about, **asdict(report)}, indent=2)
 
 
 def print_report(console: Console, report: Report) -> None:
@@ -95,10 +102,12 @@ def summary(report: Report) -> list[str]:
     differing = sum(row.differing for row in report.results)
     decisions = sum(row.decisions for row in report.results)
     agreement = "none differs" if differing == 0 else f"{differing:,} differ ({differing / decisions:.1e} of them)"
+    grid = sum(report.reproducible.values())
+    everywhere = f"with reproducible=True (exact) {f'{grid:,} differ' if grid else 'none differs'}"
     return [
         f"Exact simulation gets {accuracy['exact']:.1%} of the images right.",
-        f"In the time it takes for one image, the same backend answers {', '.join(gains)}.",
-        f"Of {decisions:,} hidden-layer spike decisions {agreement} from NumPy's.",
+        f"In the time it takes for one image, the same backend classifies {', '.join(gains)}.",
+        f"Of {decisions:,} hidden-layer spike decisions {agreement} from NumPy's; {everywhere}.",
     ]
 
 

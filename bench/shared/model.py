@@ -76,7 +76,9 @@ class Output(NamedTuple):
     spikes2: Array
 
 
-def forward(parameters: Parameters, frames: Array, mode: Mode, xp: Any, surrogate: Any = None) -> Output:
+def forward(
+    parameters: Parameters, frames: Array, mode: Mode, xp: Any, surrogate: Any = None, reproducible: bool = False
+) -> Output:
     """Classify a batch.
 
     Parameters
@@ -91,12 +93,14 @@ def forward(parameters: Parameters, frames: Array, mode: Mode, xp: Any, surrogat
         The library's array namespace.
     surrogate : optional
         A surrogate derivative from `tacops.surrogate`, for training.
+    reproducible : bool
+        Whether the hidden layers are computed on a grid where every sum is exact.
 
     Returns
     -------
     Output
     """
-    options = {**LAYER, "surrogate": surrogate}
+    options = {**LAYER, "surrogate": surrogate, "reproducible": reproducible}
     hidden = hidden_layer(frames, parameters["conv1"], parameters["bias1"], mode, options)
     later = MODES["exact"] if mode.kind == "collapse" else mode
     last = hidden_layer(hidden.spikes, parameters["conv2"], parameters["bias2"], later, options)

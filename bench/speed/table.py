@@ -33,15 +33,32 @@ def plot(result: SpeedResult, stem: Path) -> list[Path]:
 
 
 def short(result: SpeedResult) -> str:
-    """One table: milliseconds of a layer by library and size, and one sentence on how they were taken."""
-    sizes = [case for case in result.cases if case in SIZES] or list(result.cases)
-    layers = "; ".join(f"{size}: {result.cases[size]['text']}" for size in sizes)
+    """Four rows, each with the fastest library: what other SNN libraries take, and what tacops does in three modes."""
+    sizes = _sizes(result)
+    lines = [("other SNN libraries, exact", "peer", "exact")]
+    lines += [(f"tacops, {MODES[mode].label}", "tacops", mode) for mode in ("exact", *reversed(SHORT_MODES))]
+    rows = [(label, *(_fastest(result, kind, size, mode) for size in sizes)) for label, kind, mode in lines]
+    return f"{_head(result)}\n\n{markdown(('milliseconds, the fastest library', *sizes), rows)}"
+
+
+def _fastest(result: SpeedResult, kind: str, size: str, mode: str) -> str:
+    """Milliseconds of the fastest library of a kind, and its name."""
+    found = [(row.seconds, name) for name in result.names(kind) if (row := result.find(size, name, mode))]
+    return f"{milliseconds(min(found)[0])} ({min(found)[1].removeprefix('tacops ')})" if found else ""
+
+
+def _sizes(result: SpeedResult) -> list[str]:
+    return [case for case in result.cases if case in SIZES] or list(result.cases)
+
+
+def _head(result: SpeedResult) -> str:
+    """What was timed, and where."""
+    layers = "; ".join(f"{size}: {result.cases[size]['text']}" for size in _sizes(result))
     about = result.machine
-    head = f"Milliseconds for one layer on {about['processor']}, {about['cores']} cores ({layers})."
-    return f"{head}\n\n{markdown(('mode', 'library', *sizes), short_rows(result, sizes))}"
+    return f"Milliseconds for one layer on {about['processor']}, {about['cores']} cores ({layers})."
 
 
-def short_rows(result: SpeedResult, sizes: Sequence[str]) -> list[tuple[str, ...]]:
+def all_rows(result: SpeedResult, sizes: Sequence[str]) -> list[tuple[str, ...]]:
     """The exact path of all, then what aggregation makes of tacops."""
     kinds = {"tacops": 0, "plain": 1, "peer": 2}
     names = sorted(
@@ -60,7 +77,9 @@ def short_rows(result: SpeedResult, sizes: Sequence[str]) -> list[tuple[str, ...
 
 def full(result: SpeedResult) -> str:
     """Everything."""
-    parts = ["### Targets", markdown(("target", "goal", "measured", "met"), target_rows(targets(result)))]
+    sizes = _sizes(result)
+    parts = ["### All libraries", _head(result), markdown(("mode", "library", *sizes), all_rows(result, sizes))]
+    parts += ["### Targets", markdown(("target", "goal", "measured", "met"), target_rows(targets(result)))]
     parts += ["### Libraries", markdown(("library", "versions", "configuration", "same spikes"), library_rows(result))]
     for case in result.cases:
         parts += [f"### {case}: {result.cases[case]['text']}", markdown(HEAD, case_rows(result, case))]

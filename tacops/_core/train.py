@@ -13,7 +13,7 @@ __all__ = ["SpikeTrain", "TracedSpikeTrain", "concatenate", "remap"]
 class SpikeTrain(NamedTuple):
     """What a layer of neurons returns.
 
-    Parameters
+    Attributes
     ----------
     spikes : array
         0 and 1, in the computing dtype, time first.
@@ -34,7 +34,7 @@ class SpikeTrain(NamedTuple):
 class TracedSpikeTrain(NamedTuple):
     """What a layer of neurons returns with ``trace=True``: a `SpikeTrain` and the membrane of every step.
 
-    Parameters
+    Attributes
     ----------
     spikes, membrane : array
         As of `SpikeTrain`.

@@ -1,0 +1,64 @@
+"""Run the Python of pages, each page's blocks in one process from top to bottom: ``python docs/site_tools/tutorials.py``.
+
+The pictures that the blocks save go beside the page. Pages that are named are run alone; ``--into FOLDER`` puts pictures there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")
+SETTINGS = (
+    "import matplotlib as _mpl; _mpl.use('agg'); _mpl.rcParams.update({'savefig.dpi': 110, 'savefig.bbox': 'tight'})"
+)
+
+
+def pages() -> list[Path]:
+    """All tutorials."""
+    return sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+
+
+def code(page: Path) -> str:
+    """All blocks, each at the line that it has in the page, so that errors name it."""
+    text, lines = page.read_text(encoding="utf-8"), []
+    for block in BLOCK.finditer(text):
+        lines += [""] * (text.count("\n", 0, block.start(1)) - len(lines)) + block[1].splitlines()
+    lines[0] = SETTINGS
+    return "\n".join(lines)
+
+
+def run(page: Path, into: Path) -> str:
+    """Run a page in an empty folder where only ``bench`` is; return what it prints, and keep its pictures."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "bench").symlink_to(ROOT / "bench")
+        (folder / f"{page.stem}_page.py").write_text(code(page), encoding="utf-8")
+        script = f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); runpy.run_path({page.stem + '_page.py'!r})"
+        done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{page.name}:\n{done.stdout}{done.stderr}")
+        for picture in PICTURE.findall(page.read_text(encoding="utf-8")):
+            shutil.copy(folder / picture, into / picture)
+    return done.stdout
+
+
+def main() -> None:
+    """Run, and print what the pages print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("page", type=Path, nargs="*")
+    parser.add_argument("--into", type=Path)
+    args = parser.parse_args()
+    for page in args.page or pages():
+        print(f"== {page.name}\n{run(page, args.into or page.parent)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Pages of the site: tutorials and how-to run from top to bottom; every option and public name is in the reference."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tacops._layers.spec import DEFAULTS, ConvLIFOptions, TACConvOptions, TACLinearOptions
+from tacops.backends import Backend
+from tests.support import ROOT
+
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.glob("tutorials/*.md"), *DOCS.glob("howto/*.md")])
+REFERENCE = {path.stem: path.read_text(encoding="utf-8") for path in (DOCS / "site" / "reference").glob("*.md")}
+LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
+
+
+def _runner() -> Any:
+    spec = importlib.util.spec_from_file_location("tutorials", DOCS / "site_tools" / "tutorials.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+RUNNER = _runner()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_page_runs(page: Path, need: Callable[[str], Backend], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its blocks are one program; the pictures that it shows are those that it makes."""
+    text = page.read_text(encoding="utf-8")
+    monkeypatch.delenv("TACOPS_DATA", raising=False)
+    pytest.importorskip("matplotlib")
+    if "import torch" in text:
+        need("torch")
+    if "import snntorch" in text:
+        pytest.importorskip("snntorch")
+    RUNNER.run(page, tmp_path)
+    shown = set(RUNNER.PICTURE.findall(text))
+    assert {path.name for path in tmp_path.iterdir()} == shown
+    assert all((page.parent / name).is_file() for name in shown)
+
+
+def test_pages_were_found() -> None:
+    assert {page.stem for page in PAGES} >= {
+        "fashion_mnist",
+        "events",
+        "streaming",
+        "snntorch",
+        "choose_k",
+        "conformance",
+    }
+
+
+def test_a_mistake_in_a_page_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("text\n\n```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n", encoding="utf-8")
+    with pytest.raises(RuntimeError, match=r"line 8[\s\S]*AssertionError"):
+        RUNNER.run(page, tmp_path)
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: str(page.relative_to(DOCS)))
+def test_links_between_pages(page: Path) -> None:
+    """On the forge; the site has every page at the same place, but for the reference, which is in the site alone."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    home = DOCS.parent / "reference" if "site" in page.relative_to(DOCS).parts[:1] else page.parent
+    for link, _ in LINK.findall(text):
+        assert link.startswith("https://") or (home / link).resolve().exists(), link
+
+
+def test_options_of_layers_are_told_with_their_defaults() -> None:
+    page = (DOCS / "layers.md").read_text(encoding="utf-8").partition("## Options")[2].partition("\n## ")[0]
+    told = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", page, re.MULTILINE))
+    options = {name for kind in (ConvLIFOptions, TACConvOptions, TACLinearOptions) for name in kind.__annotations__}
+    assert set(told) == options
+    for name, default in DEFAULTS.items():
+        if name != "surrogate":
+            assert told[name].strip("`").replace('"', "'") == repr(default), name
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["", "layers", "encode", "readout", "plot", "surrogate", "testing", "backends"],
+    ids=lambda name: name or "tacops",
+)
+def test_reference_has_every_public_name(module: str) -> None:
+    place, everything = f"tacops.{module}".rstrip("."), "\n".join(REFERENCE.values())
+    home = import_module(place)
+    for name in home.__all__:
+        if not isinstance(getattr(home, name), ModuleType):
+            assert re.search(rf"^::: {place}\.{name}$", everything, re.MULTILINE), f"{place}.{name}"
+
+
+@pytest.mark.parametrize("framework", ["torch", "flax", "mlx", "nir"])
+def test_reference_has_every_layer(framework: str) -> None:
+    text = (ROOT / "backends" / f"{framework}_layers.py").read_text(encoding="utf-8")
+    found = re.search(r"^__all__ = \[(.*?)\]", text, re.MULTILINE)
+    assert found
+    for name in re.findall(r'"(\w+)"', found[1]):
+        assert f"::: tacops.backends.{framework}_layers.{name}\n" in REFERENCE["layers"] + "\n"
