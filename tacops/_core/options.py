@@ -95,7 +95,7 @@ class Neurons:
 
     def with_values(self, beta: Any, threshold: Any, synapse_decay: Any) -> Neurons:
         """The same neurons of other `values`."""
-        return replace(self, beta=beta, threshold=threshold, synapse_decay=synapse_decay)
+        return Neurons(beta, threshold, self.reset, synapse_decay, self.surrogate, self.detach_reset)
 
 
 @dataclass(frozen=True)
