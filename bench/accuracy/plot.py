@@ -1,4 +1,4 @@
-"""Plots of ``python -m bench accuracy``: accuracy against speed, and learning curves; shapes and dashes tell modes apart."""
+"""Plots of ``python -m bench accuracy``: accuracy against speed, and learning curves; colours, and shapes and dashes, tell modes apart."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from matplotlib.ticker import NullFormatter, NullLocator
 
 from bench.accuracy.modes import VARIANTS, Variant
 from bench.accuracy.result import AccuracyResult
-from bench.shared.plots import STYLE, save_figure
+from bench.shared.plots import COLOURS, STYLE, save_figure
 
-COLUMNS = 4
-# marker, line, grey
+COLUMNS = 2
+# marker, line, colour
 KINDS = {
     "exact": ("*", "-", "black"),
-    "collapse": ("o", "--", "0.35"),
-    "preserve": ("s", "-.", "0.35"),
-    "learned": ("^", ":", "0.35"),
-    "collapse, both layers": ("D", ":", "0.35"),
-    "control": ("x", "-", "0.6"),
+    "collapse": ("o", "--", COLOURS[0]),
+    "preserve": ("s", "-.", COLOURS[1]),
+    "learned": ("^", ":", COLOURS[2]),
+    "collapse, both layers": ("D", ":", COLOURS[3]),
+    "control": ("x", "-", "0.5"),
 }
+OFFSETS = {"preserve": (-9, -10), "control": (5, -10), "learned": (5, -10), "collapse, both layers": (5, -10)}
+"""Where numbers stand, in points from their marks; those of other kinds above and to the right."""
 CURVES = ("exact", "collapse4", "collapse16", "preserve4", "learned4", "shuffled")
 
 
@@ -51,34 +53,34 @@ def draw_speed(result: AccuracyResult) -> Figure:
     for axes, task in zip(panels, result.tasks, strict=True):
         for row in result.rows(task):
             variant = VARIANTS[row.mode]
-            marker, _, grey = KINDS[kind_of(variant)]
+            marker, _, colour = KINDS[kind_of(variant)]
             axes.errorbar(
                 row.train,
                 100 * row.accuracy.mean,
                 100 * row.accuracy.deviation,
                 fmt=marker,
-                color=grey,
-                fillstyle="none",
-                markersize=7,
+                color=colour,
+                markersize=6,
                 capsize=2,
                 linewidth=0.9,
             )
             text = "shuffled" if variant.shuffled else "sum" if variant.plain else str(variant.mode.chunk_size)
-            below = kind_of(variant) in ("preserve", "control")
-            offset = (5, -10) if below else (5, 4)
-            axes.annotate(text, (row.train, 100 * row.accuracy.mean), offset, textcoords="offset points", fontsize=7)
+            offset, place = OFFSETS.get(kind_of(variant), (5, 4)), (row.train, 100 * row.accuracy.mean)
+            axes.annotate(text, place, offset, textcoords="offset points", fontsize=8, color=colour)
         axes.set(xscale="log", xlabel="training: times as fast as exact", ylabel="accuracy, %")
         axes.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(x=0.12, y=0.18)
     handles = [
-        Line2D([], [], marker=marker, color=grey, fillstyle="none", linestyle="", label=name)
-        for name, (marker, _, grey) in KINDS.items()
+        Line2D([], [], marker=marker, color=colour, linestyle="", label=name)
+        for name, (marker, _, colour) in KINDS.items()
         if any(kind_of(VARIANTS[mode]) == name for about in result.tasks.values() for mode in about["trained"])
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
-    figure.suptitle("Accuracy against speed; the number is K, bars are standard deviations over seeds or folds")
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(
+        "What faster training costs in accuracy\nnumbers are K, bars are standard deviations over seeds or folds"
+    )
     return figure
 
 
@@ -95,23 +97,23 @@ def draw_curves(result: AccuracyResult) -> Figure:
         for mode in [name for name in CURVES if name in trained]:
             curves = 100 * np.array([record["curve"] for record in trained[mode]])
             epochs = np.arange(1, curves.shape[1] + 1)
-            marker, line, grey = KINDS[kind_of(VARIANTS[mode])]
+            marker, line, colour = KINDS[kind_of(VARIANTS[mode])]
             fill = "full" if mode == "collapse16" else "none"
-            style = {"marker": marker, "color": grey, "fillstyle": fill, "markersize": 5, "linewidth": 1}
+            style = {"marker": marker, "color": colour, "fillstyle": fill, "markersize": 5, "linewidth": 1}
             alone = trained[mode][0]["tested"] > result.settings["curve"]
             same = slice(0, len(epochs) - alone)
             (drawn,) = axes.plot(epochs[same], curves.mean(axis=0)[same], line, **style)
             low, high = curves.min(axis=0), curves.max(axis=0)
-            axes.fill_between(epochs[same], low[same], high[same], color=grey, alpha=0.12, linewidth=0)
+            axes.fill_between(epochs[same], low[same], high[same], color=colour, alpha=0.12, linewidth=0)
             if alone:
                 axes.plot(epochs[-1:], curves.mean(axis=0)[-1:], **style)
             shown[result.label(mode)] = drawn
         axes.set(xlabel="epoch", ylabel="test accuracy, %")
         longest = max(len(record["curve"]) for records in trained.values() for record in records)
         axes.set_xticks(np.arange(1, longest + 1, max(1, longest // 5)))
-    figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=len(shown), frameon=False)
+    figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(
-        f"Learning curves: mean and range over seeds or folds, {result.settings['curve']:,} test samples at most; "
+        f"Learning curves: mean and range over seeds or folds, {result.settings['curve']:,} test samples at most\n"
         "last points by themselves: all test samples"
     )
     return figure
@@ -121,7 +123,7 @@ def _panels(result: AccuracyResult) -> tuple[Figure, Sequence[Any]]:
     count = len(result.tasks)
     columns = min(count, COLUMNS)
     rows = -(-count // columns)
-    figure = Figure(figsize=(max(3.2 * columns, 9), 3.0 * rows + 0.8), layout="constrained")
+    figure = Figure(figsize=(3.7 * columns + 0.4, 2.7 * rows + 1.2), layout="constrained")
     panels = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
     for axes in panels[count:]:
         axes.set_visible(False)

@@ -7,7 +7,10 @@ from typing import Any
 
 from bench.shared.files import OutputError, write_figure
 
-__all__ = ["STYLE", "plot_files", "save_figure"]
+__all__ = ["COLOURS", "STYLE", "plot_files", "save_figure"]
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's, which colour-blind people tell apart; marks or dashes go with them."""
 
 STYLE = {"svg.hashsalt": "tacops", "svg.fonttype": "none", "font.size": 9}
 """Matplotlib's settings for plots of results: text stays text, and the same plot is the same file."""

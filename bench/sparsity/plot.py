@@ -11,17 +11,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from bench.shared.plots import STYLE, save_figure
+from bench.shared.plots import COLOURS, STYLE, save_figure
 from bench.sparsity.cases import CONTENDERS
 from bench.sparsity.conclusion import STRUCTURES
 from bench.sparsity.result import Curve, SparsityResult, crossover, percent
 
 LINES: dict[str, dict[str, Any]] = {
     "dense": {"color": "black", "marker": "", "linewidth": 2.4},
-    "collapse16": {"color": "#CC79A7", "marker": "", "linewidth": 1.8, "linestyle": "--"},
-    "scatter": {"color": "#0072B2", "marker": "o"},
-    "table": {"color": "#D55E00", "marker": "s"},
-    "matrix": {"color": "#009E73", "marker": "^"},
+    "collapse16": {"color": COLOURS[3], "marker": "", "linewidth": 1.8, "linestyle": "--"},
+    "scatter": {"color": COLOURS[0], "marker": "o"},
+    "table": {"color": COLOURS[1], "marker": "s"},
+    "matrix": {"color": COLOURS[2], "marker": "^"},
 }
 """What is drawn of each contender: colours that colour-blind people tell apart, and marks."""
 

@@ -1,4 +1,4 @@
-"""The roofline plot: work per byte against speed, with the measured ceilings; shapes tell libraries apart, not colours."""
+"""The roofline plot: work per byte against speed, with the measured ceilings; colours and shapes tell libraries apart."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from bench.shared.plots import STYLE, save_figure
+from bench.shared.plots import COLOURS, STYLE, save_figure
 from bench.speed.result import SpeedResult, SpeedRow
 from bench.timing.cases import MODES, Case, Mode
 
 PANELS = ("exact", "collapse16", "preserve4")
 SHAPES = "osD^vP*X<>"
-GREYS = ("0.1", "0.35", "0.55")
 
 
 def save_plots(result: SpeedResult, stem: Path) -> list[Path]:
@@ -29,7 +28,7 @@ def save_plots(result: SpeedResult, stem: Path) -> list[Path]:
 
 def draw(result: SpeedResult) -> Figure:
     """Draw a panel per mode."""
-    figure = Figure(figsize=(12, 5.2), layout="constrained")
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
     panels = figure.subplots(1, len(PANELS), sharex=True, sharey=True)
     subjects = result.names("tacops")
     shapes = dict(zip(subjects, SHAPES, strict=False))
@@ -47,9 +46,9 @@ def draw(result: SpeedResult) -> Figure:
             axis.set_minor_formatter(NullFormatter())
         axes.grid(True, which="major", color="0.9", linewidth=0.6)
     panels[0].set_ylabel("GFLOP/s of the convolutions that are done")
-    figure.legend(handles=_legend(shapes), loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(handles=_legend(shapes), loc="outside lower center", ncols=3, frameon=False)
     processor = f"{result.machine['processor']}, {result.machine['cores']} cores"
-    figure.suptitle(f"tacops against what the machine can do ({processor})")
+    figure.suptitle(f"How near to the machine's limits (lines) layers come\n{processor}")
     return figure
 
 
@@ -75,7 +74,7 @@ def _case(axes: Any, result: SpeedResult, case: Case, mode: Mode, shapes: dict[s
 
     rows = [row for subject in shapes if (row := result.find(name, subject, mode.name))]
     for n, row in enumerate(rows):
-        axes.plot(intensity, height(row), shapes[row.subject], markersize=6, color=GREYS[n % 3], fillstyle="none")
+        axes.plot(intensity, height(row), shapes[row.subject], markersize=6, color=COLOURS[n % len(COLOURS)])
     peer = result.fastest(name, "peer", mode.name)
     if peer:
         axes.plot(intensity, height(peer), "x", color="black", markersize=6)
@@ -91,7 +90,7 @@ def _case(axes: Any, result: SpeedResult, case: Case, mode: Mode, shapes: dict[s
 
 def _legend(shapes: dict[str, str]) -> list[Line2D]:
     points = [
-        Line2D([], [], marker=shape, color=GREYS[n % 3], fillstyle="none", linestyle="", label=subject)
+        Line2D([], [], marker=shape, color=COLOURS[n % len(COLOURS)], linestyle="", label=subject)
         for n, (subject, shape) in enumerate(shapes.items())
     ]
     return [
