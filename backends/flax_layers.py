@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import threading
-import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
@@ -16,22 +14,16 @@ from tacops._layers.need import lacking
 
 try:
     import jax
-    import jax.numpy as jnp
     from flax import nnx
 except ImportError as error:
     raise lacking(__name__, "flax", error) from error
 
-from tacops._core.checks import fail
 from tacops._core.grid import Grid
 from tacops._core.train import SpikeTrain
-from tacops._layers.forward import run, spikes_of
-from tacops._layers.mapping import check_module, collect, distribute, freeze_all, freeze_layer, freeze_stages
+from tacops._layers.mapping import check_module, collect, distribute, freeze_all, freeze_stages
 from tacops._layers.sequence import Chain, check_stages
 from tacops._layers.spec import (
-    STATISTICS,
     ConvLIFOptions,
-    Initial,
-    LayerSpec,
     TACConvOptions,
     TACLinearOptions,
     conv_lif_spec,
@@ -41,107 +33,12 @@ from tacops._layers.spec import (
 from tacops.layers import FrozenLayer
 from tacops.layers import Sequential as Frozen
 
+from ._modules.flax_ import Layer, check_unpacked, last_train
+
 __all__ = ["ConvLIF", "Sequential", "TACConv", "TACLinear", "freeze", "load_mapping", "to_mapping"]
 
 
-_NEW = hasattr(nnx.Variable, "get_value")
-"""Flax 0.12.1 and later; the older way is deprecated there."""
-
-
-class _Last(threading.local):
-    """The train that a layer of this thread has returned last, by weak references."""
-
-    arrays: tuple[Any, ...] = ()
-
-    def keep(self, train: SpikeTrain) -> None:
-        """Remember it until the next."""
-        self.arrays = tuple(map(weakref.ref, _flat(train)))
-
-    def holds(self, arrays: tuple[Any, ...]) -> bool:
-        """Whether these are its very arrays."""
-        given = _flat(arrays)
-        return len(given) == len(self.arrays) and all(a is b() for a, b in zip(given, self.arrays, strict=True))
-
-
-def _flat(train: tuple[Any, ...]) -> list[Any]:
-    """Its arrays; a membrane may be two, or those of several layers, and of functions None."""
-    return [
-        array for part in train for array in (_flat(part) if isinstance(part, tuple) else (part,)) if array is not None
-    ]
-
-
-_last = _Last()
-
-
-def _check_unpacked(function: str, arguments: tuple[Any, ...]) -> None:
-    """What follows the spikes is the rest of the train that `nnx.Sequential` has unpacked."""
-    if len(arguments) > 1 and not _last.holds(arguments):
-        rule = "given by its name, as `membrane=`: what follows the spikes is only the rest of another layer's train"
-        raise fail(function, "membrane", rule, "other arguments", TypeError)
-
-
-class _Layer(nnx.Module):  # type: ignore[misc]
-    """Parameters and batch statistics of a `LayerSpec`."""
-
-    def __init__(self, spec: LayerSpec, rngs: nnx.Rngs) -> None:
-        if not isinstance(rngs, nnx.Rngs):
-            raise fail(spec.layer, "rngs", "a flax.nnx.Rngs", type(rngs).__qualname__, TypeError)
-        self.spec = spec
-        self.use_running_average = False  # what nnx.Module.train() and eval() set
-        for name, initial in spec.initial().items():
-            kind = nnx.BatchStat if name in STATISTICS else nnx.Param
-            setattr(self, name, kind(self._initial(initial, rngs)))
-
-    def _initial(self, initial: Initial, rngs: nnx.Rngs) -> jax.Array:
-        if initial.values is None:
-            limit = self.spec.limit
-            return jax.random.uniform(rngs.params(), initial.shape, jnp.float32, -limit, limit)
-        return jnp.broadcast_to(jnp.asarray(initial.values, jnp.float32), initial.shape)
-
-    def array(self, name: str) -> jax.Array:
-        """A parameter or batch statistic."""
-        variable = getattr(self, name)
-        return variable.get_value() if _NEW else variable.value
-
-    def assign(self, name: str, value: Any) -> None:
-        """Copy a NumPy array into it."""
-        self._set(name, jnp.array(value, self.array(name).dtype))
-
-    def _set(self, name: str, value: jax.Array) -> None:
-        variable = getattr(self, name)
-        if _NEW:
-            variable.set_value(value)
-        else:
-            variable.value = value
-
-    def __call__(
-        self,
-        spikes: jax.Array | SpikeTrain,
-        *unpacked: jax.Array,
-        membrane: jax.Array | None = None,
-        lengths: Any = None,
-        trace: bool = False,
-    ) -> SpikeTrain:
-        """Spikes and membrane of spikes (T, B, ...), or of another layer's train, from `membrane` or from zero.
-
-        `lengths` and `trace` are the operators'.
-        `unpacked` is for `nnx.Sequential`, which hands on a train as several arguments: the rest of it is left aside.
-        """
-        _check_unpacked(self.spec.layer, (spikes, *unpacked))
-        arrays = {name: self.array(name) for name in self.spec.initial()}
-        options = {"training": not self.use_running_average, "lengths": lengths, "trace": trace}
-        train, statistics = run(self.spec, arrays, spikes_of(spikes), membrane, **options)
-        for name, value in statistics.items():
-            self._set(name, value)
-        _last.keep(train)
-        return train
-
-    def frozen(self, *, reproducible: bool | Grid | None = None) -> FrozenLayer:
-        """The layer for inference, on arrays of any library."""
-        return freeze_layer(self, reproducible)
-
-
-class TACConv(_Layer):
+class TACConv(Layer):
     """`tacops.tac_conv` with learned weights.
 
     Parameters
@@ -178,7 +75,7 @@ class TACConv(_Layer):
         super().__init__(tac_conv_spec(channels_in, channels_out, kernel_size, **options), rngs)
 
 
-class TACLinear(_Layer):
+class TACLinear(Layer):
     """`tacops.tac_linear` with learned weights.
 
     Parameters
@@ -212,7 +109,7 @@ class TACLinear(_Layer):
         super().__init__(tac_linear_spec(features_in, features_out, **options), rngs)
 
 
-class ConvLIF(_Layer):
+class ConvLIF(Layer):
     """`tacops.conv_lif` with learned weights: `TACConv` of single frames.
 
     Parameters
@@ -288,9 +185,9 @@ class Sequential(Chain, nnx.Module):  # type: ignore[misc]
 
         `lengths` and `trace` are the operators'; the trace is the last layer's. `unpacked` is for `nnx.Sequential`.
         """
-        _check_unpacked("Sequential", (spikes, *unpacked))
+        check_unpacked("Sequential", (spikes, *unpacked))
         train = self.run(spikes, membrane, lengths, trace)
-        _last.keep(train)
+        last_train.keep(train)
         return train
 
     def frozen(self, *, reproducible: bool | Grid | None = None) -> Frozen:
@@ -355,10 +252,10 @@ def freeze(
     return freeze_all(layers, _names(module), reproducible, leave_out)
 
 
-def _layers(function: str, module: nnx.Module) -> dict[str, _Layer]:
+def _layers(function: str, module: nnx.Module) -> dict[str, Layer]:
     check_module(function, module, nnx.Module)
     modules = nnx.iter_modules(module) if hasattr(nnx, "iter_modules") else module.iter_modules()  # before Flax 0.12.1
-    found = {path: layer for path, layer in modules if isinstance(layer, _Layer)}
+    found = {path: layer for path, layer in modules if isinstance(layer, Layer)}
     return {_dotted(path): found[path] for path in sorted(found, key=lambda path: _place(module, path))}
 
 

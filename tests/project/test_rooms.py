@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("tacops.backends._io", "tacops._advise"),
     ("tacops._layers", "tacops.layers"),
     ("tacops._currents", "tacops._events", "tacops.encode", "tacops.plot", "tacops.readout"),
-    ("tacops.backends._nir", *(f"tacops.backends.{name}_layers" for name in ("torch", "flax", "mlx", "nir"))),
+    ("tacops.backends._modules", "tacops.backends._nir", *(f"tacops.backends.{name}_layers" for name in ("torch", "flax", "mlx", "nir"))),
     ("tacops", "tacops.backends"),
     ("tacops.testing",),
     ("tacops._cli", "tacops.__main__"),
