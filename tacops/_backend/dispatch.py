@@ -246,7 +246,8 @@ def _load_built_in(name: str, *, check: bool = True) -> Backend:
     """Import an adapter; `check` whether it can run here (an array that exists proves that it can)."""
     built_in = _BUILT_INS[name]
     try:
-        backend: Backend = import_module(built_in.module).BACKEND
+        # looked up first: torch.compile follows no import, not even of what is imported
+        backend: Backend = (sys.modules.get(built_in.module) or import_module(built_in.module)).BACKEND
     except ImportError as error:
         raise BackendUnavailable(_lacking(name, built_in, error)) from error
     if check and (reason := backend.unavailable()):

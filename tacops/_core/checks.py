@@ -229,8 +229,8 @@ class Derivative:
     surrogate: Callable[[Array], Array]
 
     def __hash__(self) -> int:
-        """One for all: torch.compile asks for it before there are fields (PyTorch 2.11)."""
-        return hash(Derivative)
+        """Of the fields that there are: torch.compile asks before there are any (PyTorch 2.11)."""
+        return hash(tuple(vars(self).values()))
 
     def __call__(self, x: Array) -> Array:
         """The derivative at x, which may be one number for all."""

@@ -28,7 +28,7 @@ class Arithmetic(Protocol):
         """`x` rounded, with the derivative of the identity."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class LIFStep:
     """``step(state, current) -> (state, spikes)``, a pure function of arrays; the state is the membrane u.
 
@@ -77,6 +77,10 @@ class LIFStep:
     trace: bool = False
 
     arrays: ClassVar[tuple[str, ...]] = ("decay", "threshold", "poison", "unit")
+
+    def __hash__(self) -> int:
+        """Of the fields that there are: torch.compile asks before there are any (PyTorch 2.11)."""
+        return hash(tuple(vars(self).values()))
 
     @property
     def recipe(self) -> Recipe | None:
@@ -146,7 +150,7 @@ class LIFStep:
         return self.math.stop_gradient(spikes) if self.detach_reset else spikes
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class SynapticStep(LIFStep):
     """`LIFStep` behind a synaptic current j that decays, too: the state is (u, j).
 
@@ -163,6 +167,7 @@ class SynapticStep(LIFStep):
     synapse_decay: float | Array = 0.0
 
     arrays: ClassVar[tuple[str, ...]] = (*LIFStep.arrays, "synapse_decay")
+    __hash__ = LIFStep.__hash__
 
     def __call__(self, state: State | None, current: Array) -> tuple[State, Array]:
         """One step; `state` None is a state of zeros."""

@@ -18,7 +18,7 @@ class Products(Sums, Protocol):
         """A convolution, channels last."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Convolve:
     """``conv(conv.aggregate(frames)) -> currents``, one for each chunk of K frames, channels last.
 
@@ -45,6 +45,10 @@ class Convolve:
     exact: bool = False
 
     arrays: ClassVar[tuple[str, ...]] = ("weight", "bias", "aggregation")
+
+    def __hash__(self) -> int:
+        """Of the fields that there are, as of a step."""
+        return hash(tuple(vars(self).values()))
 
     @property
     def chunk_size(self) -> int:

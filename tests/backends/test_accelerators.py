@@ -49,8 +49,9 @@ def _products(jaxpr: Any) -> Iterator[Any]:
         if equation.primitive.name in ("dot_general", "conv_general_dilated"):
             yield equation
         for value in equation.params.values():
-            if hasattr(value, "jaxpr"):
-                yield from _products(value.jaxpr)
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from _products(inner)
 
 
 @pytest.fixture

@@ -101,9 +101,9 @@ def _function(name: str) -> Callable[..., Any]:
 
 
 _NAMES = (
-    "abs all any astype broadcast_to concat cumulative_sum exp floor logical_and logical_or matmul max maximum min minimum ones_like permute_dims "
+    "abs all any astype broadcast_to concat cumulative_sum exp floor log logical_and logical_not logical_or matmul max maximum min minimum ones_like permute_dims "
     "reshape round stack sum take where zeros zeros_like asarray matrix_transpose"
 )
 for _name in _NAMES.split():
     globals()[_name] = _function(_name)
-isdtype, finfo, float32, float64, int32 = _np.isdtype, _np.finfo, _np.float32, _np.float64, _np.int32
+isdtype, finfo, float32, float64, int8, int32 = _np.isdtype, _np.finfo, _np.float32, _np.float64, _np.int8, _np.int32
