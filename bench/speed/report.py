@@ -61,11 +61,16 @@ def _cells(result: SpeedResult, row: SpeedRow) -> tuple[str, ...]:
         milliseconds(row.seconds),
         f"{low} to {high}",
         f"{result.rate(row):.3g}",
-        f"{ceiling:.0%}" if ceiling else "",
+        of_ceiling(ceiling),
         f"{peer.seconds / row.seconds:.2f} x" if peer else "",
         f"{own.seconds / row.seconds:.2f} x" if own else "",
         "" if row.shared is None else share(row.shared),
     )
+
+
+def of_ceiling(value: float | None) -> str:
+    """Percent; what is far beyond the ceiling is no percentage of it."""
+    return "" if not value else "> 100%" if value > 1.05 else f"{value:.0%}"
 
 
 def share(value: float) -> str:
@@ -156,6 +161,7 @@ def conditions(result: SpeedResult) -> list[str]:
         f"Medians of all calls in {rounds[0]} to {rounds[-1]} interleaved rounds, {how}.",
         f"For all: {variables}; transparent huge pages: {m['huge_pages']}. {result.seconds:.0f} s in all.",
         f"Of ceiling: {ceiling}. GFLOP/s: the exact layer's operations over the time.",
+        "More than 100% of it: the layer followed its spikes, or the machine was busy when the ceiling was measured.",
         "Over peer: against the fastest SNN library's exact path. Same spikes: of those that either fires, by both it and NumPy.",
     ]
 

@@ -19,7 +19,7 @@ from bench.shared.page import markers
 from bench.shared.results import ResultError, read_content, stem, write_content
 from bench.speed.command import choose
 from bench.speed.peers import PEERS, PLAIN
-from bench.speed.report import case_rows, conditions, print_result
+from bench.speed.report import case_rows, conditions, of_ceiling, print_result
 from bench.speed.result import SpeedResult, SpeedRow, from_dict
 from bench.speed.run import settings
 from bench.speed.sweep import AXES, fit
@@ -288,3 +288,8 @@ def test_installed_libraries_run(entry: Entry) -> None:
     lag = 1 if entry.name == "spyx" else 0
     different = np.mean(spikes[lag:] != expected[: len(expected) - lag])
     assert different < (0.05 if entry.name in ("spyx", "snnTorch") else 1e-3)
+
+
+@pytest.mark.parametrize(("value", "text"), [(None, ""), (0.5, "50%"), (1.04, "104%"), (18.49, "> 100%")])
+def test_no_percentage_of_a_ceiling_that_was_none(value: float | None, text: str) -> None:
+    assert of_ceiling(value) == text
