@@ -161,7 +161,7 @@ def conditions(result: SpeedResult) -> list[str]:
         f"Medians of all calls in {rounds[0]} to {rounds[-1]} interleaved rounds, {how}.",
         f"For all: {variables}; transparent huge pages: {m['huge_pages']}. {result.seconds:.0f} s in all.",
         f"Of ceiling: {ceiling}. GFLOP/s: the exact layer's operations over the time.",
-        "More than 100% of it: the layer followed its spikes, or the machine was busy when the ceiling was measured.",
+        "More than 100% of it: the layer followed its spikes, the library multiplies faster than the products that were measured, or the machine was busy then.",
         "Over peer: against the fastest SNN library's exact path. Same spikes: of those that either fires, by both it and NumPy.",
     ]
 
