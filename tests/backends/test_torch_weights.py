@@ -280,3 +280,22 @@ def test_what_goes_pytorch_s_way(forced: None, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(weighing, "can_weigh", lambda dtype: False)
     step({})
     assert not seen
+
+
+@pytest.mark.parametrize(
+    ("frames", "channels", "width", "most"),
+    [
+        ((128, 32, 32), 2, 32, 0.0),
+        ((512, 28, 28), 1, 32, 0.0),
+        ((128, 28, 28), 32, 64, 0.2),
+        ((64, 16, 16), 64, 128, 0.2),
+    ],
+    ids=["S1", "S2", "S3", "S4"],
+)
+def test_what_the_page_says_of_the_rule(frames: tuple[int, ...], channels: int, width: int, most: float) -> None:
+    """docs/engine.md: up to about 20 % of spikes on layers like S3 and S4, never on S1 and S2."""
+    rng = np.random.default_rng(0)
+    window = Window((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+    for density in (0.01, 0.05, 0.2, 0.35):
+        x = (rng.random((*frames, channels)) < density).astype(np.float32)
+        assert weights.follows(x, (width, 3, 3, channels), window) == (density <= most)
