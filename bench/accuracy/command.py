@@ -25,6 +25,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 import tacops
+from bench.accuracy.map import command as map_command
+from bench.accuracy.map.conditions import MAPS
 from bench.accuracy.modes import VARIANTS
 from bench.accuracy.report import print_result
 from bench.accuracy.result import AccuracyResult, as_json
@@ -49,6 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=_count, metavar="N", help="seeds, or folds, of each task (default: 3 to 10)")
     parser.add_argument("--quick", action="store_true", help="less data, fewer modes, two seeds: about three minutes")
     parser.add_argument(
+        "--map",
+        nargs="*",
+        choices=MAPS,
+        help="instead: where aggregation gains over exact, one factor after the other (default: every map); hours",
+    )
+    parser.add_argument(
         "--work", type=Path, metavar="DIR", help="folder of checkpoints (default: beside the JSON file)"
     )
     parser.add_argument(
@@ -59,6 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Train what is not trained yet, print the tables and write what was asked for."""
+    if args.map is not None:
+        args.map = args.map or list(MAPS)
+        return map_command.main(args, versions())
     console = Console(stderr=True)
     tasks = [TASKS[name].quick() if args.quick else TASKS[name] for name in args.tasks]
     check_output(args.json)

@@ -1,0 +1,1 @@
+"""``python -m bench accuracy --map``: the conditions under which aggregation gains accuracy over the exact simulation."""

@@ -1,0 +1,113 @@
+"""``python -m bench accuracy --map``: train under all conditions, taking up what is finished, and write the result."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench.accuracy.map.conditions import MAPS, Map
+from bench.accuracy.map.report import print_map
+from bench.accuracy.map.result import MapResult, as_json
+from bench.accuracy.map.stages import Point, confirm, screen, shortened, stored, together
+from bench.accuracy.map.train import BATCH, TESTED, Samples, train
+from bench.shared.files import check_output
+from bench.shared.machine import load, machine
+from bench.shared.plots import plot_files
+from bench.shared.results import stem, write_content
+from bench.shared.store import CheckpointError, Store, fingerprint
+
+REVISION = 1
+"""Raised whenever a change of this code changes results: older checkpoints are then refused."""
+Records = dict[Point, list[dict[str, Any]]]
+
+
+def main(args: argparse.Namespace, versions: dict[str, str]) -> int:
+    """Train what is not trained yet, print the tables and write what was asked for."""
+    console = Console(stderr=True)
+    check_output(args.json)
+    beside = stem(args.json) if args.json else Path("accuracy-map")
+    store = Store(args.work or beside.with_name(f"{beside.name}{'-quick' * args.quick}-checkpoints"))
+    check_output(store.path("any"), *(plot_files(args.plot) if args.plot else []))
+    if args.plot:
+        from bench.accuracy.map.plot import save_map  # what it needs is missed now, not when all is measured
+    settings = {"tested": TESTED, "batch": BATCH, "quick": args.quick, "versions": versions, "revision": REVISION}
+    trained = Trainings(store, settings, console)
+    try:
+        maps = {name: trained.map(name, shortened(MAPS[name]) if args.quick else MAPS[name]) for name in args.map}
+    except CheckpointError as error:
+        print(f"python -m bench accuracy: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        console.print(f"finished trainings are kept in {store.folder}; the same command goes on from there")
+        raise
+    result = MapResult({**settings, "seconds": trained.seconds, "processors": trained.processors}, machine(), maps)
+    print_map(Console(), result)
+    if args.json:
+        write_content(args.json, as_json(result))
+    if args.plot:
+        console.print("wrote", *save_map(result, args.plot), highlight=False)
+    return 0
+
+
+class Trainings:
+    """Trainings that are kept in a store, and their data."""
+
+    def __init__(self, store: Store, settings: dict[str, Any], console: Console) -> None:
+        self.store, self.settings, self.console = store, settings, console
+        self.seconds = 0.0
+        """Of all trainings, those taken up included."""
+        self.processors: list[str] = []
+        """That trained: an interrupted run may go on elsewhere."""
+        self._samples: dict[tuple[str, int], Samples] = {}
+
+    def map(self, name: str, part: Map) -> Records:
+        """The screen, factors together, and fresh seeds for what looks like a gain."""
+        found = self.points(name, part, screen(part))
+        found |= self.points(name, part, [point for point in together(part, found) if _new(point, found)])
+        return found | self.points(name, part, confirm(found))
+
+    def points(self, name: str, part: Map, points: Iterable[Point]) -> Records:
+        """Train each point with each of its seeds."""
+        plan, found = list(points), {}
+        for n, point in enumerate(plan):
+            self.console.print(
+                f"{name}, {point.stage} {n + 1} of {len(plan)}: {point.factor}, {point.label(part.middle)}",
+                highlight=False,
+            )
+            found[point] = [self.one(name, point, seed) for seed in point.seeds]
+        return found
+
+    def one(self, name: str, point: Point, seed: int) -> dict[str, Any]:
+        """One seed of a point."""
+        about = stored(point)
+        settings = {**self.settings, "condition": about["condition"], "modes": point.modes, "seed": seed}
+        key = f"{name}-{point.stage}-{fingerprint({**about['condition'], 'modes': point.modes})[:12]}-{seed}"
+        record = self.store.load(key, settings)
+        if record is None:
+            began, busy = time.perf_counter(), load()
+            modes = train(self.samples(point), point.condition, ("exact", *point.modes), seed)
+            record = {"seed": seed, **modes, "load": busy, "seconds": time.perf_counter() - began}
+            record["processor"] = machine()["processor"]
+            self.store.save(key, settings, record)
+        self.seconds += record["seconds"]
+        if record["processor"] not in self.processors:
+            self.processors.append(record["processor"])
+        return record
+
+    def samples(self, point: Point) -> Samples:
+        """The data of a condition; the last set is kept."""
+        data = point.condition.data
+        key = (data, 0 if data in ("mnist", "fashion") else point.condition.time_steps)
+        if key not in self._samples:
+            self._samples = {key: Samples(data, point.condition.time_steps)}
+        return self._samples[key]
+
+
+def _new(point: Point, found: Records) -> bool:
+    return all(point.condition != other.condition for other in found)

@@ -1,0 +1,100 @@
+"""The map's results for people: tables of gains by condition, and what fresh seeds confirm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+
+from bench.accuracy.map.conditions import MAPS
+from bench.accuracy.map.result import Gain, MapResult
+from bench.accuracy.map.stages import CONFIRMED, SCREENED, Point
+from bench.accuracy.modes import VARIANTS
+from bench.shared.tables import markdown, terminal_table
+
+CONFIRMED_HEAD = ("factor", "condition", "mode", "exact, %", "gain, points", "fresh seeds say")
+
+
+def print_map(console: Console, result: MapResult) -> None:
+    """Print all tables."""
+    for name in result.maps:
+        for title, head, rows in tables(result, name):
+            console.print(terminal_table(title, head, rows, words=("factor", "condition", "mode", "fresh seeds say")))
+    for line in conditions(result):
+        console.print(escape(line), highlight=False)
+
+
+def markdown_map(result: MapResult) -> str:
+    """All tables for a page."""
+    parts = [
+        f"#### {title}\n\n{markdown(head, rows)}" for name in result.maps for title, head, rows in tables(result, name)
+    ]
+    return "\n\n".join([*parts, "\n".join(f"- {line}" for line in conditions(result))])
+
+
+def tables(result: MapResult, name: str) -> Iterator[tuple[str, Sequence[str], list[tuple[str, ...]]]]:
+    """Title, head and rows: the screen, and what was confirmed."""
+    found, title = result.maps[name], MAPS[name].title
+    modes = next(iter(found)).modes
+    head = ("factor", "condition", "exact, %", *(VARIANTS[mode].label for mode in modes))
+    rows = [_row(result, name, point, modes) for point in found if point.stage != "confirm"]
+    yield f"Gain over exact, points: {title}, {len(SCREENED)} seeds", head, rows
+    confirmed = [point for point in found if point.stage == "confirm"]
+    if confirmed:
+        rows = [_confirmed(result, name, point) for point in confirmed]
+        yield f"What looked like a gain, with {len(CONFIRMED)} fresh seeds: {title}", CONFIRMED_HEAD, rows
+
+
+def _row(result: MapResult, name: str, point: Point, modes: Sequence[str]) -> tuple[str, ...]:
+    gains = (points(result.gain(name, point, mode)) if mode in point.modes else "" for mode in modes)
+    return (point.factor, point.label(result.middle(name)), f"{100 * result.exact(name, point):.1f}", *gains)
+
+
+def _confirmed(result: MapResult, name: str, point: Point) -> tuple[str, ...]:
+    gain = result.gain(name, point, point.modes[0])
+    words = (point.factor, point.label(result.middle(name)), VARIANTS[point.modes[0]].label)
+    return (*words, f"{100 * result.exact(name, point):.1f}", interval(gain), gain.word)
+
+
+def points(gain: Gain) -> str:
+    """A gain in points.
+
+    Examples
+    --------
+    >>> points(Gain(0.0123, 0.01))
+    '+1.2'
+    """
+    return f"{100 * gain.mean:+.1f}"
+
+
+def interval(gain: Gain) -> str:
+    """A gain with its confidence interval.
+
+    Examples
+    --------
+    >>> interval(Gain(0.0123, 0.01))
+    '+1.2 (+0.2 to +2.2)'
+    """
+    if math.isinf(gain.half):
+        return points(gain)
+    return f"{points(gain)} ({100 * (gain.mean - gain.half):+.1f} to {100 * (gain.mean + gain.half):+.1f})"
+
+
+def conditions(result: MapResult) -> list[str]:
+    """Where and how it was trained."""
+    settings = result.settings
+    count = sum(
+        len(records) * (1 + len(point.modes)) for found in result.maps.values() for point, records in found.items()
+    )
+    return [
+        (
+            f"{count:,} trainings in {settings['seconds'] / 3600:.1f} hours on {', '.join(settings['processors'])}; "
+            f"{settings['tested']:,} test samples; JAX {settings['versions']['jax']}, tacops {settings['versions']['tacops']}."
+        ),
+        (
+            "Intervals: 95 %, of the spread over seeds (Student's t) and of drawing the test samples; "
+            "conditions were chosen by other seeds than those that confirm."
+        ),
+    ]
