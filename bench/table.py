@@ -18,6 +18,7 @@ KINDS = {
     "demo": "bench.demo.table",
     "speed": "bench.speed.table",
     "accuracy": "bench.accuracy.table",
+    "accuracy map": "bench.accuracy.map.table",
     "sparsity": "bench.sparsity.table",
 }
 """Which module makes the tables of which benchmark's results."""

@@ -40,7 +40,7 @@ def draw_map(result: MapResult, name: str) -> Figure:
         axes.plot(gains, rows, mark, label=VARIANTS[mode].label, markersize=4, color=colour, alpha=0.9)
     _confirmed(axes, result, name, shown)
     axes.axvline(0, color="0.3", linewidth=0.8)
-    axes.set_yticks(range(len(shown)), [_label(result, name, shown, row) for row in range(len(shown))], fontsize=7)
+    axes.set_yticks(range(len(shown)), [point.label(result.middle(name)) for point in shown], fontsize=7)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xscale("symlog", linthresh=2, linscale=1.2)
     ticks = [-50, -20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20, 50]
@@ -62,11 +62,3 @@ def _confirmed(axes: Axes, result: MapResult, name: str, shown: list[Point]) -> 
             at, bar = (100 * gain.mean, rows[point.condition]), 100 * gain.half
             axes.errorbar(*at, xerr=bar, fmt="|", color="black", capsize=2, linewidth=1, markersize=6, label=label)
             label = None
-
-
-def _label(result: MapResult, name: str, shown: list[Point], row: int) -> str:
-    """The condition, with its factor where a new one begins."""
-    point, level = shown[row], shown[row].label(result.middle(name))
-    if row and shown[row - 1].factor == point.factor:
-        return level
-    return f"$\\bf{{{point.factor.replace(' ', chr(92) + ' ')}}}$   {level}"

@@ -12,7 +12,7 @@ from bench.accuracy.map.conditions import MAPS
 from bench.accuracy.map.result import Gain, MapResult
 from bench.accuracy.map.stages import CONFIRMED, SCREENED, Point
 from bench.accuracy.modes import VARIANTS
-from bench.shared.tables import markdown, terminal_table
+from bench.shared.tables import terminal_table
 
 CONFIRMED_HEAD = ("factor", "condition", "mode", "exact, %", "gain, points", "fresh seeds say")
 
@@ -24,14 +24,6 @@ def print_map(console: Console, result: MapResult) -> None:
             console.print(terminal_table(title, head, rows, words=("factor", "condition", "mode", "fresh seeds say")))
     for line in conditions(result):
         console.print(escape(line), highlight=False)
-
-
-def markdown_map(result: MapResult) -> str:
-    """All tables for a page."""
-    parts = [
-        f"#### {title}\n\n{markdown(head, rows)}" for name in result.maps for title, head, rows in tables(result, name)
-    ]
-    return "\n\n".join([*parts, "\n".join(f"- {line}" for line in conditions(result))])
 
 
 def tables(result: MapResult, name: str) -> Iterator[tuple[str, Sequence[str], list[tuple[str, ...]]]]:

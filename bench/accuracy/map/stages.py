@@ -20,6 +20,27 @@ COMBINED, LISTED = 4, 16
 """Factors that are tried together, and conditions that are confirmed: the most promising ones."""
 
 
+WORDS = {
+    "data": "data {}",
+    "training": "{} training samples",
+    "epochs": "{} epochs",
+    "learning_rate": "learning rate {}",
+    "brightest": "firing rate up to {}",
+    "time_steps": "T = {}",
+    "beta": "beta {}",
+    "depth": "{} convolutions",
+    "width": "{} channels",
+    "kernel": "kernel {}",
+    "norm": "batch normalisation",
+    "scale": "initial weights x {}",
+    "readout": "read-out {}",
+    "surrogate": "surrogate {}",
+    "slope": "slope {}",
+    "everywhere": "collapse in every layer",
+}
+"""How a change of each condition is called."""
+
+
 @dataclass(frozen=True)
 class Point:
     """A condition of the map, and the seeds and modes that are trained there."""
@@ -47,8 +68,14 @@ Found = Mapping[Point, Sequence[Mapping[str, Any]]]
 
 
 def words(changes: Mapping[str, Any]) -> str:
-    """Changes of a condition in words."""
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in changes.items()) or "as in the text"
+    """Changes of a condition in words.
+
+    Examples
+    --------
+    >>> words({"beta": 0.5, "everywhere": True, "depth": 3})
+    'beta 0.5, collapse in every layer, 3 convolutions'
+    """
+    return ", ".join(WORDS[name].format(value) for name, value in changes.items()) or "the middle of the map"
 
 
 def screen(part: Map) -> list[Point]:
