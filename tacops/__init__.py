@@ -23,12 +23,15 @@ from ._events import events_to_frames
 from ._layers.operations import LayerOperations, Operations
 from ._layers.stream import Stream
 from ._layers.synops import synops
+from ._layers.times import LayerTime, ModeTimes, mode_times
 from ._operators import conv_lif, lif, tac_conv, tac_linear
 
 __all__ = [
     "Advice",
     "Grid",
     "LayerOperations",
+    "LayerTime",
+    "ModeTimes",
     "Operations",
     "SpikeTrain",
     "Stream",
@@ -44,6 +47,7 @@ __all__ = [
     "lif",
     "max_pool",
     "membrane_error_bound",
+    "mode_times",
     "plot",
     "readout",
     "sum_pool",

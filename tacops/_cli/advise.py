@@ -8,6 +8,8 @@ from pathlib import Path
 
 from .._advise.advise import MORE, advise
 from .._files.whole import check_figure, write_figure
+from .._layers.times import mode_times
+from ..layers import load_frozen
 
 __all__ = ["add_arguments", "main"]
 
@@ -39,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="samples that are looked at, or up to 16 times as many where they are too few (default 32)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the choice of samples and the permutations (default 0)")
+    parser.add_argument(
+        "--layers",
+        metavar="NETWORK.npz",
+        help="frozen layers (tacops.layers.save_frozen): time exact, collapse and preserve of each on these spikes",
+    )
     parser.add_argument("--plot", metavar="OUT", help="draw the statistics into this .png, .svg or .pdf file")
 
 
@@ -52,6 +59,7 @@ def main(args: argparse.Namespace) -> int:
             raise ValueError(msg)
         plot = Path(args.plot) if args.plot else None
         check_figure(plot)
+        layers = load_frozen(args.layers) if args.layers else None
         common = {"layout": args.layout, "seed": args.seed}
         names = ("max_loss", "keep", "significance", "max_samples")
         options = {name: getattr(args, name) for name in names}
@@ -66,15 +74,23 @@ def main(args: argparse.Namespace) -> int:
                 f"taken as {B} samples of {F} features in {T} frames; one recording (T, H, W) must be (T, 1, H, W, 1)"
             )
             print(f"python -m tacops advise: {note}", file=sys.stderr)
+        times = mode_times(layers, spikes, chunk_size=_chunk(advice.chunk_size)) if layers else None
         if plot:
             write_figure(plot, advice.plot())
     except (ImportError, MemoryError, OSError, TypeError, ValueError) as error:
         print(f"python -m tacops {_one_line(error)}", file=sys.stderr)
         return NOT_UNDERSTOOD
     print(advice)
+    if times:
+        print(times)
     if plot:
         print(f"drawn into {args.plot}")
     return 0
+
+
+def _chunk(advised: int | None) -> int | None:
+    """The K to time: the one advised, or each layer's own where only exact will do or nothing is known."""
+    return advised if advised and advised > 1 else None
 
 
 def _one_line(error: Exception) -> str:

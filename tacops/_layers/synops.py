@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
 from .._backend.dispatch import backend_of, get_backend, undisturbed
 from .._backend.protocol import Array, Window
@@ -18,11 +18,10 @@ from ..layers import FrozenLayer
 from .forward import spikes_of
 from .memory import check_frames
 from .operations import LayerOperations, OperationMode, Operations
-from .sequence import Chain, Sequential
+from .stages import Stage, stages_of
 
 __all__ = ["synops"]
 
-Stage: TypeAlias = FrozenLayer | Callable[[Any], Any]
 PRICES = ("ac", "mac", "update", "byte")
 INDEX = 4
 """Bytes of the place of an event."""
@@ -100,7 +99,7 @@ def synops(
     >>> [(row.mode, row.accumulates, row.multiply_accumulates, row.dense) for row in counted]
     [('exact', 14, 0, 104), ('collapse', 0, 10, 52), ('preserve', 0, 10, 52)]
     """
-    stages = _stages(layers)
+    stages = stages_of("synops", layers)
     size = None if chunk_size is None else check_count("synops", "chunk_size", chunk_size)
     prices = _prices(picojoules)
     x, rows = spikes_of(spikes), list[LayerOperations]()
@@ -116,34 +115,6 @@ def synops(
 
 
 MODES: tuple[OperationMode, ...] = ("exact", "collapse", "preserve")
-
-
-def _stages(layers: Any) -> list[tuple[str, Stage]]:
-    """Layers and functions, with their names."""
-    if isinstance(layers, FrozenLayer | Chain) or hasattr(layers, "spec"):
-        layers = [layers]
-    if not isinstance(layers, Iterable) or isinstance(layers, str):
-        rule = "a FrozenLayer, or a sequence or a mapping of layers"
-        raise fail("synops", "layers", rule, type(layers).__name__, TypeError)
-    if isinstance(layers, Mapping):
-        pairs = [pair for name, layer in layers.items() for pair in _named(name, layer)]
-    else:
-        pairs = [(str(n), layer) for n, layer in enumerate(inner for layer in layers for _, inner in _named("", layer))]
-    for _, stage in pairs:
-        if isinstance(stage, Chain) or (hasattr(stage, "spec") and hasattr(stage, "frozen")):
-            raise fail("synops", "layers", "frozen (`layer.frozen()`)", type(stage).__name__, TypeError)
-        if not isinstance(stage, FrozenLayer) and not callable(stage):
-            raise fail("synops", "layers", "FrozenLayers, and functions of spikes", type(stage).__name__, TypeError)
-    if not any(isinstance(stage, FrozenLayer) for _, stage in pairs):
-        raise fail("synops", "layers", "at least one FrozenLayer", "none")
-    return pairs
-
-
-def _named(name: str, layer: Stage) -> list[tuple[str, Stage]]:
-    """The layers within a Sequential, which would else be a function that is not counted; others as they are."""
-    if not isinstance(layer, Sequential):
-        return [(name, layer)]
-    return [(f"{name}.{n}", inner) for n, inner in enumerate(layer)]
 
 
 def _prices(picojoules: Any) -> dict[str, float] | None:
