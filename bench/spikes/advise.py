@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.shared.files import check_figure, check_output, write_figure, write_whole
+from bench.shared.files import DAMAGE, check_figure, check_output, reason, write_whole
 from bench.shared.machine import machine
+from bench.shared.results import ResultError, read_content
 from bench.spikes.motions import DENSITIES, SPEEDS, MotionPower, motion_power
 from tacops._advise.advise import advise
-from tacops._advise.motion import RADIUS
 
 Spikes = NDArray[Any]
 Generator = np.random.Generator
@@ -176,25 +176,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--motion-draws", type=int, default=50, help="draws of moving dots of every kind (default 50)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all counts into this file")
-    parser.add_argument("--plot", type=Path, metavar="OUT", help="draw both into this .svg or .png file")
+    parser.add_argument("--plot", type=Path, metavar="OUT", help="draw all into this .svg or .png file")
+    parser.add_argument("--redraw", type=Path, metavar="FILE", help="simulate nothing: draw what --json wrote")
 
 
 def main(args: argparse.Namespace) -> int:
     """Simulate, print the tables; 1 if there are more false alarms than binomial error allows."""
     check_output(args.json)
     check_figure(args.plot)
+    if args.redraw:
+        return redraw(args.redraw, args.plot)
     started = time.perf_counter()
     alarms = simulate_false_alarms(args.draws, args.seed) if args.draws else []
     powers = simulate_power(args.power_draws, args.seed) if args.power_draws else []
     motions = simulate_motion(args.motion_draws, args.seed) if args.motion_draws else []
     print(f"{time.perf_counter() - started:.0f} s, seed {args.seed}")
+    found: dict[str, Any] = {"machine": machine(), "seconds": round(time.perf_counter() - started), "seed": args.seed}
+    for name, part in (("false_alarms", alarms), ("power", powers), ("motion", motions)):
+        found[name] = [asdict(one) for one in part]
     if args.json:
-        found = {"machine": machine(), "seconds": round(time.perf_counter() - started), "seed": args.seed}
-        for name, part in (("false_alarms", alarms), ("power", powers), ("motion", motions)):
-            found[name] = [asdict(one) for one in part]
         write_whole(args.json, (json.dumps(found, indent=1) + "\n").encode())
     if args.plot:
-        write_figure(args.plot, draw(alarms, powers, motions))
+        from bench.spikes.pictures import save_advise
+
+        save_advise(found, args.plot)
         print(f"drawn into {args.plot}")
     for level in LEVELS if alarms else ():
         total, draws = sum(a.alarms[level] for a in alarms), sum(a.draws for a in alarms)
@@ -203,6 +208,22 @@ def main(args: argparse.Namespace) -> int:
     for a in excessive:
         print(f"too many false alarms: {a}", file=sys.stderr)
     return 1 if excessive else 0
+
+
+def redraw(stored: Path, plot: Path | None) -> int:
+    """Draw a stored simulation."""
+    if plot is None:
+        print("python -m bench advise: --redraw needs --plot OUT", file=sys.stderr)
+        return 2
+    from bench.spikes.pictures import save_advise
+
+    try:
+        save_advise(read_content(stored), plot)
+    except (ResultError, *DAMAGE) as error:
+        print(f"python -m bench advise: {stored} can't be drawn: {reason(error)}", file=sys.stderr)
+        return 2
+    print(f"drawn into {plot}")
+    return 0
 
 
 def simulate_false_alarms(draws: int, seed: int) -> list[FalseAlarms]:
@@ -246,46 +267,3 @@ def simulate_motion(draws: int, seed: int) -> list[MotionPower]:
             shares = "".join(f"{p.found / draws:8.2f}" for p in row)
             print(f"{batch:5}{side:6}{speed:18g}{shares}", flush=True)
     return found
-
-
-def draw(alarms: Sequence[FalseAlarms], powers: Sequence[Power], motions: Sequence[MotionPower]) -> Any:
-    """Draw false alarms with their binomial error, and the power curves."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    mpl.rcParams.update({"svg.hashsalt": "tacops", "svg.fonttype": "none"})
-    figure = Figure(figsize=(14, 4), layout="constrained")
-    left, right, moving = figure.subplots(1, 3)
-    for level, color in zip(LEVELS, ("C0", "C1"), strict=True):
-        shares = [a.alarms[level] / a.draws for a in alarms]
-        left.plot(range(len(shares)), shares, "o", color=color, markersize=4, label=f"p <= {level:g}")
-        left.axhline(level, color=color, linewidth=0.8)
-        draws = alarms[0].draws if alarms else 1
-        left.axhspan(
-            *(level + s * 3 * math.sqrt(level * (1 - level) / draws) for s in (-1, 1)), color=color, alpha=0.12
-        )
-    left.set(xlabel="stationary code, number", ylabel="share of draws", title="False alarms (band: 3 binomial errors)")
-    left.set_ylim(bottom=0)
-    left.legend()
-    for T, batch, side in dict.fromkeys((p.T, p.batch, p.side) for p in powers):
-        row = [p for p in powers if (p.T, p.batch, p.side) == (T, batch, side)]
-        style = "o-" if T == 16 else "s--"
-        right.plot([100 * p.change for p in row], [p.found / p.draws for p in row], style, markersize=4)
-        right.lines[-1].set_label(f"T = {T}, {batch} x {side} x {side}")
-    right.set(
-        xscale="log", xlabel="share of the signal that changes, %", ylabel="share detected", title="Power (p <= 0.01)"
-    )
-    right.legend(fontsize="small")
-    for speed in dict.fromkeys(p.speed for p in motions):
-        dots = [p for p in motions if p.speed == speed and (p.batch, p.side) == MOTION_SIZES[-1]]
-        style = "o-" if speed <= RADIUS[2] else "s--"
-        moving.plot([100 * p.density for p in dots], [p.found / p.draws for p in dots], style, markersize=4)
-        moving.lines[-1].set_label(f"{speed:g} pixels per frame")
-    moving.set(xscale="log", xlabel="pixels that spike, %", ylabel="share detected", ylim=(-0.03, 1.4))
-    moving.set_xticks([100 * density for density in DENSITIES], [f"{100 * density:g}" for density in DENSITIES])
-    moving.minorticks_off()
-    moving.set_title(
-        "{} x {side} x {side}, a tenth of the spikes moves".format(MOTION_SIZES[-1][0], side=MOTION_SIZES[-1][1])
-    )
-    moving.legend(fontsize="small", ncols=2, loc="upper center")
-    return figure

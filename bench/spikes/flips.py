@@ -25,7 +25,7 @@ from rich.table import Table
 from bench.shared.encoding import rate_code
 from bench.shared.files import check_output, write_whole
 from bench.shared.model import LAYER, MODES, Mode, hidden_layer, load_trained
-from bench.shared.plots import plot_files, save_figure
+from bench.shared.plots import plot_files
 from bench.shared.subset import load_subset
 from tacops import __version__, conv_lif, tac_linear
 from tacops.backends import Backend, BackendUnavailable, available_backends, get_backend
@@ -234,46 +234,13 @@ def report(console: Console, rows: list[FlipsRow], accuracies: list[Accuracy]) -
 def save(folder: Path, rows: list[FlipsRow], accuracies: list[Accuracy], size: Size) -> None:
     """Write the numbers and the figure."""
     machine = {"platform": platform.platform(), "numpy": np.__version__, "tacops": __version__}
-    found = {
+    from bench.spikes.pictures import save_flips
+
+    found: dict[str, Any] = {
         "rows": [asdict(row) for row in rows],
         "accuracies": [asdict(a) for a in accuracies],
         "size": asdict(size),
         "machine": machine,
     }
     write_whole(folder / "flips.json", (json.dumps(found, indent=1) + "\n").encode())
-    draw(folder, rows)
-
-
-def draw(folder: Path, rows: list[FlipsRow]) -> None:
-    """The share of differing spikes by layer, on an axis that has a zero."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    mpl.rcParams["svg.hashsalt"] = "tacops"
-    least = 10.0 ** np.floor(np.log10(1 / rows[0].decisions))
-    figure, axes = plt.subplots(figsize=(7.2, 4.0), layout="constrained")
-    layers = np.arange(1, LAYERS + 1)
-    groups: dict[tuple[int, ...], list[str]] = {}  # one line for rows that coincide
-    for row in rows:
-        if not row.reproducible:
-            groups.setdefault(tuple(row.differing), []).append(row.name)
-    for n, (differing, names) in enumerate(groups.items()):
-        line = "--" if "TF32" in names[0] else "-"
-        label = ",\n".join(names)
-        axes.plot(
-            layers, np.array(differing) / rows[0].decisions, f"o{line}", label=label, color=f"C{n}", clip_on=False
-        )
-    worst = np.max([row.differing for row in rows if row.reproducible], axis=0) / rows[0].decisions
-    label = "every backend,\nreproducible=True"
-    axes.plot(layers, worst, "s:", color="black", label=label, clip_on=False, linewidth=2.2, zorder=5)
-    axes.set_yscale("symlog", linthresh=least, linscale=0.6)
-    axes.set(xticks=layers, xticklabels=[f"layer {n}" for n in layers], ylabel="share of spikes that differ")
-    axes.set_title(f"Spikes that differ from NumPy's, of {rows[0].decisions:,} in each layer", loc="left", fontsize=10)
-    axes.set_ylim(0, 1)
-    axes.grid(axis="y", alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, labelspacing=0.9, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    save_figure(figure, folder / "flips", 150)
-    plt.close(figure)
+    save_flips(found["rows"], folder / "flips")

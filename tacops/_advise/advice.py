@@ -150,31 +150,46 @@ class Advice:
         except ModuleNotFoundError as error:
             msg = "plot: matplotlib must be installed (pip install matplotlib)"
             raise ModuleNotFoundError(msg) from error
-        figure = Figure(figsize=(9, 4.2), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        self._draw_dispersion(left)
-        self._draw_losses(right)
-        figure.suptitle(f"{self.mode or 'can not tell'}" + (f", K = {self.chunk_size}" if self.mode else ""))
+        figure = Figure(figsize=(9, 5.4), layout="constrained")
+        rows = list(self.dispersion)
+        axes: Any = figure.subplot_mosaic([[name, "losses"] for name in rows], width_ratios=(1, 1))
+        for name in rows:
+            self._draw_dispersion(axes[name], name, last=name == rows[-1])
+        self._draw_losses(axes["losses"])
+        outside = any("*" in line for line in str(self).splitlines()[3:])
+        axes[rows[0]].set_title(
+            ("Points outside of the shaded bands: the rate changes" if outside else "All points within: one rate")
+            + f"\n(shaded: what one rate gives, {1 - self.significance:.0%})",
+            fontsize="medium",
+            loc="left",
+        )
+        figure.suptitle(f"{self.mode}, K = {self.chunk_size}" if self.mode else "can't tell", x=0.01, ha="left")
         return figure
 
-    def _draw_dispersion(self, axes: Any) -> None:
-        for color, (pool, row) in zip(("C0", "C1", "C2"), self.dispersion.items(), strict=True):
-            axes.plot(list(row), list(row.values()), "o-", color=color, label=LABELS[pool])
-            low, high = zip(*self.band[pool].values(), strict=True)
-            axes.fill_between(list(row), low, high, color=color, alpha=0.15, linewidth=0)
-        lengths = list(next(iter(self.dispersion.values())))
-        if self.motion:
-            lengths = [1, *lengths]
+    def _draw_dispersion(self, axes: Any, pool: str, *, last: bool) -> None:
+        """One scale: block counts' dispersion, and the band of one rate."""
+        row, band = self.dispersion[pool], self.band[pool]
+        low, high = zip(*band.values(), strict=True)
+        axes.fill_between(list(row), low, high, color="#0072B2", alpha=0.18, linewidth=0)
+        axes.plot(list(row), list(row.values()), "o-", color="#0072B2", markersize=4)
+        lengths = list(row)
+        if pool == "pixel" and self.motion:
             lag, value = next(iter(self.motion.items()))
-            axes.plot([1, 1], [1, self.motion_limit[lag]], color="C4", alpha=0.3, linewidth=6, solid_capstyle="butt")
-            axes.plot([1], [value], "D", color="C4", label="next frames, displaced")
+            lengths = [1, *lengths]
+            axes.plot([1, 1], [1, self.motion_limit[lag]], color="#D55E00", alpha=0.35, linewidth=6)
+            axes.plot([1], [value], "D", color="#D55E00")
+            note = "next frame,\ndisplaced"
+            axes.annotate(
+                note, (1, value), (8, 0), textcoords="offset points", va="center", color="#D55E00", fontsize=7
+            )
             if value > 6:  # else the dispersions would lie on one line
                 axes.set_yscale("symlog", linthresh=1)
         axes.axhline(1, color="0.4", linewidth=0.8)
-        axes.set(xlabel="frames per block, K", ylabel="dispersion of block counts", xscale="log")
+        axes.set(ylabel=LABELS[pool].replace(" ", "\n"), xscale="log")
+        axes.set_xlim(0.93, max(lengths) * 1.08)
+        if last:
+            axes.set_xlabel("frames per block, K (each panel: dispersion of block counts)")
         _draw_lengths(axes, lengths)
-        title = f"shaded: one rate ({1 - self.significance:.0%})"
-        axes.legend(title=title, fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=BELOW)
 
     def _draw_losses(self, axes: Any) -> None:
         lengths = list(self.losses)
@@ -184,11 +199,9 @@ class Advice:
             axes.axvline(self.chunk_size, color="0.4", linestyle=":", label=f"advised: K = {self.chunk_size}")
         axes.set(xlabel="frames per chunk, K", ylabel="signal lost in a chunk, %", xscale="log")
         _draw_lengths(axes, lengths)
-        axes.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=BELOW)
+        axes.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
 
 
-BELOW = (0.5, -0.18)
-"""Where a legend hides no mark."""
 LABELS_AT_MOST = 11
 """Lengths that a plot names: more would overlap."""
 

@@ -38,7 +38,7 @@ def test_plot(images: Floats, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     for spikes in (drawn(moving(images)), bernoulli(images), (rng().random((16, 1, 8)) < 0.02).astype(np.float32)):
         figure = advise(spikes).plot()
-        assert len(figure.axes) == 2
+        assert len(figure.axes) == 4  # three scales, and the loss
         figure.savefig(tmp_path / "plot.svg")
     with pytest.raises(
         ValueError, match=r"^plot: the advice must hold statistics; got none, because there are no spikes"
@@ -55,8 +55,8 @@ def test_plot_of_motion_in_many_frames() -> None:
     canvas = agg.FigureCanvasAgg(figure)
     canvas.draw()
     renderer = canvas.get_renderer()
+    (legend,) = [axes.get_legend().get_window_extent(renderer) for axes in figure.axes if axes.get_legend()]
     for axes in figure.axes:
-        legend = axes.get_legend().get_window_extent(renderer)
         marks = [axes.transData.transform(line.get_xydata()) for line in axes.lines if line.get_marker() in ("o", "D")]
         assert marks
         assert not any(legend.contains(*place) for line in marks for place in line)

@@ -73,3 +73,21 @@ def test_the_page_shows_what_was_measured() -> None:
     names: dict[str, object] = {}
     exec(block, names)  # noqa: S102
     assert names["train"].spikes.shape == (4, 8, 28, 28, 32)  # type: ignore[attr-defined]
+
+
+def test_pictures_name_what_they_show(tmp_path: Path) -> None:
+    """Drawn again from the stored numbers: messages, and every library's line."""
+    from bench.spikes.pictures import save_flips
+
+    stored = json.loads((DOCS / "flips.json").read_text(encoding="utf-8"))
+    save_flips(stored["rows"], tmp_path / "flips")
+    drawn = (tmp_path / "flips.svg").read_text(encoding="utf-8")
+    assert "jax, jax compiled" in drawn
+    assert "in reproducible mode there are none" in drawn
+    assert main(["advise", "--redraw", str(DOCS / "advise.json"), "--plot", str(tmp_path / "advise.svg")]) == 0
+    drawn = (tmp_path / "advise.svg").read_text(encoding="utf-8")
+    for words in ("False alarms are as rare", "T = 16, 32 samples of 28 x 28", "1.5 pixels per frame"):
+        assert words in drawn
+    assert main(["advise", "--redraw", str(DOCS / "flips.json")]) == 2
+    assert main(["advise", "--redraw", str(DOCS / "advise.md"), "--plot", str(tmp_path / "x.svg")]) == 2
+    assert not (tmp_path / "x.svg").exists()
