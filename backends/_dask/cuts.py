@@ -81,16 +81,13 @@ def _moved(chunks: tuple[int, ...], move: Move) -> tuple[Cut, ...]:
     cuts: list[Cut] = []
     first = 0
     for stop in edges[1:]:
-        start = first * move.stride - low
-        begin, until = max(0, start), min(length, (stop - 1) * move.stride - low + reach + 1)
-        # what would have no place, or see zeros alone, goes with the next one, or at the end with the one before
-        left = (total - 1) * move.stride - low + reach + 1, stop * move.stride - low
-        alone = stop < total and min(length, left[0]) <= max(0, left[1])
-        if stop <= first or until <= begin or alone:
-            continue
-        padding = begin - start, max(0, (stop - 1) * move.stride - low + reach + 1 - length)
-        cuts.append(Cut(stop - first, begin, _parts(chunks, begin, until), padding))
-        first = stop
+        start, after = first * move.stride - low, stop * move.stride - low
+        end = length + high if stop == total else after - move.stride + reach + 1
+        begin, until = max(0, start), min(length, end)
+        # what has no place, or sees zeros alone, goes with the next one; so does this one if nothing but zeros come after
+        if stop > first and until > begin and (stop == total or after < length):
+            cuts.append(Cut(stop - first, begin, _parts(chunks, begin, until), (begin - start, end - until)))
+            first = stop
     return tuple(cuts)
 
 

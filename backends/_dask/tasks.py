@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from tacops._backend.dispatch import backend_of
-from tacops._core.checks import check_decay, check_threshold, fail
+from tacops._core.checks import check_decay, check_lengths, check_threshold, fail
 from tacops._core.layer import Driven, Layer
 
 from .._cpu.blas import OneBlasThread
@@ -35,8 +37,8 @@ class Call(NamedTuple):
 
 
 def gather(*values: Any) -> list[Any]:
-    """Weights and other numbers of a call, one task for all of its blocks."""
-    return list(values)
+    """Weights and other numbers of a call, one task for all of its blocks; a block of no axes may come as a scalar."""
+    return [np.asarray(value) if isinstance(value, np.generic) else value for value in values]
 
 
 def run_call(call: Call, values: Sequence[Any], block: Any) -> Array:
@@ -106,9 +108,10 @@ def _lengths(call: Call, backend: Backend, frames: Array, lengths: Any) -> Any:
     for length in known or ():
         if not 0 <= length <= call.count:
             raise fail(call.function, "lengths", f"from 0 to the {call.count} frames", length)
-    last = frames.shape[0]
-    if known is not None:
-        return tuple(min(max(int(length) - call.start, 0), last) for length in known)
-    xp, mine = backend.namespace(lengths), lengths - call.start
-    mine = xp.where(mine < 0, xp.zeros_like(mine), mine)
-    return xp.where(mine > last, xp.zeros_like(mine) + last, mine)
+    if known is None:
+        xp, mine = backend.namespace(lengths), lengths - call.start
+        mine = xp.where(mine < 0, xp.zeros_like(mine), mine)
+        mine = xp.where(mine > frames.shape[0], xp.zeros_like(mine) + frames.shape[0], mine)
+    else:
+        mine = tuple(min(max(int(length) - call.start, 0), frames.shape[0]) for length in known)
+    return check_lengths(call.function, backend, mine, frames)
