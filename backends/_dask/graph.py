@@ -16,6 +16,7 @@ from dask.highlevelgraph import HighLevelGraph
 from tacops._core.train import SpikeTrain, TracedSpikeTrain
 
 from .cuts import Cut, cuts_of
+from .sources import AHEAD, Chain, Sources
 from .tasks import Call, gather, run_call, run_train
 
 if TYPE_CHECKING:
@@ -31,10 +32,11 @@ class Graph(NamedTuple):
     name: str
     tasks: dict[Any, Any]
     reads: list[Array]
+    sources: Sources | None
 
     def array(self, kind: str, chunks: tuple[tuple[int, ...], ...], meta: Any, keys: dict[Any, Any]) -> Array:
         """An array of the results, `keys` by its own places."""
-        whole = HighLevelGraph.from_collections(self.name, self.tasks, dependencies=self.reads)
+        whole = HighLevelGraph.from_collections(self.name, Chain(self.tasks), dependencies=self.reads)
         name = f"{kind}-{self.name}"
         layers = {**whole.layers, name: {(name, *place): task for place, task in keys.items()}}
         graph = HighLevelGraph(layers, {**whole.dependencies, name: {self.name}})
@@ -54,7 +56,7 @@ def blocks_of(whole: Whole, frames: Array, state: State | None, lengths: Any) ->
     for place, axes in places:
         padding = tuple(axes[n].padding for n in sorted(whole.moves)) or None
         call = Call(whole.run, described, whole.function, whole.argument, padding, axes[0].start, frames.shape[0])
-        block = _block(graph, frames, axes)
+        block = _block(graph, frames, place, axes)
         if not whole.stateful:
             graph.tasks[graph.name, *place] = (run_call, call, (f"{graph.name}-values",), block)
             continue
@@ -80,7 +82,8 @@ def _begun(whole: Whole, frames: Array, state: State | None, lengths: Any) -> tu
     name = f"{whole.function}-{token}"
     keys = [(value.name, *(0,) * value.ndim) if isinstance(value, da.Array) else value for value in values]
     reads = [frames, *arrays, *(state or ()), *([lengths] if isinstance(lengths, da.Array) else [])]
-    return Graph(name, {(f"{name}-values",): (gather, *keys)}, reads), described
+    sources = Sources(frames) if whole.stateful and len(frames.chunks[0]) > AHEAD else None
+    return Graph(name, {(f"{name}-values",): (gather, *keys)}, reads, sources), described
 
 
 def _places(cuts: tuple[tuple[Cut, ...], ...]) -> Iterator[tuple[tuple[int, ...], tuple[Cut, ...]]]:
@@ -89,15 +92,15 @@ def _places(cuts: tuple[tuple[Cut, ...], ...]) -> Iterator[tuple[tuple[int, ...]
         yield place, tuple(axis[n] for axis, n in zip(cuts, place, strict=True))
 
 
-def _block(graph: Graph, frames: Array, axes: tuple[Cut, ...]) -> Any:
+def _block(graph: Graph, frames: Array, place: tuple[int, ...], axes: tuple[Cut, ...]) -> Any:
     """The key of a block, or lists of keys, a level for each axis, of a block and its neighbours' borders."""
     if all(cut.parts[0][1] is None and len(cut.parts) == 1 for cut in axes):
-        return (frames.name, *(cut.parts[0][0] for cut in axes))
+        return _frames(graph, (frames.name, *(cut.parts[0][0] for cut in axes)), place)
 
     def along(chosen: tuple[tuple[int, slice | None], ...]) -> Any:
         if len(chosen) < len(axes):
             return [along((*chosen, part)) for part in axes[len(chosen)].parts]
-        key = (frames.name, *(n for n, _ in chosen))
+        key = _frames(graph, (frames.name, *(n for n, _ in chosen)), place)
         if all(part is None for _, part in chosen):
             return key
         slices = tuple(part or slice(None) for _, part in chosen)
@@ -106,6 +109,19 @@ def _block(graph: Graph, frames: Array, axes: tuple[Cut, ...]) -> Any:
         return border
 
     return along(())
+
+
+def _frames(graph: Graph, block: Any, place: tuple[int, ...]) -> Any:
+    """The key under which a block of frames is read: its own, or that of a task that loads it in its turn."""
+    if graph.sources is None or place[0] < AHEAD:
+        return block
+    key = (f"{graph.name}-frames", *block[1:])
+    if key not in graph.tasks:
+        task = graph.sources.gated(block, key, (graph.name, place[0] - AHEAD, *place[1:]))
+        if task is None:
+            return block
+        graph.tasks[key] = task
+    return key
 
 
 def _before(graph: Graph, place: tuple[int, ...], state: State | None) -> Any:
