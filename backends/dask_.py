@@ -72,14 +72,16 @@ class DaskBackend(Backend):
         whole = Whole(convolve, described, "conv", "x", weight.dtype, 1, int, axes, last, filters)
         return blocks_of(whole, x, None, None)
 
-    def from_numpy(self, array: np.ndarray[Any, Any]) -> Array:
+    def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:
         """One block, a copy."""
         return da.from_array(np.array(array), chunks=-1)
 
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         """Computed here, by Dask's scheduler."""
         value = array.compute()
-        return np.array(backend_of(value).to_numpy(value)) if hasattr(value, "shape") and value.shape else np.array(value)
+        return (
+            np.array(backend_of(value).to_numpy(value)) if hasattr(value, "shape") and value.shape else np.array(value)
+        )
 
     def beside(self, array: np.ndarray[Any, Any], like: Array) -> Array:
         """One block in the library of the blocks of `like`."""

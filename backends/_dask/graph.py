@@ -152,6 +152,6 @@ def _train(whole: Whole, graph: Graph, chunks: Any, meta: Any, places: list[tupl
     membrane = states[0] if whole.states == 1 else tuple(states)
     if not whole.trace:
         return SpikeTrain(spikes, membrane)
-    keys = {place: (getitem, (graph.name, *place), 2) for place in places}
-    trace = graph.array("trace", chunks, meta_from_array(meta, dtype=whole.state_dtype), keys)
+    kept = {place: (getitem, (graph.name, *place), 2) for place in places}
+    trace = graph.array("trace", chunks, meta_from_array(meta, dtype=whole.state_dtype), kept)
     return TracedSpikeTrain(spikes, membrane, trace)

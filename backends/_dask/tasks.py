@@ -32,7 +32,7 @@ class Call(NamedTuple):
     padding: tuple[tuple[int, int], ...] | None
     start: int = 0
     """Of the block's frames, in time."""
-    count: int = 0
+    total: int = 0
     """Frames of the whole recording."""
 
 
@@ -106,8 +106,8 @@ def _lengths(call: Call, backend: Backend, frames: Array, lengths: Any) -> Any:
     """Each sample's frames in this block."""
     known = lengths if isinstance(lengths, tuple) else backend.read(lengths)
     for length in known or ():
-        if not 0 <= length <= call.count:
-            raise fail(call.function, "lengths", f"from 0 to the {call.count} frames", length)
+        if not 0 <= length <= call.total:
+            raise fail(call.function, "lengths", f"from 0 to the {call.total} frames", length)
     if known is None:
         xp, mine = backend.namespace(lengths), lengths - call.start
         mine = xp.where(mine < 0, xp.zeros_like(mine), mine)

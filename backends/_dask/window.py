@@ -29,7 +29,8 @@ class Convolution:
     def at(self, backend: Any, values: tuple[Any, ...], padding: tuple[tuple[int, int], ...] | None) -> Convolution:
         """The same in another library: `Described.at`."""
         window = self.window if padding is None else replace(self.window, padding=padding)
-        return Convolution(backend, *values, window, self.exact)
+        weight, bias = values
+        return Convolution(backend, weight, bias, window, self.exact)
 
 
 def convolve(described: Convolution, x: Array, *_: Any) -> Array:

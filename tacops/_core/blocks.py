@@ -13,9 +13,7 @@ from .layer import Driven, Layer
 __all__ = ["whole_layer", "whole_neurons"]
 
 
-def whole_layer(
-    run: Callable[..., Any], layer: Layer, spikes: Array, first: bool, *, currents: bool = False
-) -> Whole:
+def whole_layer(run: Callable[..., Any], layer: Layer, spikes: Array, first: bool, *, currents: bool = False) -> Whole:
     """A layer on spikes of its layout; without neurons if it gives `currents`."""
     window, time, weight = layer.window, layer.time, layer.weight
     axis = 3 if first else 2

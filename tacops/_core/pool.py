@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any, NamedTuple
 
 from .._backend.dispatch import backend_of, undisturbed
-from .._backend.protocol import Array, Backend, Window, sum_dtype
+from .._backend.protocol import Array, Window
 from .._backend.whole import Move, Whole
 from .._values import check_choice, fail, shape_of
-from .aggregation import cast
 from .arguments import LAYOUTS
 from .checks import is_dtype
 from .train import SpikeTrain, TracedSpikeTrain
 from .window import check_padded, check_per_axis, check_window
+from .windows import Windows, run_windows
 
 __all__ = ["Pool", "avg_pool", "flatten", "frames_of", "max_pool", "pooled", "sum_pool"]
 
@@ -245,77 +243,10 @@ def pooled(function: str, kind: str, spikes: Any, moves: tuple[Any, Any, Any], l
     pads = tuple((pad, pad) for pad in pool.padding)
     check_padded(function, (*shape[:2], *space, shape[2 if first == 3 else -1]), Window(pool.stride, pads, (), 1))
     backend = backend_of(x)
-    windows = Windows(backend, function, kind, pool, pads, first)
+    windows = Windows(backend, function, kind, pool.kernel, pool.stride, pads, first)
     if not backend.blockwise:
-        return _pooled(windows, x)
+        return run_windows(windows, x)
     dtype = x.dtype if kind == "max" or is_dtype(xp, x.dtype, "real floating") else xp.float32
-    moves = {first + n: Move(k, s, 1, pads[n]) for n, (k, s, _) in enumerate(zip(*pool, strict=True))}
-    whole = Whole(_pooled, windows, function, "spikes", dtype, 1, int, moves, None, 0)
+    moves_of = {first + n: Move(k, s, 1, pads[n]) for n, (k, s, _) in enumerate(zip(*pool, strict=True))}
+    whole = Whole(run_windows, windows, function, "spikes", dtype, 1, int, moves_of, None, 0)
     return backend.run_blocks(whole, x, None, None)
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Windows of frames, validated; `first` is the first of the spatial axes."""
-
-    backend: Backend
-    function: str
-    kind: str
-    pool: Pool
-    padding: tuple[tuple[int, int], ...]
-    first: int
-    values: tuple[()] = ()
-
-    def at(self, backend: Backend, values: Any, padding: tuple[tuple[int, int], ...] | None) -> Windows:
-        """The same in another library, on frames with other borders: `Described.at`."""
-        return replace(self, backend=backend, padding=self.padding if padding is None else padding)
-
-
-def _pooled(windows: Windows, x: Array, *_: Any) -> Array:
-    kind, pool, xp = windows.kind, windows.pool, windows.backend.namespace(x)
-    dtype = x.dtype if kind == "max" or is_dtype(xp, x.dtype, "real floating") else xp.float32
-    if kind != "max":
-        x = cast(xp, x, sum_dtype(xp, dtype))
-    merge, edge = (_larger(xp, x), _lowest(xp, x)) if kind == "max" else (lambda a, b: a + b, 0)
-    # the last axis first, so that of equal numbers the first in the order of reading is the one that is found
-    try:
-        for n in reversed(range(len(pool.kernel))):
-            move = pool.kernel[n], pool.stride[n], windows.padding[n]
-            x = reduce(merge, _parts(xp, x, windows.first + n, edge, *move))
-    except NotImplementedError as error:  # PyTorch's unsigned integers of more than 8 bits
-        rule = "of a dtype that its library can compare"
-        raise fail(windows.function, "spikes", rule, str(x.dtype), TypeError) from error
-    return cast(xp, x * (1.0 / math.prod(pool.kernel)) if kind == "mean" else x, dtype)
-
-
-def _parts(
-    xp: Any, x: Array, axis: int, edge: Any, kernel: int, stride: int, padding: tuple[int, int]
-) -> list[Array]:
-    """What each place of a kernel sees along one axis."""
-    before = (slice(None),) * axis
-    if any(padding):
-        zero = xp.zeros_like(x[(*before, slice(0, 1), ...)])
-        zero = zero + edge if edge else zero
-        low, high = ([zero] * count for count in padding)
-        x = xp.concat([*low, x, *high], axis=axis)
-    reach = (x.shape[axis] - kernel) // stride * stride + 1
-    return [x[(*before, slice(n, n + reach, stride), ...)] for n in range(kernel)]
-
-
-def _larger(xp: Any, x: Array) -> Any:
-    """The larger of two, the first of equal ones; NaN if either is, as of every library's maximum."""
-    if is_dtype(xp, x.dtype, "bool"):
-        return xp.logical_or
-
-    def larger(a: Array, b: Array) -> Array:
-        keep = xp.logical_or(a >= b, xp.logical_not(a <= a))  # noqa: PLR0124 (NaN is not)
-        return xp.where(keep, a, b)
-
-    return larger
-
-
-def _lowest(xp: Any, x: Array) -> Any:
-    """Nothing of a dtype is smaller."""
-    if is_dtype(xp, x.dtype, "bool"):
-        return 0
-    return int(xp.iinfo(x.dtype).min) if is_dtype(xp, x.dtype, "integral") else float("-inf")

@@ -36,7 +36,9 @@ def calls(seed: int) -> Iterator[tuple[str, Any, Any]]:
     if rng.integers(2):
         how["synapse_decay"] = 0.7
     names = ("bias", "beta", "threshold")
-    arrays = {name: np.linspace(0.3, 0.9, 2 * groups).astype(np.float32) for name in names if rng.integers(2)}
+    arrays: dict[str, Any] = {
+        name: np.linspace(0.3, 0.9, 2 * groups).astype(np.float32) for name in names if rng.integers(2)
+    }
     if rng.integers(2):
         arrays["aggregation"] = np.linspace(0.5, 1, K).astype(np.float32)
     lengths = [int(n) for n in rng.integers(0, T + 1, B)] if rng.integers(2) else None

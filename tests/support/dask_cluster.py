@@ -26,7 +26,14 @@ import tacops
 
 BLOCK, BATCH, SIDE = 64, 4, 128
 """Frames of a block, samples, and pixels of a side: 8 MiB of bool for each block of one sample."""
-OPTIONS: dict[str, Any] = {"chunk_size": 16, "padding": 1, "stride": 2, "beta": 0.9, "compact": True, "reproducible": True}
+OPTIONS: dict[str, Any] = {
+    "chunk_size": 16,
+    "padding": 1,
+    "stride": 2,
+    "beta": 0.9,
+    "compact": True,
+    "reproducible": True,
+}
 
 
 def drawn(block_info: Any = None) -> Any:
@@ -46,7 +53,9 @@ def weights() -> Any:
 def recording(frames: int) -> Any:
     """Spikes (T, B, H, W, 2) that nobody holds in memory."""
     shape = frames, BATCH, SIDE, SIDE, 2
-    return da.map_blocks(drawn, chunks=da.core.normalize_chunks((BLOCK, 1, -1, -1, -1), shape), dtype=bool, meta=np.empty((0,) * 5, bool))
+    return da.map_blocks(
+        drawn, chunks=da.core.normalize_chunks((BLOCK, 1, -1, -1, -1), shape), dtype=bool, meta=np.empty((0,) * 5, bool)
+    )
 
 
 def differing(folder: Path) -> tuple[int, int]:
@@ -90,9 +99,12 @@ def main() -> int:
     shutil.rmtree(args.folder, ignore_errors=True)
     dask.config.set({"distributed.admin.log-format": "%(message)s"})
     log: list[str] = []
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, memory_limit=args.memory, dashboard_address=None, silence_logs=50
-    ) as cluster, Client(cluster) as client:
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, memory_limit=args.memory, dashboard_address=None, silence_logs=50
+        ) as cluster,
+        Client(cluster) as client,
+    ):
         recording(args.frames).to_zarr(str(args.folder / "events"))
         frames = da.from_zarr(str(args.folder / "events"))
         out = tacops.tac_conv(frames, da.from_array(weights(), chunks=-1), **OPTIONS)
