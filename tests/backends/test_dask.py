@@ -197,6 +197,9 @@ def test_what_can_not_be_done_is_refused_with_what_to_do() -> None:
         tacops.tac_conv(refused, weight, chunk_size=2 if len(refused.chunks[0]) > 1 else 16)
     with pytest.raises(TypeError, match=r"weight must be an array of the same library as spikes \(dask\)"):
         tacops.conv_lif(cut(4, 2, 6, 6, 2), WEIGHT)
+    stream = tacops.Stream([FrozenLayer({"weight": WEIGHT}, OPTIONS)])
+    with pytest.raises(TypeError, match=r"^Stream.feed: spikes must be frames that are at hand; .* got a dask array"):
+        stream.feed(cut(4, 2, 6, 6, 2))
     with pytest.raises(ValueError, match="surrogate must be None on arrays that have no gradients"):
         tacops.conv_lif(cut(4, 2, 6, 6, 2), weight, surrogate=tacops.surrogate.arctan())
 
@@ -232,6 +235,15 @@ def test_a_recording_goes_on_from_a_membrane() -> None:
     want = tacops.tac_conv(SPIKES, WEIGHT, **OPTIONS)
     np.testing.assert_array_equal(da.concatenate([head.spikes, tail.spikes]).compute(), want.spikes)
     np.testing.assert_array_equal(tail.membrane.compute(), want.membrane)
+
+
+def test_weights_of_a_shorter_last_chunk() -> None:
+    """A frozen layer whose learned weights sum to one has others there: its frames are a call of their own."""
+    table = np.tril(np.ones((2, 2), np.float32))[::-1].copy()
+    layer = FrozenLayer({"weight": WEIGHT, "aggregation": table}, {"chunk_size": 2, "reproducible": True})
+    got, want = layer(cut(4, 2, 6, 6, 2)[:7]), layer(SPIKES[:7])
+    np.testing.assert_array_equal(got.spikes.compute(), want.spikes)
+    np.testing.assert_array_equal(got.membrane.compute(), want.membrane)
 
 
 def test_equal_calls_have_equal_names() -> None:
