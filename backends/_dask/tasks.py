@@ -18,7 +18,7 @@ from .._cpu.cores import one_core
 if TYPE_CHECKING:
     from tacops._backend.protocol import Array, Backend, State
 
-__all__ = ["Call", "gather", "run_call", "run_train"]
+__all__ = ["Call", "gather", "part_of", "run_call", "run_train"]
 
 
 class Call(NamedTuple):
@@ -39,6 +39,13 @@ class Call(NamedTuple):
 def gather(*values: Any) -> list[Any]:
     """Weights and other numbers of a call, one task for all of its blocks; a block of no axes may come as a scalar."""
     return [np.asarray(value) if isinstance(value, np.generic) else value for value in values]
+
+
+def part_of(result: Any, *places: Any) -> Any:
+    """``result[places[0]][places[1]]``, as deep as it goes."""
+    for place in places:
+        result = result[place]
+    return result
 
 
 def run_call(call: Call, values: Sequence[Any], block: Any) -> Array:

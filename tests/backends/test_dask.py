@@ -120,6 +120,7 @@ def test_tasks(space: int) -> None:
     [found] = dask.optimize(train.spikes)
     blocks, tasks = train.spikes.npartitions, len(found.__dask_graph__())
     assert blocks == spikes.npartitions
+    assert train.spikes.chunks == ((2,) * 16, *spikes.chunks[1:4], (3,))
     assert tasks <= (3 if space == 6 else 4) * blocks + 4
     pooled = tacops.max_pool(da.ones((8, 8, 8, 8, 2), chunks=(2, 2, 8, 8, 2)), 2)
     assert len(dask.optimize(pooled)[0].__dask_graph__()) <= 2 * pooled.npartitions + 1
@@ -244,6 +245,17 @@ def test_weights_of_a_shorter_last_chunk() -> None:
     got, want = layer(cut(4, 2, 6, 6, 2)[:7]), layer(SPIKES[:7])
     np.testing.assert_array_equal(got.spikes.compute(), want.spikes)
     np.testing.assert_array_equal(got.membrane.compute(), want.membrane)
+
+
+def test_frames_of_any_graph() -> None:
+    """Computed already, optimised, cut anew, made of all of themselves; and processes that get their tasks in pickles."""
+    want = tacops.tac_conv(SPIKES, WEIGHT, **OPTIONS)
+    loaded = cut(2, 2, 6, 6, 2)
+    several = loaded > loaded.mean() / 2  # every block needs all
+    for frames in (loaded.persist(), *dask.optimize(loaded), cut(1, 4, 6, 6, 2).rechunk({0: 2}), several):
+        np.testing.assert_array_equal(tacops.tac_conv(frames, kernel(), **OPTIONS).spikes.compute(), want.spikes)
+    train = tacops.tac_conv(several, kernel(), **OPTIONS)
+    np.testing.assert_array_equal(train.spikes.compute(scheduler="processes", num_workers=1), want.spikes)
 
 
 def test_equal_calls_have_equal_names() -> None:
