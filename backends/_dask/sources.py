@@ -38,10 +38,12 @@ class Sources:
     def __init__(self, frames: Array):
         self.tasks: dict[Any, GraphNode] = {}
         self.uses: Counter[Any] = Counter()
+        self.known: set[Any] = set()
         graph = frames.__dask_graph__()
         if any(isinstance(layer, Chain) for layer in graph.layers.values()):
             return
         keys = list(flatten(frames.__dask_keys__()))
+        self.known.update(graph.keys())
         self.tasks = convert_legacy_graph(ensure_dict(frames.__dask_optimize__(graph, keys)))
         for key in keys:
             self.uses.update(self._needed(key))
@@ -52,7 +54,9 @@ class Sources:
         if block not in needed or len(needed) > MOST_TASKS:
             return None
         last = Task(key, first, TaskRef(block), TaskRef(gate))
-        return GraphNode.fuse(*(self.tasks[name] for name in needed), last, key=key)
+        task = GraphNode.fuse(*(self.tasks[name] for name in needed), last, key=key)
+        # what Dask has fused under a name of its own is in no other graph
+        return task if task.dependencies - {gate} <= self.known else None
 
     def _needed(self, block: Any) -> set[Any]:
         """Keys of the tasks, one of which is the block's own; not of data that are there already."""
