@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from ._backend.dispatch import undisturbed
 from ._backend.protocol import Array
 from ._core.arguments import Given, channel_from_last, channel_to_last, conv_layer
+from ._core.blocks import whole_layer
 from ._core.grid import Grid
+from ._core.layer import Layer
 from ._core.options import GeometryOptions, HowOptions, NeuronOptions, TimeOptions
 from ._core.run import run_synapses
 from ._core.window import check_padded, check_size
@@ -77,10 +81,20 @@ def conv(
         GeometryOptions(stride, padding, dilation, groups, layout),
         HowOptions(False, False, False, reproducible),
     )
+    shape = shape_of(spikes)
+    shape = (*shape[:2], *shape[3:], shape[2]) if first else shape
+    check_padded(function, shape, layer.window)
+    space = layer.window.output_shape(shape[2:-1], shape_of(layer.weight)[1:-1])
+    check_size(function, "spikes", (*shape[:2], *space, layer.weight.shape[0]))
+    if layer.backend.blockwise:
+        whole = whole_layer(partial(_currents, first=first), layer, spikes, first, currents=True)
+        return layer.backend.run_blocks(whole, spikes, None, None)
+    return _currents(layer, spikes, first=first)
+
+
+def _currents(layer: Layer, spikes: Array, *_: Any, first: bool) -> Array:
+    """Of spikes in the layout of the call."""
     xp = layer.backend.namespace(layer.weight)
-    frames = channel_to_last(xp, spikes, 2) if first else spikes
-    check_padded(function, shape_of(frames), layer.window)
-    space = layer.window.output_shape(shape_of(frames)[2:-1], shape_of(layer.weight)[1:-1])
-    check_size(function, "spikes", (*shape_of(frames)[:2], *space, layer.weight.shape[0]))
-    currents = run_synapses(layer, frames)
-    return channel_from_last(xp, currents, 2) if first else currents
+    if not first:
+        return run_synapses(layer, spikes)
+    return channel_from_last(xp, run_synapses(layer, channel_to_last(xp, spikes, 2)), 2)

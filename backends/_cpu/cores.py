@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path, PurePosixPath
+from threading import local
 
-__all__ = ["count_cores"]
+__all__ = ["count_cores", "one_core"]
+
+_here = local()
 
 
 def count_cores() -> int:
     """Processors for the calling thread, at least 1."""
-    return max(1, min(_allowed(), _quota()))
+    return 1 if getattr(_here, "alone", 0) else max(1, min(_allowed(), _quota()))
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Let calls of this thread, and of no other, keep to one processor: somebody else shares out the work."""
+    _here.alone = getattr(_here, "alone", 0) + 1
+    try:
+        yield
+    finally:
+        _here.alone -= 1
 
 
 def _allowed() -> int:

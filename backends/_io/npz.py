@@ -60,6 +60,8 @@ def as_array(value: Any) -> Any:
 def place(array: Any, like: Array) -> Array:
     """Copy a NumPy array to the library, and to the device, of `like`; whole to each of several devices."""
     backend = backend_of(like)
+    if backend.blockwise:
+        return backend.beside(array, like)
     placed = backend.from_numpy(array)
     if backend.device_of(placed) == backend.device_of(like):
         return placed

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 
 from tacops.backends import Backend, available_backends, get_backend, missing_backends
 
-__all__ = ["add_device", "place"]
+__all__ = ["add_device", "own_backends", "place"]
+
+
+def own_backends() -> list[str]:
+    """Backends that are found here and compute by themselves: arrays of blocks are as fast as the library of the blocks."""
+    return [name for name in available_backends() if not get_backend(name).blockwise]
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +31,7 @@ def place(names: Sequence[str] | None, device: str | None) -> tuple[dict[str, Ba
     Parameters
     ----------
     names : sequence of str or None
-        None is all that are found.
+        None is all of `own_backends`.
     device : str or None
         As for `tacops.backends.Backend.on`.
 
@@ -39,7 +44,7 @@ def place(names: Sequence[str] | None, device: str | None) -> tuple[dict[str, Ba
         return {name: get_backend(name).on(device) for name in dict.fromkeys(names)}, {}
     placed: dict[str, Backend] = {}
     missing = missing_backends()
-    for name in available_backends():
+    for name in own_backends():
         try:
             placed[name] = get_backend(name).on(device)
         except ValueError as error:

@@ -22,13 +22,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from bench.shared.devices import own_backends
 from bench.shared.encoding import rate_code
 from bench.shared.files import check_output, write_whole
 from bench.shared.model import LAYER, MODES, Mode, hidden_layer, load_trained
 from bench.shared.plots import plot_files
 from bench.shared.subset import load_subset
 from tacops import __version__, conv_lif, tac_linear
-from tacops.backends import Backend, BackendUnavailable, available_backends, get_backend
+from tacops.backends import Backend, BackendUnavailable, get_backend
 
 STEPS = 32
 LAYERS = 3
@@ -88,7 +89,7 @@ def main(args: argparse.Namespace) -> int:
     if args.out:
         check_output(args.out / "flips.json", *plot_files(args.out / "flips"))
     try:
-        backends = [get_backend(name) for name in args.backend or available_backends()]
+        backends = [get_backend(name) for name in args.backend or own_backends()]
     except (BackendUnavailable, ValueError) as error:
         log.print(f"python -m bench: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2

@@ -17,9 +17,10 @@ from multiprocessing.connection import Connection
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from bench.shared.devices import own_backends
 from bench.spikes.geometry_cases import DTYPES, Case, as_program, draw, shrink
 from bench.spikes.geometry_check import mistake, prepare, supported
-from tacops.backends import Backend, BackendUnavailable, available_backends, get_backend
+from tacops.backends import Backend, BackendUnavailable, get_backend
 
 CRASH = "the process that computed it ended"
 
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """0 if every case of every backend is right, 1 if one is not, 2 for a backend that is not there."""
     console = Console()
-    names = args.backend or [*available_backends()]
+    names = args.backend or [*own_backends()]
     for name in names:
         try:
             get_backend(name)

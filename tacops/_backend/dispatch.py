@@ -47,6 +47,7 @@ _BUILT_INS = {
     "mlx": _BuiltIn("mlx", "tacops.backends.mlx_", "tacops[mlx]"),
     "torch": _BuiltIn("torch", "tacops.backends.torch_", "tacops[torch]"),
     "cupy": _BuiltIn("cupy", "tacops.backends.cupy_", "tacops[cupy-cuda13]"),
+    "dask": _BuiltIn("dask.array", "tacops.backends.dask_", "tacops[dask]"),
     "array_api": _BuiltIn("array_api_strict", "tacops.backends.array_api", "array-api-strict"),
 }
 _GENERIC = "array_api"

@@ -16,7 +16,7 @@ To add a library, subclass `Backend` in one file, put an instance in it and name
 **Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule` (speed);
 `stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `round_through`,
 `tangent`, `finite`, `unstack` (gradients); `checkpoint`, `remat` (memory); `compile`, `compiles_fast`; `unavailable`,
-`unfit`, `describe`, `read`, `synchronize`, `lazy`; `crossings`, `ambient` (the conformance checks); `undisturbed`, `number`
+`unfit`, `describe`, `read`, `synchronize`, `lazy`; `blockwise`, `run_blocks`, `beside` (arrays of arrays); `crossings`, `ambient` (the conformance checks); `undisturbed`, `number`
 (settings and types of a library's own); `devices`, `on`, `device`, `device_of`, `device_name` (where there are several
 devices). Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip over. ``python -m tacops check NAME`` says whether an adapter is right.
 """
@@ -31,6 +31,7 @@ from typing import Any, ClassVar
 
 from .devices import Devices
 from .steps import State, Step, Synapses
+from .whole import Whole
 from .window import Array, Window
 
 __all__ = ["Array", "Backend", "BackendUnavailable", "State", "Step", "Synapses", "Window", "sum_dtype"]
@@ -49,6 +50,8 @@ class Backend(Devices):
     """Whether users of the library wrap hot functions in `compile` as a matter of course."""
     lazy: ClassVar[bool] = False
     """Whether nothing is computed until a result is asked for: what a stream keeps is then computed by `synchronize`."""
+    blockwise: ClassVar[bool] = False
+    """Whether arrays are blocks of another library's, so that whole calls go to `run_blocks`."""
 
     @abstractmethod
     def owns(self, array: object) -> bool:
@@ -204,6 +207,27 @@ class Backend(Devices):
         n, batch = frames.shape[:2]
         currents = conv(xp.reshape(frames, (n * batch, *frames.shape[2:])))
         return self.scan(step, xp.reshape(currents, (n, batch, *currents.shape[1:])), state, repeat)
+
+    def run_blocks(self, whole: Whole, frames: Array, state: State | None, lengths: Any) -> Any:
+        """A whole call, of which ``whole.run`` on arrays of the blocks' library is to be made; asked where `blockwise`.
+
+        Parameters
+        ----------
+        whole : Whole
+        frames : array
+            Time first.
+        state : tuple of arrays or None
+        lengths : array of shape (B,), tuple of B int, or None
+
+        Returns
+        -------
+        SpikeTrain or array
+        """
+        return whole.result(frames, state, lengths)
+
+    def beside(self, array: Any, like: Array) -> Array:
+        """Copy a NumPy array to the library of the blocks of `like`; asked where `blockwise`."""
+        return self.from_numpy(array)
 
     def stop_gradient(self, x: Array) -> Array:
         """`x` as a constant: the identity with derivative zero."""

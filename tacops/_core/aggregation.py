@@ -7,12 +7,14 @@ A chunk is K consecutive frames; only the last may be shorter (K_c frames). Its 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate, repeat
 from operator import mul
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from .._backend.dispatch import backend_of, undisturbed
 from .._backend.protocol import Array, Backend, sum_dtype
+from .._backend.whole import Whole
 from .checks import check_aggregation, check_count, check_decay, check_frames
 from .rules import RULES
 
@@ -173,10 +175,43 @@ def aggregate(x: Array, chunk_size: int, *, aggregation: str | Array = "decay", 
     chunk_size = check_count("aggregate", "chunk_size", chunk_size)
     beta = check_decay("aggregate", backend, x, "beta", beta, channels=1)
     aggregation = check_aggregation("aggregate", backend, x, aggregation, chunk_size)
-    aggregation, beta = widen(backend, aggregation), widen(backend, beta)
+    chunks = Chunks(backend, chunk_size, aggregation, beta)
+    if not backend.blockwise:
+        return _aggregate(chunks, x)
+    whole = Whole(_aggregate, chunks, "aggregate", "x", x.dtype, chunk_size, chunks.frames, {}, None, 0)
+    return backend.run_blocks(whole, x, None, None)
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """How frames are aggregated, validated."""
+
+    backend: Backend
+    size: int
+    aggregation: str | Weights
+    beta: float | Array
+
+    @property
+    def values(self) -> tuple[float | Array, ...]:
+        """What may be arrays."""
+        return (self.beta, *(() if isinstance(self.aggregation, str) else self.aggregation))
+
+    def at(self, backend: Backend, values: tuple[Any, ...], padding: Any) -> Chunks:
+        """The same in another library: `Described.at`."""
+        beta, *weights = values
+        return replace(self, backend=backend, beta=beta, aggregation=tuple(weights) or self.aggregation)
+
+    def frames(self, count: int) -> int:
+        """Frames of the result for `count` frames."""
+        return -(-count // self.size)
+
+
+def _aggregate(chunks: Chunks, x: Array, *_: Any) -> Array:
+    backend, xp = chunks.backend, chunks.backend.namespace(x)
+    aggregation, beta = widen(backend, chunks.aggregation), widen(backend, chunks.beta)
     parts = [
         merge_chunks(backend, x[start:stop, ...], chunk_weights(aggregation, size, beta), x.dtype)
-        for start, stop, size in segments(x.shape[0], chunk_size)
+        for start, stop, size in segments(x.shape[0], chunks.size)
     ]
     # a copy: frames that stay as they are would be a view of the caller's array
     return xp.astype(parts[0], x.dtype) if len(parts) == 1 else xp.concat(parts, axis=0)

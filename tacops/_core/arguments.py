@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 from .._backend.dispatch import backend_of
@@ -10,6 +11,7 @@ from .._backend.protocol import Array, Backend, State, Window
 from .._backend.steps import Reset
 from . import checks as check
 from .axes import channel_from_last, channel_to_last
+from .blocks import whole_layer
 from .grid import as_grid
 from .layer import Driven, Layer
 from .options import GeometryOptions, How, HowOptions, NeuronOptions, Neurons, Time, TimeOptions
@@ -156,21 +158,32 @@ def _axes(x: Any) -> int:
 def run_given(layer: Layer, spikes: Array, membrane: Any, lengths: Any, first: bool = False) -> SpikeTrain:
     """Run a validated layer on the arrays of a call, channels first or last; spikes have been checked."""
     function, backend, window = layer.function, layer.backend, layer.window
-    xp, dims = backend.namespace(layer.weight), len(window.stride)
-    state = None if membrane is None else check_state(layer, membrane, output_shape(layer, spikes, first))
+    xp, dims, shape = backend.namespace(layer.weight), len(window.stride), output_shape(layer, spikes, first)
+    state = None if membrane is None else check_state(layer, membrane, shape)
     lengths = check.check_lengths(function, backend, lengths, spikes)
+    if dims:
+        frames = check.shape_of(spikes)
+        check_padded(function, (*frames[:2], *frames[3:], frames[2]) if first else frames, window)
+        check_size(function, "spikes", (frames[0], *shape))
+    if backend.blockwise:
+        run = partial(_run_block, first=first)
+        whole: SpikeTrain = backend.run_blocks(whole_layer(run, layer, spikes, first), spikes, state, lengths)
+        return whole
     if not dims:
         return _run_vectors(layer, xp, spikes, state, lengths)
     if first:
         spikes = channel_to_last(xp, spikes, 2)
         state = None if state is None else tuple(channel_to_last(xp, x, 1) for x in state)
-    check_padded(function, check.shape_of(spikes), window)
-    space = window.output_shape(tuple(spikes.shape[2:-1]), tuple(layer.weight.shape[1:-1]))
-    check_size(function, "spikes", (*spikes.shape[:2], *space, layer.weight.shape[0]))
     train = run_layer(layer, spikes, state, lengths)
     if not first:
         return train
     return remap(train, lambda x: channel_from_last(xp, x, 2), lambda x: channel_from_last(xp, x, 1))
+
+
+def _run_block(layer: Layer, spikes: Array, state: State | None, lengths: Any, *, first: bool) -> SpikeTrain:
+    """`run_given` as a `Whole` runs it."""
+    membrane = state[0] if state is not None and len(state) == 1 else state
+    return run_given(layer, spikes, membrane, lengths, first)
 
 
 def output_shape(layer: Layer, spikes: Array, first: bool) -> tuple[int, ...]:

@@ -281,11 +281,13 @@ def check_lengths(function: str, backend: Backend, lengths: Any, frames: Array) 
     xp, (T, B) = backend.namespace(frames), tuple(frames.shape[:2])
     dtype = xp.int32 if T * B < 2**31 else xp.int64
     if isinstance(lengths, (tuple, list)):
-        zero = xp.astype(xp.zeros_like(xp.reshape(frames, (-1,))[0, ...]), dtype)
         counts = [as_int(n) for n in lengths]
         if None in counts:
             raise fail(function, "lengths", "integers", show(lengths), TypeError)
         _check_lengths(function, (len(counts),), counts, B, T)
+        if backend.blockwise:  # whose blocks make arrays of them
+            return tuple(counts)
+        zero = xp.astype(xp.zeros_like(xp.reshape(frames, (-1,))[0, ...]), dtype)
         return xp.stack([zero + n for n in counts], axis=0)
     if not backend.owns(lengths) or not is_dtype(xp, lengths.dtype, "integral"):
         rule = f"integers, or an integer array of the same library as the other arrays ({backend.name})"

@@ -36,6 +36,11 @@ class Layer:
         time = replace(self.time, aggregation=a) if a else self.time
         return replace(self, weight=weight, bias=bias, neurons=neurons, time=time)
 
+    def at(self, backend: Any, values: tuple[Any, ...], padding: tuple[tuple[int, int], ...] | None) -> Layer:
+        """The same layer in another library, on frames with other borders: `Described.at`."""
+        window = self.window if padding is None else replace(self.window, padding=padding)
+        return replace(self.with_values(*values), backend=backend, window=window)
+
 
 @dataclass(frozen=True)
 class Driven:
@@ -50,3 +55,12 @@ class Driven:
     def with_values(self, *values: Any) -> Driven:
         """The same neurons of other `Neurons.values`."""
         return replace(self, neurons=self.neurons.with_values(*values))
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """Those of its neurons."""
+        return self.neurons.values
+
+    def at(self, backend: Any, values: tuple[Any, ...], padding: tuple[tuple[int, int], ...] | None) -> Driven:
+        """The same neurons in another library: `Described.at`."""
+        return replace(self.with_values(*values), backend=backend)

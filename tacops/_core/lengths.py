@@ -54,7 +54,7 @@ def run_ragged(
         start = _last(xp, _states(parts[0]), boundary, state) if parts else state
         tails = _pick(xp, frames, _times(xp, rests[-1], lengths) + whole)
         parts.append(_tail(xp, run, tails, start, lengths - whole, rests))
-    if len(parts) == 1 and not rests:
+    if full == T and not rests:
         fired, after = parts[0][:, 0, ...], _states(parts[0])
         at = _times(xp, fired.shape[0], lengths)
     else:

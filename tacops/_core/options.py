@@ -76,6 +76,10 @@ class Time:
         """Steps of the neurons for a chunk of `size` frames."""
         return size if self.preserve else 1
 
+    def frames(self, count: int) -> int:
+        """Frames of the result for `count` frames."""
+        return count if self.preserve else -(-count // self.chunk_size)
+
 
 @dataclass(frozen=True)
 class Neurons:

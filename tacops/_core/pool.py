@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import reduce
 from typing import Any, NamedTuple
 
 from .._backend.dispatch import backend_of, undisturbed
-from .._backend.protocol import Array, Window, sum_dtype
+from .._backend.protocol import Array, Window
+from .._backend.whole import Move, Whole
 from .._values import check_choice, fail, shape_of
-from .aggregation import cast
 from .arguments import LAYOUTS
 from .checks import is_dtype
 from .train import SpikeTrain, TracedSpikeTrain
 from .window import check_padded, check_per_axis, check_window
+from .windows import Windows, run_windows
 
 __all__ = ["Pool", "avg_pool", "flatten", "frames_of", "max_pool", "pooled", "sum_pool"]
 
@@ -239,48 +239,14 @@ def pooled(function: str, kind: str, spikes: Any, moves: tuple[Any, Any, Any], l
         raise fail(function, "spikes", "of a bool, integer or real floating dtype", str(x.dtype), TypeError)
     pool = Pool.of(function, kind, len(shape) - 3, *moves)
     space = shape[first : first + len(pool.kernel)]
-    out = pool.output_shape(function, space)
+    pool.output_shape(function, space)
     pads = tuple((pad, pad) for pad in pool.padding)
     check_padded(function, (*shape[:2], *space, shape[2 if first == 3 else -1]), Window(pool.stride, pads, (), 1))
-    floating = is_dtype(xp, x.dtype, "real floating")
-    dtype = x.dtype if floating or kind == "max" else xp.float32
-    if kind != "max":
-        x = cast(xp, x, sum_dtype(xp, dtype))
-    merge, edge = (_larger(xp, x), _lowest(xp, x)) if kind == "max" else (lambda a, b: a + b, 0)
-    # the last axis first, so that of equal numbers the first in the order of reading is the one that is found
-    try:
-        for n in reversed(range(len(out))):
-            x = reduce(merge, _parts(xp, x, first + n, out[n], edge, *(entries[n] for entries in pool)))
-    except NotImplementedError as error:  # PyTorch's unsigned integers of more than 8 bits
-        raise fail(function, "spikes", "of a dtype that its library can compare", str(x.dtype), TypeError) from error
-    return cast(xp, x * (1.0 / math.prod(pool.kernel)) if kind == "mean" else x, dtype)
-
-
-def _parts(xp: Any, x: Array, axis: int, size: int, edge: Any, kernel: int, stride: int, padding: int) -> list[Array]:
-    """What each place of a kernel sees along one axis."""
-    before = (slice(None),) * axis
-    if padding:
-        pad = xp.concat([xp.zeros_like(x[(*before, slice(0, 1), ...)])] * padding, axis=axis)
-        pad = pad + edge if edge else pad
-        x = xp.concat([pad, x, pad], axis=axis)
-    reach = (size - 1) * stride + 1
-    return [x[(*before, slice(n, n + reach, stride), ...)] for n in range(kernel)]
-
-
-def _larger(xp: Any, x: Array) -> Any:
-    """The larger of two, the first of equal ones; NaN if either is, as of every library's maximum."""
-    if is_dtype(xp, x.dtype, "bool"):
-        return xp.logical_or
-
-    def larger(a: Array, b: Array) -> Array:
-        keep = xp.logical_or(a >= b, xp.logical_not(a <= a))  # noqa: PLR0124 (NaN is not)
-        return xp.where(keep, a, b)
-
-    return larger
-
-
-def _lowest(xp: Any, x: Array) -> Any:
-    """Nothing of a dtype is smaller."""
-    if is_dtype(xp, x.dtype, "bool"):
-        return 0
-    return int(xp.iinfo(x.dtype).min) if is_dtype(xp, x.dtype, "integral") else float("-inf")
+    backend = backend_of(x)
+    windows = Windows(backend, function, kind, pool.kernel, pool.stride, pads, first)
+    if not backend.blockwise:
+        return run_windows(windows, x)
+    dtype = x.dtype if kind == "max" or is_dtype(xp, x.dtype, "real floating") else xp.float32
+    moves_of = {first + n: Move(k, s, 1, pads[n]) for n, (k, s, _) in enumerate(zip(*pool, strict=True))}
+    whole = Whole(run_windows, windows, function, "spikes", dtype, 1, int, moves_of, None, 0)
+    return backend.run_blocks(whole, x, None, None)

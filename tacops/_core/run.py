@@ -13,6 +13,7 @@ from typing import Any
 
 from .._backend.protocol import Array, Backend, State
 from .aggregation import Weights, cast, decay_power, is_one, segments, widen
+from .blocks import whole_neurons
 from .grid import check_units
 from .layer import Driven, Layer
 from .lengths import run_ragged
@@ -45,6 +46,11 @@ def run_layer(layer: Layer, spikes: Array, state: State | None, lengths: Array |
 
 def run_currents(driven: Driven, current: Array, state: State | None, lengths: Array | None = None) -> SpikeTrain:
     """Simulate neurons alone on currents (T, B, ..., C)."""
+    if driven.backend.blockwise:
+        train: SpikeTrain = driven.backend.run_blocks(
+            whole_neurons(run_currents, driven, current), current, state, lengths
+        )
+        return train
     if lengths is None:
         return _as_train(driven.how, *_run_driven(driven, current, state))
     traced = replace(driven, how=driven.how.traced)

@@ -175,6 +175,9 @@ class Stream:
         if frames is None:
             raise fail(function, "spikes", "an array", None, TypeError)
         backend, first = backend_of(frames, function=function, names=("spikes",)), self._stages[0]
+        if backend.blockwise:
+            rule = "frames that are at hand; layers take a recording in blocks whole, in one call"
+            raise fail(function, "spikes", rule, f"a {backend.name} array", TypeError)
         shape = shape_of(frames)
         if not shape or (self._kind and self._kind[0] != shape[1:]):
             rule = f"of shape {('n', *self._kind[0])}, as those before" if self._kind else "an array (T, B, ...)"

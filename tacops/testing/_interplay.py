@@ -10,6 +10,7 @@ import tacops
 from .. import surrogate
 from .._backend.protocol import Array, Backend
 from .._core.train import SpikeTrain
+from ._check import NotApplicable
 from ._host import assert_train, dispatched_to, native, np, on_host
 from ._reference import draw
 
@@ -39,6 +40,8 @@ def channels_first_pair(backend: Backend) -> None:
 
 def unread_inputs(backend: Backend) -> None:
     """Where no value can be read in time, a membrane that came of an input off the grid is NaN, and others are right."""
+    if backend.blockwise:
+        raise NotApplicable(f"{backend.name} leaves it to the library of its blocks")
     spikes = (draw("unread-x", (3, 2, 5), 1.0) > 0.2).astype(np.float32)
     weight = native(backend, draw("unread-w", (4, 5), 0.4))
 

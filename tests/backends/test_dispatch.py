@@ -48,7 +48,7 @@ def python(code: str) -> str:
     return done.stdout
 
 
-LIBRARIES = "numpy jax mlx torch cupy array_api_compat array_api_strict scipy"
+LIBRARIES = "numpy jax mlx torch cupy dask array_api_compat array_api_strict scipy"
 
 
 def test_import_brings_no_array_library() -> None:
@@ -72,7 +72,7 @@ def test_a_call_brings_no_other_library(need: Callable[[str], Backend], name: st
     }[name]
     found = python(
         f"{make}\nimport sys, tacops\ntacops.tac_conv(a(4, 1, 5, 5, 2), a(3, 3, 3, 2), chunk_size=2)\n"
-        f"print([n for n in ('jax', 'mlx', 'torch', 'cupy', 'array_api_strict') if n in sys.modules and n != {name!r}])"
+        f"print([n for n in ('jax', 'mlx', 'torch', 'cupy', 'dask', 'array_api_strict') if n in sys.modules and n != {name!r}])"
     )
     assert found.strip() == "[]"
 
@@ -211,7 +211,7 @@ def test_entry_point(registry: None, monkeypatch: pytest.MonkeyPatch) -> None:
         get_backend("absent")
 
 
-@pytest.mark.parametrize("library", ["jax", "mlx", "torch", "cupy", "array_api_strict"])
+@pytest.mark.parametrize("library", ["jax", "mlx", "torch", "cupy", "dask", "array_api_strict"])
 def test_missing_library(monkeypatch: pytest.MonkeyPatch, registry: None, library: str) -> None:
     """A library that can't be imported: one sentence that says what to install, and NumPy works on."""
     name = "array_api" if library == "array_api_strict" else library

@@ -88,3 +88,19 @@ def test_a_split_inside_a_chunk_is_something_else(backend: Backend) -> None:
     pieces = _stream(backend, tac_conv, layer, [2, 6], chunk_size=4, **DYADIC)
     assert pieces.spikes.shape[0] == 3
     assert not np.array_equal(pieces.membrane, whole.membrane)
+
+
+@pytest.mark.parametrize(("mode", "frames"), [("collapse", 2), ("preserve", 5)])
+def test_lengths_that_end_with_whole_chunks(mode: Any, frames: int) -> None:
+    """Of fewer frames than the batch, which is not a whole number of chunks: results have its shape all the same."""
+    layer = grid_layer(25, steps=5, batch=2, spatial=(), kernel=(), c_in=4)
+    options: dict[str, Any] = {"chunk_size": 3, "mode": mode, **DYADIC}
+    train = tac_linear(*layer, lengths=[3, 0], trace=True, **options)
+    alone = tac_linear(layer.spikes[:3, :1], layer.weight, layer.bias, **options)
+    count = alone.spikes.shape[0]
+    assert train.spikes.shape == train.trace.shape == (frames, 2, layer.weight.shape[0])
+    assert_same("spikes", train.spikes[:count, :1], alone.spikes)
+    assert not train.spikes[count:].any()
+    assert not train.spikes[:, 1].any()
+    assert_same("membrane", train.membrane[:1], alone.membrane)
+    assert_same("trace", train.trace[-1], train.membrane)

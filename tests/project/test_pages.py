@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -44,6 +47,9 @@ def test_page_runs(page: Path, need: Callable[[str], Backend], tmp_path: Path, m
         need("torch")
     if "import snntorch" in text:
         pytest.importorskip("snntorch")
+    if "import dask" in text:
+        need("dask")
+        pytest.importorskip("zarr", reason="the extra dask brings it")
     RUNNER.run(page, tmp_path)
     shown = set(RUNNER.PICTURE.findall(text))
     assert {path.name for path in tmp_path.iterdir()} == shown
@@ -58,7 +64,21 @@ def test_pages_were_found() -> None:
         "snntorch",
         "choose_k",
         "conformance",
+        "dask",
     }
+
+
+def test_ray_example(need: Callable[[str], Backend], tmp_path: Path) -> None:
+    """What the page about Dask shows of Ray, after its other blocks."""
+    pytest.importorskip("ray", reason="Ray is large, and in no extra")
+    need("dask")
+    page = DOCS / "howto" / "dask.md"
+    [block] = re.findall(r"^```py\n(import ray\n.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    (tmp_path / "page.py").write_text(f"{RUNNER.code(page)}\n{block}", encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "page.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_mistake_in_a_page_is_found(tmp_path: Path) -> None:

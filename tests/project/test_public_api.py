@@ -30,7 +30,19 @@ PUBLIC = [
     "tacops.surrogate",
     "tacops.testing",
 ]
-LIBRARIES = {"numpy", "jax", "mlx", "torch", "cupy", "array_api_compat", "array_api_strict", "scipy", "tensorflow"}
+LIBRARIES = {
+    "numpy",
+    "jax",
+    "mlx",
+    "torch",
+    "cupy",
+    "array_api_compat",
+    "array_api_strict",
+    "scipy",
+    "tensorflow",
+    "dask",
+    "distributed",
+}
 XP = {
     "abs", "all", "any", "astype", "broadcast_to", "concat", "cumulative_sum", "exp", "finfo", "floor", "iinfo", "int8", "isdtype", "log", "logical_and",
     "logical_not", "logical_or", "max", "maximum", "min", "minimum", "ones_like", "permute_dims", "reshape", "round", "stack", "sum", "take", "tanh",
