@@ -74,16 +74,16 @@ MUTANTS = {
 @contextmanager
 def planted(module: Any, mutant: Mutant | None) -> Iterator[None]:
     """The adapter's `module` with one mistake in its kernels."""
-    cuda, text = module.launching, module.launching.source()
     if mutant is None:
         yield
         return
-    assert mutant.old in text, f"no {mutant.old!r} in the kernels: bring the mutant up to date"
-    sound = cuda.source
-    cuda.source = lambda: text.replace(mutant.old, mutant.new)
-    cuda._kernel.cache_clear()
+    building = module.building
+    sound = building.source
+    assert any(mutant.old in sound(name) for name in building.KERNELS), f"no {mutant.old!r}: bring the mutant up to date"
+    building.source = lambda name: sound(name).replace(mutant.old, mutant.new)
+    building.kernel.cache_clear()
     try:
         yield
     finally:
-        cuda.source = sound
-        cuda._kernel.cache_clear()
+        building.source = sound
+        building.kernel.cache_clear()

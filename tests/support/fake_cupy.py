@@ -8,6 +8,7 @@ imports without a driver), a function exists only if CuPy has it, and keywords m
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import sys
 from collections import Counter
@@ -31,10 +32,14 @@ MODULES = (
     "cuda.pathfinder",
     "array_api_compat.cupy",
     "tacops.backends.cupy_",
+    "tacops.backends._cuda.building",
     "tacops.backends._cuda.launching",
+    "tacops.backends._cuda.products",
 )
 traffic: Counter[str] = Counter()
-"""Kernel launches, copies to the device and back, and waits, since the program began."""
+"""Launches of raw kernels, products by cuBLAS, CuPy's own operations, copies to the device and back, and waits, since the program began."""
+ATTRIBUTES = {"MultiProcessorCount": 132, "L2CacheSize": 50 << 20}
+"""Of the devices: an H100's."""
 _real: Any = None
 
 
@@ -42,6 +47,7 @@ class Device:
     """One of two devices; `with` makes it the current one."""
 
     current = 0
+    attributes = ATTRIBUTES
 
     def __init__(self, device: int | None = None) -> None:
         self.id = Device.current if device is None else device
@@ -78,6 +84,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = (), **kwargs: Any) -> Any:
         if out:
+            traffic["operations"] += 1
             getattr(ufunc, method)(*map(_host, inputs), out=tuple(map(_host, out)), **kwargs)
             return out[0]
         return _device(getattr(ufunc, method)(*map(_host, inputs), **kwargs))
@@ -94,7 +101,18 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
         return ndarray(self._data[_host(key)], self.device)
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        traffic["operations"] += 1
         self._data[_host(key)] = _host(value)
+
+    @property
+    def data(self) -> Any:
+        """Where it lies."""
+        return SimpleNamespace(ptr=self._data.ctypes.data)
+
+    def fill(self, value: float) -> None:
+        """In place."""
+        traffic["operations"] += 1
+        self._data.fill(value)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or (_real is not None and not hasattr(_real.ndarray, name)):
@@ -115,14 +133,17 @@ class RawModule:
         """A kernel: called with grid, block and arguments; any other keyword is an error."""
         kernel = self._module.get_function(name)
 
-        def launch(grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
+        def launch(
+            grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], *, shared_mem: int = 0
+        ) -> None:
             for n, value in enumerate(args):
                 if isinstance(value, ndarray) and value.device.id != Device.current:
                     raise AssertionError(f"{name}: argument {n} is on device {value.device.id}, not on the current one")
                 if isinstance(value, np.ndarray) and value.size != 1:
                     raise TypeError("Only numpy.ndarrays of size one can be passed by value")
             traffic["launches"] += 1
-            kernel(grid, block, tuple(value._data if isinstance(value, ndarray) else value for value in args))
+            given = tuple(value._data if isinstance(value, ndarray) else value for value in args)
+            kernel(grid, block, given, shared_mem=shared_mem)
 
         return launch
 
@@ -139,8 +160,9 @@ def _host(value: Any) -> Any:
 def _device(value: Any, *sources: Any) -> Any:
     """Arrays, and NumPy's scalars, go to the device: CuPy's reductions give 0-d arrays. Views stay where they are."""
     if isinstance(value, np.ndarray | np.generic):
-        owners = (s for s in sources if isinstance(s, ndarray) and np.may_share_memory(value, s._data))
-        return ndarray(value, next((owner.device for owner in owners), None))
+        owners = [s for s in sources if isinstance(s, ndarray) and np.may_share_memory(value, s._data)]
+        traffic["operations"] += not owners and value.size > 0
+        return ndarray(value, owners[0].device if owners else None)
     return type(value)(_device(v, *sources) for v in value) if isinstance(value, list | tuple) else value
 
 
@@ -184,8 +206,36 @@ def _dot(a: ndarray, b: ndarray, out: ndarray | None = None) -> ndarray:
         m.flags.c_contiguous or m.flags.f_contiguous for m in (a._data, b._data)
     ):
         raise AssertionError("a product of matrices that CuPy would copy first")
-    result: ndarray = _device(np.dot(a._data, b._data, out=None if out is None else out._data))
-    return result
+    traffic["products"] += 1
+    return ndarray(np.dot(a._data, b._data, out=None if out is None else out._data))
+
+
+CUDA_R = {"CUDA_R_32F": 0, "CUDA_R_16F": 2}
+CUBLAS = {"CUBLAS_OP_N": 0, "CUBLAS_OP_T": 1, "CUBLAS_GEMM_DEFAULT": -1}
+CUBLAS |= {"CUBLAS_COMPUTE_32F": 68, "CUBLAS_COMPUTE_32F_PEDANTIC": 69}
+
+
+def _gemm_ex(
+    handle: int, *of: int
+) -> None:
+    """cublasGemmEx as the adapter calls it: ``C.T = B.T @ A``, columns first, with sums of float32 (here, of float64, rounded)."""
+    trans_b, trans_a, m, n, k, alpha, b, b_type, ldb, a, a_type, lda, beta, c, c_type, ldc, compute, algo = of
+    dtypes = {0: np.float32, 2: np.float16}
+    scalars = [_at(pointer, (1,), np.float32)[0] for pointer in (alpha, beta)]
+    exact = 68 if a_type == 2 else 69  # of float32, others might round operands
+    if handle != 1 or (trans_b, trans_a, a_type, c_type, algo) != (1, 0, b_type, 0, -1) or compute != exact:
+        raise AssertionError(f"a product that is not simulated: {of}")
+    if scalars != [1.0, 0.0] or min(m, n, k) < 1 or ldb < k or lda < k or ldc < m or max(m, n, k) >= 2**31:
+        raise AssertionError(f"a product that cuBLAS refuses, or does not do: {of}")
+    left, right = _at(a, (n, lda), dtypes[a_type])[:, :k], _at(b, (m, ldb), dtypes[b_type])[:, :k]
+    _at(c, (n, ldc), np.float32)[:, :m] = left.astype(np.float64) @ right.astype(np.float64).T
+    traffic["products"] += 1
+
+
+def _at(pointer: int, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Memory as an array."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return np.frombuffer((ctypes.c_char * size).from_address(pointer), dtype=dtype).reshape(shape)
 
 
 def _as_strided(x: ndarray, shape: Any = None, strides: Any = None) -> ndarray:
@@ -240,10 +290,12 @@ def install() -> str:
         getDeviceProperties=lambda n: {"name": b"no GPU: a simulation on NumPy"},
         CUDARuntimeError=RuntimeError,
         runtimeGetVersion=lambda: 13000,
+        **CUDA_R,
     )
     stream, nvrtc = SimpleNamespace(synchronize=_synchronize), SimpleNamespace(getVersion=lambda: (13, 0))
-    cuda = _module("cupy.cuda", runtime=runtime, Device=Device, get_current_stream=lambda: stream, nvrtc=nvrtc)
-    _module("cupy.cuda.device", Device=Device)
+    device = _module("cupy.cuda.device", Device=Device, get_cublas_handle=lambda: 1)
+    parts = {"runtime": runtime, "nvrtc": nvrtc, "cublas": SimpleNamespace(**CUBLAS, gemmEx=_gemm_ex), "device": device}
+    cuda = _module("cupy.cuda", Device=Device, get_current_stream=lambda: stream, **parts)
     contents["lib"] = _module("cupy.lib", stride_tricks=SimpleNamespace(as_strided=_as_strided))
     fft, linalg = (
         _module(f"cupy.{part}", **{n: None for n in dir(getattr(np, part)) if not n.startswith("_")})
