@@ -30,7 +30,6 @@ struct Register {
 };
 [[maybe_unused]] static double flush(double x) { return x; }
 [[maybe_unused]] static float flush(float x) { return std::fabs(x) < FLT_MIN ? std::copysign(0.f, x) : x; }
-alignas(16) [[maybe_unused]] static unsigned char shared[1 << 15];
 """
 TYPES = {
     "pred": "bool",
@@ -57,7 +56,7 @@ WIDE = {"s32": "int64_t", "u32": "uint64_t"}
 def translate(ptx: str) -> str:
     """C++ for ``host.cpp``."""
     ptx = re.sub(r"//.*", "", ptx)
-    pieces = [PRELUDE]
+    pieces, outside = [PRELUDE], re.findall(r"^\.extern \.shared \.align \d+ \.b8 (\w+)\[\];", ptx, re.MULTILINE)
     for name, parameters, body in re.findall(r"\.visible \.entry (\w+)\(([^)]*)\)[^{]*\{\n(.*?)\n\}", ptx, re.DOTALL):
         given = []
         for parameter in parameters.split(","):
@@ -66,12 +65,11 @@ def translate(ptx: str) -> str:
             given.append(f"Bytes<{size}> {array[1] if array else parameter.split()[-1]}")
         pieces.append(f'extern "C" __global__ void {name}({", ".join(given)})\n{{\n')
         pieces += [f"Register {kind}_[{n}];\n" for kind, n in re.findall(r"\.reg \.\w+\s+%(\w+)<(\d+)>;", body)]
-        symbols = re.findall(r"\.shared \.align \d+ \.b8 (\w+)\[\d+\];", body)
-        if len(symbols) > 1:
-            raise NotImplementedError("several arrays in shared memory")
-        code = re.sub(r"^\s*\.(reg|shared|pragma)\b.*$", "", body, flags=re.MULTILINE)
+        if ".shared .align" in body or len(outside) > 1:
+            raise NotImplementedError("shared memory that is not one array of dynamic size")
+        code = re.sub(r"^\s*\.(reg|pragma)\b.*$", "", body, flags=re.MULTILINE)
         for label, instruction in re.findall(r"(?:^\s*(\$\w+):)|([^;\s$][^;]*);", code, re.MULTILINE):
-            pieces.append(f"{label[1:]}:;\n" if label else _Instruction(instruction, symbols).text() + "\n")
+            pieces.append(f"{label[1:]}:;\n" if label else _Instruction(instruction, outside).text() + "\n")
         pieces.append("}\n")
     return "".join(pieces)
 
@@ -159,7 +157,7 @@ class _Instruction:
             raise NotImplementedError(self.whole)
         base, offset = match[1], int(match[2] or 0)
         where = f"(uint64_t){base}.at" if base[0] != "%" else self._register(base) + ".as<uint64_t>()"
-        where = f"{where} + (uint64_t)({offset}ll)" + (" + (uint64_t)shared" if space == "shared" else "")
+        where = f"{where} + (uint64_t)({offset}ll)" + (" + (uint64_t)host::shared" if space == "shared" else "")
         kind, size = TYPES[self.type], int(self.type[1:]) // 8
         steps = []
         for n, name in enumerate(registers.strip("{}").split(",")):
