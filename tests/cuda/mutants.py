@@ -57,7 +57,9 @@ MUTANTS = {
     "one neuron too many": Mutant("m < neurons;", "m <= neurons;", "sanitizer of lif"),
     "asks for the last frame of a run again": Mutant("from += neurons;", "from += (a + 1 < AHEAD) * neurons;", "lif"),
     "stops after a run of frames": Mutant("left > 0; left -= AHEAD", "left > 0; left = 0", "lif"),
-    "steps through a frame that is not there": Mutant("if (a >= left) break;", "if (a > left) break;", "sanitizer of lif"),
+    "steps through a frame that is not there": Mutant(
+        "if (a >= left) break;", "if (a > left) break;", "sanitizer of lif"
+    ),
     "takes the first channel's bias": Mutant("bias[channel]", "bias[0]", "unfold"),
     "adds a bias twice": Mutant("add(current[a].at[l], of.bias[l])", "add(current[a].at[l], 2 * of.bias[l])", "unfold"),
     "drops the last frames of a sum": Mutant("k < end; k += AHEAD", "k + AHEAD <= end; k += AHEAD", "weighted_sum"),
@@ -79,7 +81,9 @@ MUTANTS = {
     ),
     "no bias": Mutant("bias ? add(sums[a][l], bias[f])", "bias ? sums[a][l]", "conv_lif"),
     "writes filters that are not there": Mutant("if (l < lanes) to", "if (l <= lanes) to", "sanitizer of conv_lif"),
-    "reads filters that are not there": Mutant("j < w.filters * fan_in ?", "j < padded * fan_in ?", "sanitizer of conv_lif"),
+    "reads filters that are not there": Mutant(
+        "j < w.filters * fan_in ?", "j < padded * fan_in ?", "sanitizer of conv_lif"
+    ),
     "reads a row below the frame": Mutant("y >= w.height", "y > w.height", "sanitizer of conv_lif"),
     "reads a frame after the last": Mutant("min(t + a, T - 1)", "(t + a)", "sanitizer of conv_lif"),
     "unfolds from the first place": Mutant("- p.low[d]", "- 0 * p.low[d]", "unfold"),
@@ -108,7 +112,9 @@ def planted(module: Any, mutant: Mutant | None) -> Iterator[None]:
         return
     building = module.building
     sound = building.source
-    assert any(mutant.old in sound(name) for name in building.KERNELS), f"no {mutant.old!r}: bring the mutant up to date"
+    assert any(mutant.old in sound(name) for name in building.KERNELS), (
+        f"no {mutant.old!r}: bring the mutant up to date"
+    )
     building.source = lambda name: sound(name).replace(mutant.old, mutant.new)
     building.kernel.cache_clear()
     try:

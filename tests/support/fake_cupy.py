@@ -215,10 +215,8 @@ CUBLAS = {"CUBLAS_OP_N": 0, "CUBLAS_OP_T": 1, "CUBLAS_GEMM_DEFAULT": -1}
 CUBLAS |= {"CUBLAS_COMPUTE_32F": 68, "CUBLAS_COMPUTE_32F_PEDANTIC": 69}
 
 
-def _gemm_ex(
-    handle: int, *of: int
-) -> None:
-    """cublasGemmEx as the adapter calls it: ``C.T = B.T @ A``, columns first, with sums of float32 (here, of float64, rounded)."""
+def _gemm_ex(handle: int, *of: int) -> None:
+    """What the adapter asks of cublasGemmEx: ``C.T = B.T @ A``, columns first, with sums of float32 (here, of float64, rounded)."""
     trans_b, trans_a, m, n, k, alpha, b, b_type, ldb, a, a_type, lda, beta, c, c_type, ldc, compute, algo = of
     dtypes = {0: np.float32, 2: np.float16}
     scalars = [_at(pointer, (1,), np.float32)[0] for pointer in (alpha, beta)]
