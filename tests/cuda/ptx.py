@@ -30,6 +30,20 @@ struct Register {
 };
 [[maybe_unused]] static double flush(double x) { return x; }
 [[maybe_unused]] static float flush(float x) { return std::fabs(x) < FLT_MIN ? std::copysign(0.f, x) : x; }
+[[maybe_unused]] static uint32_t permuted(uint64_t low, uint64_t high, uint32_t choice)
+{
+    uint32_t result = 0;
+    for (int n = 0; n < 4; ++n, choice >>= 4) {
+        const unsigned char byte = (unsigned char)((high << 32 | low) >> (choice & 7) * 8);
+        result |= uint32_t(choice & 8 ? (byte & 0x80 ? 0xff : 0) : byte) << n * 8;
+    }
+    return result;
+}
+[[maybe_unused]] static uint32_t inserted(uint32_t bits, uint32_t into, uint32_t place, uint32_t count)
+{
+    const uint32_t mask = uint32_t(((uint64_t(1) << count) - 1) << place);
+    return (into & ~mask) | (bits << place & mask);
+}
 """
 TYPES = {
     "pred": "bool",
@@ -115,8 +129,13 @@ class _Instruction:
                 return self._set(_comparison(self.dots[0], a, b), "bool")
             case "selp":
                 return self._set(f"({self._value(3, 'pred')} ? {self._value(1)} : {self._value(2)})")
+            case "mov" if "{" in self.whole:
+                return self._packed()
             case "mov" | "cvta":
                 return self._set(self._value(1))
+            case "prmt" | "bfi" if self.dots == ["b32"]:
+                values = ", ".join(self._value(n) for n in range(1, len(self.operands)))
+                return self._set(f"{'permuted' if self.name == 'prmt' else 'inserted'}({values})")
             case "neg":
                 return self._set(f"-{self._value(1)}")
             case "not":
@@ -146,6 +165,24 @@ class _Instruction:
         if self.name not in INFIX or not set(self.dots) <= known or len(values) != 2:
             raise NotImplementedError(self.whole)
         return self._set(f"({values[0]} {INFIX[self.name]} {values[1]})", WIDE[self.type] if wide else TYPES[self.type])
+
+    def _packed(self) -> str:
+        """A register's parts, the lowest first, from or to registers of their own."""
+        to, source = self.operands
+        whole, parts = (to, source) if "{" in source else (source, to)
+        names = [name.strip() for name in parts.strip("{}").split(",")]
+        bits = int(self.type[1:]) // len(names)
+        kind, width = TYPES[f"b{bits}"], TYPES[self.type]
+        if whole is to:
+            value = " | ".join(f"({width}){self._read(name, f'b{bits}')} << {n * bits}" for n, name in enumerate(names))
+            return f"{self._register(to)}.set<{width}>({value});"
+        value = self._read(whole, self.type)
+        steps = (
+            f"{self._register(name)}.set<{kind}>(({kind})({value} >> {n * bits}));"
+            for n, name in enumerate(names)
+            if name != "_"
+        )
+        return f"{{ {' '.join(steps)} }}"
 
     def _memory(self) -> str:
         space = self.dots[0]
@@ -192,9 +229,9 @@ class _Instruction:
             return f"({TYPES[kind]}){SPECIAL[operand]}"
         if operand in self.symbols:
             return f"({TYPES[kind]})0"  # the only array in shared memory
-        if re.fullmatch(r"-?\d+|0x[0-9A-Fa-f]+", operand):
+        if re.fullmatch(r"-?\d+|0x[0-9A-Fa-f]+U?", operand):
             # the smallest number has no literal of its own
-            number = "INT64_MIN" if operand == "-9223372036854775808" else f"{operand}ll"
+            number = "INT64_MIN" if operand == "-9223372036854775808" else f"{operand.rstrip('U')}ll"
             return f"({TYPES[kind]}){number}"
         if match := re.fullmatch(r"0([fd])([0-9A-Fa-f]+)", operand):
             bits = f"Register{{0x{match[2]}ull}}"
