@@ -145,10 +145,20 @@ def test_more_than_two_billion_frames_to_sum_or_convolve(module: Any) -> None:
     spikes, membrane = np.zeros((3, 1, 8, 8, 1), bool), np.zeros((1, 8, 8, 1), np.float32)
     last = stride - 1
     shape = (side, side, 1, 8, 8, 1, 1, 1, stride, stride, -last, -last, 1, 1)
-    arguments = frames, np.full((1, 1, 1, 1), 1.5, np.float32), None, None, None, None, None, spikes, membrane
+    arguments: tuple[Any, ...] = (
+        frames,
+        np.full((1, 1, 1, 1), 1.5, np.float32),
+        None,
+        None,
+        None,
+        None,
+        None,
+        spikes,
+        membrane,
+    )
     window = np.array([shape], dtype=cuda.WINDOW)
-    counts = np.int32(3), np.int64(1)
-    _wide(module, "conv_lif", 1)((1,), (128,), (*arguments, *counts, window, _numbers(module)), shared_mem=32)
+    arguments = *arguments, np.int32(3), np.int64(1), window, _numbers(module)
+    _wide(module, "conv_lif", 1)((1,), (128,), arguments, shared_mem=32)
     assert np.flatnonzero(spikes).tolist() == [3 * 64 - 1]
     assert membrane[0, -1, -1, 0] == 0.5
 

@@ -63,7 +63,7 @@ def compiled(request: pytest.FixtureRequest, module: Any, monkeypatch: pytest.Mo
 def test_equals_the_core(compiled: Any, kernel: str) -> None:
     """In float32, on bool frames: every other type takes long to compile, and the same instructions."""
     check, count = CHECKS[kernel]
-    for seed in range(count):
+    for seed in range(count // 3 if kernel == "conv_lif" else count):  # its many instructions take long to compile
         if plain(kernel, seed):
             check(compiled, seed)
 

@@ -8,7 +8,6 @@ imports without a driver), a function exists only if CuPy has it, and keywords m
 
 from __future__ import annotations
 
-import ctypes
 import inspect
 import sys
 from collections import Counter
@@ -20,6 +19,7 @@ from typing import Any, Self
 import numpy as np
 
 from tests.cuda.host import HostModule
+from tests.support import fake_cublas
 
 __all__ = ["Device", "install", "ndarray", "simulated", "traffic"]
 
@@ -210,30 +210,9 @@ def _dot(a: ndarray, b: ndarray, out: ndarray | None = None) -> ndarray:
     return ndarray(np.dot(a._data, b._data, out=None if out is None else out._data))
 
 
-CUDA_R = {"CUDA_R_32F": 0, "CUDA_R_16F": 2}
-CUBLAS = {"CUBLAS_OP_N": 0, "CUBLAS_OP_T": 1, "CUBLAS_GEMM_DEFAULT": -1}
-CUBLAS |= {"CUBLAS_COMPUTE_32F": 68, "CUBLAS_COMPUTE_32F_PEDANTIC": 69}
-
-
-def _gemm_ex(handle: int, *of: int) -> None:
-    """What the adapter asks of cublasGemmEx: ``C.T = B.T @ A``, columns first, with sums of float32 (here, of float64, rounded)."""
-    trans_b, trans_a, m, n, k, alpha, b, b_type, ldb, a, a_type, lda, beta, c, c_type, ldc, compute, algo = of
-    dtypes = {0: np.float32, 2: np.float16}
-    scalars = [_at(pointer, (1,), np.float32)[0] for pointer in (alpha, beta)]
-    exact = 68 if a_type == 2 else 69  # of float32, others might round operands
-    if handle != 1 or (trans_b, trans_a, a_type, c_type, algo) != (1, 0, b_type, 0, -1) or compute != exact:
-        raise AssertionError(f"a product that is not simulated: {of}")
-    if scalars != [1.0, 0.0] or min(m, n, k) < 1 or ldb < k or lda < k or ldc < m or max(m, n, k) >= 2**31:
-        raise AssertionError(f"a product that cuBLAS refuses, or does not do: {of}")
-    left, right = _at(a, (n, lda), dtypes[a_type])[:, :k], _at(b, (m, ldb), dtypes[b_type])[:, :k]
-    _at(c, (n, ldc), np.float32)[:, :m] = left.astype(np.float64) @ right.astype(np.float64).T
+def _gemm_ex(*given: int) -> None:
+    fake_cublas.gemm_ex(*given)
     traffic["products"] += 1
-
-
-def _at(pointer: int, shape: tuple[int, ...], dtype: Any) -> Any:
-    """Memory as an array."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    return np.frombuffer((ctypes.c_char * size).from_address(pointer), dtype=dtype).reshape(shape)
 
 
 def _as_strided(x: ndarray, shape: Any = None, strides: Any = None) -> ndarray:
@@ -288,11 +267,16 @@ def install() -> str:
         getDeviceProperties=lambda n: {"name": b"no GPU: a simulation on NumPy"},
         CUDARuntimeError=RuntimeError,
         runtimeGetVersion=lambda: 13000,
-        **CUDA_R,
+        **fake_cublas.TYPES,
     )
     stream, nvrtc = SimpleNamespace(synchronize=_synchronize), SimpleNamespace(getVersion=lambda: (13, 0))
-    device = _module("cupy.cuda.device", Device=Device, get_cublas_handle=lambda: 1)
-    parts = {"runtime": runtime, "nvrtc": nvrtc, "cublas": SimpleNamespace(**CUBLAS, gemmEx=_gemm_ex), "device": device}
+    device = _module("cupy.cuda.device", Device=Device, get_cublas_handle=lambda: fake_cublas.HANDLE)
+    parts = {
+        "runtime": runtime,
+        "nvrtc": nvrtc,
+        "cublas": SimpleNamespace(**fake_cublas.NAMES, gemmEx=_gemm_ex),
+        "device": device,
+    }
     cuda = _module("cupy.cuda", Device=Device, get_current_stream=lambda: stream, **parts)
     contents["lib"] = _module("cupy.lib", stride_tricks=SimpleNamespace(as_strided=_as_strided))
     fft, linalg = (
