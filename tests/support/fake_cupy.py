@@ -20,21 +20,12 @@ import numpy as np
 
 from tests.cuda.host import HostModule
 from tests.support import fake_cublas
+from tests.support.fake_modules import forget, is_mine, module
 
 __all__ = ["Device", "install", "ndarray", "simulated", "traffic"]
 
 IMPLICIT = (
     "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly."
-)
-MODULES = (
-    "cupy",
-    "cupyx",
-    "cuda.pathfinder",
-    "array_api_compat.cupy",
-    "tacops.backends.cupy_",
-    "tacops.backends._cuda.building",
-    "tacops.backends._cuda.launching",
-    "tacops.backends._cuda.products",
 )
 traffic: Counter[str] = Counter()
 """Launches of raw kernels, products by cuBLAS, CuPy's own operations, copies to the device and back, and waits, since the program began."""
@@ -215,36 +206,12 @@ def _gemm_ex(*given: int) -> None:
     traffic["products"] += 1
 
 
-def _as_strided(x: ndarray, shape: Any = None, strides: Any = None) -> ndarray:
-    return ndarray(np.lib.stride_tricks.as_strided(x._data, shape, strides), x.device)
-
-
 def _asnumpy(array: ndarray) -> Any:
     return array.get()
 
 
 def _synchronize() -> None:
     traffic["waits"] += 1
-
-
-def _module(name: str, **contents: Any) -> ModuleType:
-    module = ModuleType(name)
-    module.__dict__.update(contents, __all__=[key for key in contents if not key.startswith("_")])
-    sys.modules[name] = module
-    return module
-
-
-def _mine(name: str) -> bool:
-    return any(name == module or name.startswith(f"{module}.") for module in MODULES)
-
-
-def _forget() -> None:
-    """Un-import: a package would go on to hand out a submodule that it has as an attribute."""
-    for name in filter(_mine, list(sys.modules)):
-        del sys.modules[name]
-        parent, _, child = name.rpartition(".")
-        if not _mine(parent):
-            vars(sys.modules.get(parent, SimpleNamespace())).pop(child, None)
 
 
 def install() -> str:
@@ -261,7 +228,7 @@ def install() -> str:
     contents = {n: _function(n) for n in names if not isinstance(getattr(np, n), ModuleType)}
     contents |= {"ndarray": ndarray, "array": _array, "asarray": _array, "asnumpy": _asnumpy}
     contents |= {"empty": _empty, "dot": _dot, "RawModule": RawModule}
-    _forget()
+    forget()
     runtime = SimpleNamespace(
         getDeviceCount=lambda: 2,
         getDeviceProperties=lambda n: {"name": b"no GPU: a simulation on NumPy"},
@@ -270,23 +237,22 @@ def install() -> str:
         **fake_cublas.TYPES,
     )
     stream, nvrtc = SimpleNamespace(synchronize=_synchronize), SimpleNamespace(getVersion=lambda: (13, 0))
-    device = _module("cupy.cuda.device", Device=Device, get_cublas_handle=lambda: fake_cublas.HANDLE)
+    device = module("cupy.cuda.device", Device=Device, get_cublas_handle=lambda: fake_cublas.HANDLE)
     parts = {
         "runtime": runtime,
         "nvrtc": nvrtc,
         "cublas": SimpleNamespace(**fake_cublas.NAMES, gemmEx=_gemm_ex),
         "device": device,
     }
-    cuda = _module("cupy.cuda", Device=Device, get_current_stream=lambda: stream, **parts)
-    contents["lib"] = _module("cupy.lib", stride_tricks=SimpleNamespace(as_strided=_as_strided))
+    cuda = module("cupy.cuda", Device=Device, get_current_stream=lambda: stream, **parts)
     fft, linalg = (
-        _module(f"cupy.{part}", **{n: None for n in dir(getattr(np, part)) if not n.startswith("_")})
+        module(f"cupy.{part}", **{n: None for n in dir(getattr(np, part)) if not n.startswith("_")})
         for part in ("fft", "linalg")
     )
     version = getattr(_real, "__version__", "14")
-    _module("cupy", **contents, cuda=cuda, fft=fft, linalg=linalg, cublas=_module("cupy.cublas")).__version__ = version  # type: ignore[attr-defined]
+    module("cupy", **contents, cuda=cuda, fft=fft, linalg=linalg, cublas=module("cupy.cublas")).__version__ = version  # type: ignore[attr-defined]
     if _real is None:
-        _module("cuda.pathfinder", find_nvidia_header_directory=lambda name: "simulated")
+        module("cuda.pathfinder", find_nvidia_header_directory=lambda name: "simulated")
         sys.modules.setdefault("cuda", ModuleType("cuda"))
     return f"names of CuPy {version}" if _real else "names of NumPy"
 
@@ -299,16 +265,15 @@ def simulated() -> Iterator[Any]:
     """
     with suppress(ImportError):
         import cupy  # noqa: F401  (once per process is all that its extension modules bear)
-    before = {name: module for name, module in sys.modules.items() if _mine(name)}
+    before = {name: module for name, module in sys.modules.items() if is_mine(name)}
     try:
         install()
-        from importlib import import_module
 
         yield import_module("tacops.backends.cupy_")
     finally:
-        _forget()
+        forget()
         for name, module in before.items():
             sys.modules[name] = module
             parent, _, child = name.rpartition(".")
-            if not _mine(parent):
+            if not is_mine(parent):
                 vars(sys.modules.get(parent, SimpleNamespace()))[child] = module
