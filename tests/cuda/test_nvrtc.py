@@ -64,7 +64,7 @@ RUNS = {
     "unfold": {"LDG.E.64", "STG.E.128"},  # eight spikes of a byte, eight numbers of float16
 }
 """Moves in the machine code of the first variant, without what says how they are cached."""
-REGISTERS = {"lif": 72, "weighted_sum": 72, "conv_lif": 104, "unfold": 48}
+REGISTERS = {"lif": 72, "weighted_sum": 72, "conv_lif": 128, "unfold": 48}
 """Most that a thread of the first variant may take."""
 
 

@@ -268,6 +268,7 @@ def simulated() -> Iterator[Any]:
     before = {name: module for name, module in sys.modules.items() if is_mine(name)}
     try:
         install()
+        from importlib import import_module
 
         yield import_module("tacops.backends.cupy_")
     finally:
