@@ -7,7 +7,6 @@ stream of the arrays' device; nothing waits for it. float32 products are full fl
 
 from __future__ import annotations
 
-import math
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -18,18 +17,15 @@ import numpy as np
 from tacops._backend.protocol import Array, Backend, Window
 from tacops._backend.steps import membrane_of
 
-from ._cuda import launching
+from ._cuda import building, launching, products
 from ._unfold import conv_by_unfolding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tacops._backend.steps import State, Step, Synapses
+    from tacops._backend.steps import Recipe, State, Step, Synapses
 
-__all__ = ["BACKEND", "CuPyBackend", "windows"]
-
-WORK_AREA = 1 << 22
-"""Numbers unfolded at a time: 16 MiB of float32 stay in the L2 cache of data-centre GPUs until they are multiplied."""
+__all__ = ["BACKEND", "CuPyBackend"]
 
 
 class CuPyBackend(Backend):
@@ -48,13 +44,18 @@ class CuPyBackend(Backend):
     def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
         """Unfold in tiles that stay in the L2 cache, one two-dimensional matrix product each."""
         with x.device:
-            if window.groups > 1:
+            if window.groups > 1 or weight.dtype.name not in building.REALS:
                 return conv_by_unfolding(xp, x.astype(weight.dtype, copy=False), weight, bias, window)
-            return _convolve(x, weight, bias, window)
+            space = window.output_shape(x.shape[1:-1], weight.shape[1:-1])
+            out = cp.empty((x.shape[0], *space, weight.shape[0]), dtype=weight.dtype)
+            products.convolve(x, weight, window, out, exact=exact)
+            if bias is not None:
+                out += bias
+            return out
 
     def weighted_sum(self, x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
         """One pass by a kernel that reads spikes as they are stored."""
-        if np.dtype(dtype).name not in launching.REALS:
+        if np.dtype(dtype).name not in building.REALS:
             return super().weighted_sum(x, weights, dtype)
         with x.device:
             return launching.weighted_sum(x, weights, np.dtype(dtype))
@@ -62,40 +63,31 @@ class CuPyBackend(Backend):
     def scan(self, step: Step, currents: Array, state: State | None, repeat: int) -> tuple[Array, State]:
         """All of time in one kernel, the membranes in registers."""
         recipe = step.recipe
-        if recipe is None or currents.dtype.name not in launching.REALS:
+        if recipe is None or currents.dtype.name not in building.REALS:
             return super().scan(step, currents, state, repeat)
         with currents.device:
             spikes = launching.new_spikes(recipe, (len(currents) * repeat, *currents.shape[1:]), currents.dtype)
             after = cp.empty(currents.shape[1:], dtype=currents.dtype)
-            launching.lif(recipe, currents, membrane_of(state), repeat, spikes, after)
+            launching.lif(recipe, currents, None, membrane_of(state), repeat, spikes, after)
             return spikes, (after,)
 
     def schedule(
         self, conv: Synapses, step: Step, frames: Array, state: State | None, repeat: int
     ) -> tuple[Array, State]:
-        """One kernel for convolution and neurons where channels are few, or frames by the L2 cacheful."""
+        """One kernel for convolution and neurons where channels are few; else products, and neurons that add the bias."""
         dtype, recipe = conv.weight.dtype, step.recipe
-        if recipe is None or conv.per_channel or dtype.name not in launching.REALS:
+        if recipe is None or conv.per_channel or conv.window.groups > 1 or dtype.name not in building.REALS:
             return super().schedule(conv, step, frames, state, repeat)
-        frames = conv.aggregate(frames)
-        kernel, filters = conv.weight.shape[1:-1], conv.weight.shape[0]
-        space = conv.window.output_shape(frames.shape[2:-1], kernel)
+        frames, membrane = conv.aggregate(frames), membrane_of(state)
+        space = conv.window.output_shape(frames.shape[2:-1], conv.weight.shape[1:-1])
         with frames.device:
-            spikes = launching.new_spikes(recipe, (len(frames) * repeat, frames.shape[1], *space, filters), dtype)
+            shape = len(frames) * repeat, frames.shape[1], *space, conv.weight.shape[0]
+            spikes = launching.new_spikes(recipe, shape, dtype)
             after = cp.empty(spikes.shape[1:], dtype=dtype)
             if launching.fits_conv_lif(conv):
-                launching.conv_lif(conv, recipe, frames, membrane_of(state), repeat, spikes, after)
-                return spikes, (after,)
-            membrane = membrane_of(state)
-            count = max(1, WORK_AREA // (after.size // filters * math.prod(conv.weight.shape[1:])))
-            for t in range(0, len(frames), count):
-                part = frames[t : t + count]
-                currents = self.conv(
-                    part.reshape(-1, *part.shape[2:]), conv.weight, conv.bias, conv.window, exact=conv.exact
-                )
-                currents = currents.reshape(len(part), *after.shape)
-                launching.lif(recipe, currents, membrane, repeat, spikes[t * repeat : (t + len(part)) * repeat], after)
-                membrane = after
+                launching.conv_lif(conv, recipe, frames, membrane, repeat, spikes, after)
+            else:
+                _multiply_and_step(conv, recipe, frames, membrane, repeat, spikes, after)
             return spikes, (after,)
 
     def crossings(self) -> Sequence[tuple[tuple[int, ...], tuple[int, ...], int]]:
@@ -168,49 +160,20 @@ def _device_name(number: int) -> str:
     return f"{name} (cuda:{number})"
 
 
-def windows(x: Array, kernel: Sequence[int], space: Sequence[int], window: Window) -> Array:
-    """Every output position's inputs, (N, *S, C) to (N, *space, *kernel, C): a view that copies nothing."""
-    n, *axes, channel = x.strides
-    moves = [move * stride for move, stride in zip(axes, window.stride, strict=True)]
-    taps = [move * dilation for move, dilation in zip(axes, window.dilation, strict=True)]
-    shape = (x.shape[0], *space, *kernel, x.shape[-1])
-    return cp.lib.stride_tricks.as_strided(x, shape, (n, *moves, *taps, channel))
-
-
-def _convolve(x: Array, weight: Array, bias: Array | None, window: Window) -> Array:
-    """Tiles of whole samples, or of rows of one: padding, one copy that casts as it unfolds, one product.
-
-    A tile of the output is contiguous, so the product is written where it belongs.
-    """
-    kernel, filters = weight.shape[1:-1], weight.shape[0]
-    space = window.output_shape(x.shape[1:-1], kernel)
-    fan_in, flat = math.prod(weight.shape[1:]), weight.reshape(filters, -1).T
-    out = cp.empty((x.shape[0], *space, filters), dtype=weight.dtype)
-    per_row = max(1, math.prod(space[1:]) * fan_in)
-    rows = space[0] if space else 1
-    height = max(1, min(rows, WORK_AREA // per_row))
-    count = max(1, WORK_AREA // (per_row * rows))
-    for n in range(0, x.shape[0], count):
-        part = _pad(x[n : n + count], window)
-        for row in range(0, rows, height):
-            target = out[n : n + count, row : row + height] if space else out[n : n + count]
-            below = part[:, row * window.stride[0] :] if space else part
-            columns = cp.ascontiguousarray(windows(below, kernel, target.shape[1:-1], window), dtype=weight.dtype)
-            cp.dot(columns.reshape(-1, fan_in), flat, out=target.reshape(-1, filters))
-            if bias is not None:
-                target += bias
-    return out
-
-
-def _pad(x: Array, window: Window) -> Array:
-    """Zeros around the spatial axes, in one pass; `x` itself if there are none."""
-    if not any(map(any, window.padding)):
-        return x
-    sizes = [low + size + high for (low, high), size in zip(window.padding, x.shape[1:-1], strict=True)]
-    padded = cp.zeros((x.shape[0], *sizes, x.shape[-1]), dtype=x.dtype)
-    inner = (slice(low, low + size) for (low, _), size in zip(window.padding, x.shape[1:-1], strict=True))
-    padded[(slice(None), *inner)] = x
-    return padded
+def _multiply_and_step(
+    conv: Synapses, step: Recipe, frames: Array, start: Array | None, repeat: int, spikes: Array, after: Array
+) -> None:
+    """As many frames at a time as leave currents of one L2 cache."""
+    count = max(1, min(len(frames), building.l2_bytes() // max(1, after.nbytes)))
+    currents = cp.empty((count, *after.shape), dtype=after.dtype)
+    for t in range(0, max(1, len(frames)), count):
+        x = frames[t : t + count]
+        part, samples = currents[: len(x)], len(x) * x.shape[1]
+        folded = part.reshape(samples, *part.shape[2:])
+        x = x.reshape(samples, *x.shape[2:])
+        products.convolve(x, conv.weight, conv.window, folded, exact=conv.exact, half=conv.fits_half)
+        launching.lif(step, part, conv.bias, start, repeat, spikes[t * repeat : (t + len(part)) * repeat], after)
+        start = after
 
 
 def _find_cublas() -> None:

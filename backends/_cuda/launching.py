@@ -1,4 +1,4 @@
-"""The CUDA kernels of ``kernels.cu``: built once for each combination of dtypes, launched on the current stream.
+"""Launching the kernels of neurons and of aggregation on the current stream.
 
 A launch reads nothing from the device and copies nothing to it: parameters that are numbers travel as arguments of the
 kernel. The caller makes the arrays' device the current one.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import cupy as cp
 import numpy as np
+
+from . import building
+from .building import INPUTS, REALS, contiguous
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,30 +22,16 @@ if TYPE_CHECKING:
     from tacops._backend.protocol import Array
     from tacops._backend.steps import Recipe, Synapses
 
-__all__ = ["REALS", "conv_lif", "fits_conv_lif", "lif", "new_spikes", "options", "source", "weighted_sum"]
+__all__ = ["FAN_IN", "MOST_WEIGHTS", "conv_lif", "fits_conv_lif", "lif", "new_spikes", "weighted_sum"]
 
-REALS = {"float32": "float", "float64": "double"}
-"""Computing dtypes; float16 would need rounding rules that no machine without a GPU can check."""
-INPUTS = {
-    "bool": "unsigned char",
-    "int8": "signed char",
-    "int16": "short",
-    "int32": "int",
-    "int64": "long long",
-    "uint8": "unsigned char",
-    "uint16": "unsigned short",
-    "uint32": "unsigned int",
-    "uint64": "unsigned long long",
-} | REALS
-"""What frames may hold; other dtypes are cast before."""
-BLOCK = 128
-MOST_BLOCKS = 1 << 20
-"""Beyond it, threads loop."""
-
-# as in kernels.cu
-LANES, ROOM_BYTES, MOST_WEIGHTS, MOST_ROWS = 8, 24 * 1024, 32, 65535
+# as in the kernels
+LANES, MOST_WEIGHTS, MOST_ROWS = 8, 32, 65535
+ROOM_BYTES = 24 * 1024
+"""Most shared memory of a block of `conv_lif`, so that several fit a multiprocessor of any GPU."""
 FAN_IN = 288
 """Most inputs of a neuron for which cores that read spikes one by one are thought to beat a matrix product."""
+RESIDENT = 8
+"""Blocks of `conv_lif` per multiprocessor: each copies the weights once, and stays."""
 WINDOW = np.dtype(
     [
         (name, np.int32)
@@ -55,73 +43,72 @@ WINDOW = np.dtype(
 )
 
 
-@cache
-def source() -> str:
-    """The text of every kernel."""
-    return resources.files(__package__).joinpath("kernels.cu").read_text(encoding="utf-8")
-
-
-def options(real: str, frames: str = "bool", spike: str = "bool") -> tuple[str, ...]:
-    """What the compiler is told about three dtypes: of numbers, of frames and of spikes."""
-    spikes = "bool" if spike == "bool" else REALS[real]
-    return f"-DREAL={REALS[real]}", f"-DINPUT={INPUTS[frames]}", f"-DSPIKE={spikes}"
-
-
-@cache
-def _kernel(name: str, *dtypes: str) -> Any:
-    # a raw kernel compiles itself anew for every device that it is called on
-    return cp.RawModule(code=source(), options=options(*dtypes)).get_function(name)
-
-
 def new_spikes(step: Recipe, shape: tuple[int, ...], dtype: Any) -> Array:
     """Room for spikes."""
     return cp.empty(shape, dtype=bool if step.compact else dtype)
 
 
 def lif(
-    step: Recipe, currents: Array, start: Array | None, repeat: int, spikes: Array, membrane: Array
+    step: Recipe,
+    currents: Array,
+    bias: Array | None,
+    start: Array | None,
+    repeat: int,
+    spikes: Array,
+    membrane: Array,
 ) -> tuple[Array, Array]:
-    """Step neurons through currents (T, ..., C), into contiguous `spikes` (T * repeat, ..., C) and `membrane` (..., C).
+    """Step neurons through currents (T, ..., C) plus `bias` (C,).
 
-    `start` may be `membrane`.
+    Into contiguous `spikes` (T * repeat, ..., C) and `membrane` (..., C); `start` may be `membrane`.
     """
-    neurons = membrane.size
+    neurons, dtype = membrane.size, currents.dtype
     if neurons:
-        numbers, given = _neurons(step, repeat, currents.shape[-1], currents.dtype)
-        currents, start = cp.ascontiguousarray(currents), _contiguous(start, currents.dtype)
-        kernel = _kernel("lif", currents.dtype.name, "bool", spikes.dtype.name)
-        counts = np.int64(currents.shape[0]), np.int64(neurons)
-        kernel((_blocks(neurons),), (BLOCK,), (currents, start, *given, spikes, membrane, *counts, numbers))
+        numbers, given = _neurons(step, repeat, currents.shape[-1], dtype)
+        currents, start, bias = cp.ascontiguousarray(currents), contiguous(start, dtype), contiguous(bias, dtype)
+        width = building.run(neurons, dtype.itemsize, currents, start, spikes, membrane)
+        narrow = building.is_narrow(currents.size, spikes.size, neurons)
+        counts = _counts(narrow, currents.shape[0], neurons)
+        kernel = building.kernel("lif", dtype.name, "bool", spikes.dtype.name, width, narrow)
+        arrays = currents, bias, start, *given, spikes, membrane
+        kernel((building.blocks(neurons // width),), (building.BLOCK,), (*arrays, *counts, numbers))
     return spikes, membrane
 
 
 def weighted_sum(x: Array, weights: Sequence[float | Array], dtype: Any) -> Array:
     """``sum_k weights[k] * x[:, k]`` of x (n, K, ..., C); weights are floats, or arrays of shape () or (C,)."""
-    if x.dtype.name not in INPUTS:
-        x = x.astype(dtype)
+    x = cp.ascontiguousarray(x, dtype=None if x.dtype.name in INPUTS else dtype)
     sums = cp.empty((x.shape[0], *x.shape[2:]), dtype=dtype)
     if not sums.size:
         return sums
     size, width = len(weights), sums.size // len(sums)
-    by_value, given, channels = np.zeros((1,), dtype=[("at", dtype, (MOST_WEIGHTS,))]), None, 1
-    if size <= MOST_WEIGHTS and all(isinstance(weight, float) for weight in weights):
-        by_value["at"][0, :size] = weights
+    numbers, given, channels = None, None, 1
+    if all(isinstance(weight, float) for weight in weights):
+        numbers = np.array(weights, dtype=dtype)
     else:
         given = cp.stack([cp.asarray(weight, dtype=dtype) for weight in weights])
         channels = given.size // size
-    kernel = _kernel("weighted_sum", sums.dtype.name, x.dtype.name)
-    grid = _blocks(width), min(len(sums), MOST_ROWS)
-    shape = np.int64(len(sums)), np.int32(size), np.int64(width), np.int32(channels)
-    kernel(grid, (BLOCK,), (cp.ascontiguousarray(x), given, sums, *shape, by_value))
+    count, narrow = building.run(width, dtype.itemsize, x, sums), building.is_narrow(x.size, sums.size)
+    kernel = building.kernel("weighted_sum", sums.dtype.name, x.dtype.name, "bool", count, narrow)
+    grid = building.blocks(width // count), min(len(sums), MOST_ROWS)
+    shape = np.int64(len(sums)), np.int32(size), *_counts(narrow, width), np.int32(channels)
+    for begin in range(0, size, size if numbers is None else MOST_WEIGHTS):
+        by_value = np.zeros((1,), dtype=[("at", dtype, (MOST_WEIGHTS,))])
+        end = size
+        if numbers is not None:
+            end = min(size, begin + MOST_WEIGHTS)
+            by_value["at"][0, : end - begin] = numbers[begin:end]
+        arguments = x, given, sums, *shape, np.int32(begin), np.int32(end), by_value
+        kernel(grid, (building.BLOCK,), arguments)
     return sums
 
 
 def fits_conv_lif(conv: Synapses) -> bool:
     """Whether `conv_lif` can do a layer, and is thought to be faster than a matrix product."""
     filters, fan_in = conv.weight.shape[0], math.prod(conv.weight.shape[1:])
-    room = fan_in * -(-filters // LANES) * LANES * conv.weight.dtype.itemsize
     plain = conv.weight.ndim == 4 and conv.window.groups == 1 and not conv.per_channel
-    return plain and conv.weight.dtype.name in REALS and fan_in <= FAN_IN and room <= ROOM_BYTES
+    if not plain or conv.weight.dtype.name not in REALS:
+        return False
+    return 0 < fan_in <= FAN_IN and filters > 0 and _room(conv.weight) <= ROOM_BYTES
 
 
 def conv_lif(
@@ -129,19 +116,33 @@ def conv_lif(
 ) -> tuple[Array, Array]:
     """Convolve frames (T, B, H, W, C) and step the neurons, into `spikes` and `membrane` as `lif` does."""
     dtype, window = conv.weight.dtype, conv.window
-    if frames.dtype.name not in INPUTS:
-        frames = frames.astype(dtype)
+    if not membrane.size:
+        return spikes, membrane
+    frames = cp.ascontiguousarray(frames, dtype=None if frames.dtype.name in INPUTS else dtype)
     (top, _), (left, _) = window.padding
     corners = (*window.stride, top, left, *window.dilation)
     shape = (*frames.shape[2:], *membrane.shape[1:], *conv.weight.shape[1:-1], *corners)
-    numbers, given = _neurons(step, repeat, membrane.shape[-1], dtype)
-    arrays = cp.ascontiguousarray(frames), cp.ascontiguousarray(conv.weight), _contiguous(conv.bias, dtype)
-    counts = np.int64(frames.shape[0]), np.int64(frames.shape[1])
-    kernel = _kernel("conv_lif", dtype.name, frames.dtype.name, spikes.dtype.name)
-    grid = (_blocks(math.prod(membrane.shape[:-1]) * -(-membrane.shape[-1] // LANES)),)
-    result = spikes, membrane, *counts, np.array([shape], dtype=WINDOW), numbers
-    kernel(grid, (BLOCK,), (*arrays, _contiguous(start, dtype), *given, *result))
+    filters = membrane.shape[-1]
+    numbers, given = _neurons(step, repeat, filters, dtype)
+    arrays = frames, cp.ascontiguousarray(conv.weight), contiguous(conv.bias, dtype), contiguous(start, dtype)
+    whole = filters % LANES == 0 and building.run(LANES, 2, spikes, membrane) == LANES
+    threads = membrane.size // filters * -(-filters // LANES)
+    narrow = building.is_narrow(frames.size, spikes.size, threads)
+    chosen = dtype.name, frames.dtype.name, spikes.dtype.name, LANES if whole else 1, narrow
+    counts = np.int32(frames.shape[0]), *_counts(narrow, frames.shape[1])
+    grid = (min(building.blocks(threads), building.processors() * RESIDENT),)
+    arguments = *arrays, *given, spikes, membrane, *counts, np.array([shape], dtype=WINDOW), numbers
+    building.kernel("conv_lif", *chosen)(grid, (building.BLOCK,), arguments, shared_mem=_room(conv.weight))
     return spikes, membrane
+
+
+def _room(weight: Array) -> int:
+    """Bytes of shared memory: filters are whole runs of `LANES`."""
+    return int(math.prod(weight.shape[1:]) * -(-weight.shape[0] // LANES) * LANES * weight.dtype.itemsize)
+
+
+def _counts(narrow: bool, *sizes: int) -> tuple[Any, ...]:
+    return tuple(map(np.int32 if narrow else np.int64, sizes))
 
 
 def _neurons(step: Recipe, repeat: int, channels: int, dtype: Any) -> tuple[Any, tuple[Array | None, ...]]:
@@ -156,19 +157,11 @@ def _neurons(step: Recipe, repeat: int, channels: int, dtype: Any) -> tuple[Any,
             given.append(None)
         else:
             numbers[f"{name}_step"] = parameter.size > 1
-            given.append(_contiguous(parameter, dtype))
-    return numbers, (*given, _contiguous(step.poison, dtype))
+            given.append(contiguous(parameter, dtype))
+    return numbers, (*given, contiguous(step.poison, dtype))
 
 
 @cache
 def _neurons_dtype(real: str) -> np.dtype[Any]:
     whole = ("repeat", "reset", "rounded", "channels", "decay_step", "threshold_step")
     return np.dtype([*((name, np.int32) for name in whole), ("decay", real), ("threshold", real)], align=True)
-
-
-def _contiguous(array: Array | None, dtype: Any) -> Array | None:
-    return None if array is None else cp.ascontiguousarray(array, dtype=dtype)
-
-
-def _blocks(threads: int) -> int:
-    return min(-(-threads // BLOCK), MOST_BLOCKS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -96,11 +97,11 @@ def check_lif(module: Any, seed: int) -> None:
 def check_sum(module: Any, seed: int) -> None:
     """`weighted_sum`."""
     rng = np.random.default_rng(seed)
-    real, frames = (
-        ("float32", "float64")[seed // 2 % 2],
-        ("bool", "uint8", "int32", "float32", "float64")[seed // 4 % 5],
-    )
-    channels, size = int(rng.integers(1, 6)), int(rng.choice((1, 2, 3, 5, 16, 40)))
+    # the types of a kernel are few, since each takes a compilation
+    kinds = ("bool", "uint8", "int32", "float32", "float64"), ("float64", "uint8")
+    wide = seed // 2 % 2
+    real, frames = ("float32", "float64")[wide], kinds[wide][seed // 4 % len(kinds[wide])]
+    channels, size = int(rng.integers(1, 9)), int(rng.choice((1, 2, 3, 5, 16, 40, 70)))
     shape = (int(rng.integers(1, 5)), size, *(int(n) for n in rng.integers(1, 12, rng.integers(0, 3))), channels)
     x = (
         rng.normal(0, 9, shape).astype(frames)
@@ -132,32 +133,36 @@ def layer(
     return tuple(spatial), tuple(kernel), Window(tuple(stride), tuple(padding), tuple(dilation), groups)
 
 
-def check_conv(module: Any, seed: int) -> None:
-    """`schedule`, on weights whose sums are exact in any order; odd seeds in layers that one kernel can do."""
+def check_layer(module: Any, seed: int, fused: bool) -> None:
+    """`schedule`, on weights whose sums are exact in any order: in layers that one kernel can do, or by products."""
     rng = np.random.default_rng(seed)
-    fused, real = seed % 2 == 1, ("float32", "float64")[seed // 2 % 2]
-    frames = ("bool", "uint8", real)[seed // 4 % 3]
-    groups = 1 if fused else int(rng.choice((1, 1, 1, 2)))
+    real = ("float32", "float64")[seed // 2 % 2]
+    frames = ("bool", "uint8", real)[seed // 4 % 3] if real == "float32" else real
+    groups = 1 if fused else int(rng.choice((1, 1, 1, 1, 2)))
     spatial, kernel, window = layer(rng, 2 if fused else int(rng.choice((0, 1, 2, 3))), groups)
-    channels, filters = int(rng.integers(1, 5)) * groups, int(rng.integers(1, 20)) * groups
+    channels, filters = int(rng.choice((1, 2, 3, 4, 8))) * groups, int(rng.choice((3, 8, 16, 19))) * groups
     if not fused:  # too many for shared memory
-        filters += groups * (module.launching.ROOM_BYTES // (np.dtype(real).itemsize * channels * math.prod(kernel)))
+        room = module.launching.ROOM_BYTES // (np.dtype(real).itemsize * channels * math.prod(kernel))
+        filters += groups * (room + 4 - room % 4)
     weight = (rng.integers(-3, 5, (filters, *kernel, channels // groups)) / 8).astype(real)
     bias = (rng.integers(-2, 3, (filters,)) / 8).astype(real) if rng.integers(2) else None
-    T, batch, repeat = int(rng.integers(1, 5)), int(rng.integers(1, 4)), int(rng.integers(1, 4))
+    T, batch, repeat = int(rng.integers(1, 6)), int(rng.integers(1, 4)), int(rng.integers(1, 4))
     size = int(rng.integers(1, 4))
     aggregation = tuple(float(w) for w in rng.choice((0.25, 0.5, 1.0), size)) if size > 1 else None
     x = strided(
         rng, rng.integers(0, 2 if frames == "bool" else 4, (T * size, batch, *spatial, channels)).astype(frames)
     )
     options = neurons(rng, real, filters)
-    if options["rounded"]:
+    rounded = options["rounded"]
+    if rounded:
         weight, bias = weight * 8, None if bias is None else bias * 8
+        aggregation = aggregation and tuple(4.0 * a for a in aggregation)
     shape = (batch, *window.output_shape(spatial, kernel), filters)
-    start = currents(rng, real, shape, options["rounded"]) if rng.integers(2) else None
-    conv = Convolve(CORE, window, weight, bias, aggregation)
+    start = currents(rng, real, shape, rounded) if rng.integers(2) else None
+    numbers = {"exact": rounded, "fits_half": rounded and bool(rng.integers(2))}
+    conv = Convolve(CORE, window, weight, bias, aggregation, **numbers)
     want = Backend.schedule(CORE, conv, LIFStep(CORE, **options), np.ascontiguousarray(x), as_state(start), repeat)
-    conv = Convolve(module.BACKEND, window, on_device(weight), on_device(bias), aggregation)
+    conv = Convolve(module.BACKEND, window, on_device(weight), on_device(bias), aggregation, **numbers)
     assert fused == module.launching.fits_conv_lif(conv)
     step = LIFStep(module.BACKEND, **{name: on_device(value) for name, value in options.items()})
     got = module.BACKEND.schedule(conv, step, on_device(x), as_state(on_device(start)), repeat)
@@ -165,23 +170,29 @@ def check_conv(module: Any, seed: int) -> None:
     equal(*got[1], *want[1])
 
 
+def plain(kernel: str, seed: int) -> bool:
+    """Whether a case is in float32 on bool frames."""
+    return seed % 4 < 2 and seed // 4 % {"lif": 1, "weighted_sum": 5, "conv_lif": 3, "unfold": 3}[kernel] == 0
+
+
 CHECKS: dict[str, tuple[Callable[[Any, int], None], int]] = {
     "lif": (check_lif, 300),
     "weighted_sum": (check_sum, 200),
-    "conv_lif": (check_conv, 120),
+    "conv_lif": (partial(check_layer, fused=True), 60),
+    "unfold": (partial(check_layer, fused=False), 90),
 }
 """Checks by the kernel that they are about, and how many seeds of each the tests run."""
 
 
 def main(name: str) -> None:
-    """Run some cases in float32: of every check, or of the kernel that is wrong on bool frames."""
+    """Run some plain cases: of every check, or of the kernel that is wrong."""
     mutant = None if name == "none" else MUTANTS[name]
     with fake_cupy.simulated() as module, planted(module, mutant):
         for kernel, (check, count) in CHECKS.items():
-            for seed in range(count // 2 if mutant is None else 3 * count):
-                chosen = seed % 4 < 2 if mutant is None else seed % 12 < 2 and mutant.found_by.endswith(kernel)
-                if chosen:
-                    check(module, seed)
+            if mutant is None or mutant.found_by.endswith(f" {kernel}"):
+                for seed in range(count if mutant is None else 4 * count):
+                    if plain(kernel, seed):
+                        check(module, seed)
     print("clean")
 
 

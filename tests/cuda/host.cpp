@@ -1,10 +1,13 @@
 // What CUDA C++ kernels need to run on a CPU: compiled before the text of a kernel file, with launchers after it.
 //
 // Blocks run one after the other; the threads of a block too, unless the kernel meets at a barrier, when each is a
-// thread of the system. Shared memory is static and starts each launch as garbage would: as the last block left it.
+// thread of the system. Dynamic shared memory has the bytes that a launch asks for, and starts each block as garbage.
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <pthread.h>
 #include <type_traits>
 #include <utility>
@@ -13,7 +16,6 @@
 #define __global__
 #define __device__ static
 #define __forceinline__ inline
-#define __shared__ static
 #define __grid_constant__
 
 struct Index { unsigned x, y, z; };
@@ -23,6 +25,7 @@ static pthread_barrier_t meeting;
 
 [[maybe_unused]] static void __syncthreads() { pthread_barrier_wait(&meeting); }
 [[maybe_unused]] static int min(int a, int b) { return a < b ? a : b; }
+[[maybe_unused]] static unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
 using std::fma, std::floor, std::rint;
 #define ROUNDED(type, letter) \
     [[maybe_unused]] static type __##letter##mul_rn(type a, type b) { return a * b; } \
@@ -32,6 +35,8 @@ ROUNDED(float, f)
 ROUNDED(double, d)
 
 namespace host {
+
+[[maybe_unused]] static void* shared;  // of the block that runs
 
 // One word per parameter: *f or +f (pointer to what is read or written, and the type's letter), f, or V and a size.
 template <class T> constexpr char letter()
@@ -68,14 +73,16 @@ template <class... A> struct Thread {
     }
 };
 
-// shape: grid and block; blocks first:last run, backwards if asked for
+// shape: grid, block and bytes of shared memory; blocks first:last run, backwards if asked for
 template <class... A>
 void launch(void (*kernel)(A...), const unsigned* shape, long long first, long long last, int backwards, int meets, void** given)
 {
+    if (posix_memalign(&shared, 16, shape[4])) std::abort();
     gridDim = {shape[0], shape[1], shape[2]}, blockDim = {shape[3], 1, 1};
     for (long long n = first; n < last; ++n) {
         const long long b = backwards ? first + last - 1 - n : n;
         const Index block = {unsigned(b % shape[0]), unsigned(b / shape[0] % shape[1]), unsigned(b / shape[0] / shape[1])};
+        if (shape[4]) std::memset(shared, 0xff, shape[4]);
         std::vector<Thread<A...>> threads;
         for (unsigned t = 0; t < shape[3]; ++t)
             threads.push_back({kernel, given, block, {backwards ? shape[3] - 1 - t : t, 0, 0}});
@@ -91,6 +98,7 @@ void launch(void (*kernel)(A...), const unsigned* shape, long long first, long l
         for (pthread_t thread : running) pthread_join(thread, nullptr);
         pthread_barrier_destroy(&meeting);
     }
+    std::free(shared);
 }
 
 }  // namespace host

@@ -35,6 +35,10 @@ SANITIZE = ("-g", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=
 FLAGS = ("-std=c++20", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-pthread")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas")
 SHIM = Path(__file__).with_name("host.cpp")
+SHARED = r"extern __shared__ __align__\(16\) (\w+) (\w+)\[\];"
+"""How kernels ask for memory whose size their launch gives."""
+MOST_SHARED = 48 * 1024
+"""Bytes that every GPU gives a block without being asked."""
 KERNEL = r'extern "C" __global__ void (\w+)'
 LAUNCHER = """
 extern "C" void signature_{name}(char* to) {{ host::signature({name}, to); }}
@@ -60,8 +64,11 @@ class HostModule:
     """Kernels of one text, compiled with some options."""
 
     def __init__(self, *, code: str, options: Sequence[str] = ()) -> None:
+        code = re.sub(SHARED, r"\1* const \2 = static_cast<\1*>(host::shared);", code)
+        if "__shared__" in code:
+            raise ValueError(f"shared memory is asked for as in {SHARED!r}")
         kernels = re.split(KERNEL, code)
-        text = f'{SHIM.read_text()}\n#line 1 "kernels.cu"\n{code}' + "".join(
+        text = f"{SHIM.read_text()}\n{code}" + "".join(
             LAUNCHER.format(name=name, meets=int("__syncthreads" in body))
             for name, body in zip(kernels[1::2], kernels[2::2], strict=True)
         )
@@ -81,7 +88,9 @@ class HostKernel:
         getattr(library, f"signature_{name}")(words)
         self.signature = words.value.decode().split()
 
-    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
+    def __call__(
+        self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], shared_mem: int = 0
+    ) -> None:
         """Run all threads of all blocks (or as `launching` says)."""
         if len(args) != len(self.signature):
             raise TypeError(f"{self.name} takes {len(self.signature)} arguments, not {len(args)}")
@@ -93,10 +102,11 @@ class HostKernel:
             or min(shape) < 1
             or max(shape[1:]) > 65535
             or shape[0] >= 2**31
+            or not 0 <= shared_mem <= MOST_SHARED
         ):
-            raise ValueError(f"{self.name}: no GPU launches grid {grid}, block {block}")
+            raise ValueError(f"{self.name}: no GPU launches grid {grid}, block {block}, shared memory {shared_mem}")
         first, last, _ = (_launch["blocks"] or slice(None)).indices(shape[0] * shape[1] * shape[2])
-        sizes = (ctypes.c_uint * 4)(*shape, block[0])
+        sizes = (ctypes.c_uint * 5)(*shape, block[0], shared_mem)
         pointers = (ctypes.c_void_p * len(cells))(*map(ctypes.addressof, cells))
         with _one_launch:
             self.launch(sizes, ctypes.c_longlong(first), ctypes.c_longlong(last), int(_launch["backwards"]), pointers)
@@ -107,8 +117,8 @@ class HostKernel:
         if kind[0] in "*+":
             if value is None:
                 return ctypes.c_void_p(0)
-            # unsigned bytes are how kernels read bool
-            letters = ("?", "B") if kind == "*B" else (kind[1],)
+            # unsigned bytes are how kernels read bool, and bits how they write float16
+            letters = ("?", "B") if kind == "*B" else ("e",) if kind == "+H" else (kind[1],)
             if not isinstance(value, np.ndarray) or _letter(value.dtype) not in letters:
                 raise TypeError(f"{problem}, not {getattr(value, 'dtype', value)!r}")
             if not value.flags.c_contiguous:

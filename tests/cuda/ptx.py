@@ -30,7 +30,20 @@ struct Register {
 };
 [[maybe_unused]] static double flush(double x) { return x; }
 [[maybe_unused]] static float flush(float x) { return std::fabs(x) < FLT_MIN ? std::copysign(0.f, x) : x; }
-alignas(16) [[maybe_unused]] static unsigned char shared[1 << 15];
+[[maybe_unused]] static uint32_t permuted(uint64_t low, uint64_t high, uint32_t choice)
+{
+    uint32_t result = 0;
+    for (int n = 0; n < 4; ++n, choice >>= 4) {
+        const unsigned char byte = (unsigned char)((high << 32 | low) >> (choice & 7) * 8);
+        result |= uint32_t(choice & 8 ? (byte & 0x80 ? 0xff : 0) : byte) << n * 8;
+    }
+    return result;
+}
+[[maybe_unused]] static uint32_t inserted(uint32_t bits, uint32_t into, uint32_t place, uint32_t count)
+{
+    const uint32_t mask = uint32_t(((uint64_t(1) << count) - 1) << place);
+    return (into & ~mask) | (bits << place & mask);
+}
 """
 TYPES = {
     "pred": "bool",
@@ -49,13 +62,15 @@ SPECIAL = {
 }
 INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "rem": "%", "and": "&", "or": "|", "xor": "^"}
 COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "lo": "<", "hs": ">="}
+UNORDERED = {"neu": "==", "ltu": ">=", "leu": ">", "gtu": "<=", "geu": "<"}
+"""True of NaN, too: the opposite of the opposite."""
 WIDE = {"s32": "int64_t", "u32": "uint64_t"}
 
 
 def translate(ptx: str) -> str:
     """C++ for ``host.cpp``."""
     ptx = re.sub(r"//.*", "", ptx)
-    pieces = [PRELUDE]
+    pieces, outside = [PRELUDE], re.findall(r"^\.extern \.shared \.align \d+ \.b8 (\w+)\[\];", ptx, re.MULTILINE)
     for name, parameters, body in re.findall(r"\.visible \.entry (\w+)\(([^)]*)\)[^{]*\{\n(.*?)\n\}", ptx, re.DOTALL):
         given = []
         for parameter in parameters.split(","):
@@ -64,14 +79,17 @@ def translate(ptx: str) -> str:
             given.append(f"Bytes<{size}> {array[1] if array else parameter.split()[-1]}")
         pieces.append(f'extern "C" __global__ void {name}({", ".join(given)})\n{{\n')
         pieces += [f"Register {kind}_[{n}];\n" for kind, n in re.findall(r"\.reg \.\w+\s+%(\w+)<(\d+)>;", body)]
-        symbols = re.findall(r"\.shared \.align \d+ \.b8 (\w+)\[\d+\];", body)
-        if len(symbols) > 1:
-            raise NotImplementedError("several arrays in shared memory")
-        code = re.sub(r"^\s*\.(reg|shared|pragma)\b.*$", "", body, flags=re.MULTILINE)
+        if ".shared .align" in body or len(outside) > 1:
+            raise NotImplementedError("shared memory that is not one array of dynamic size")
+        code = re.sub(r"^\s*\.(reg|pragma)\b.*$", "", body, flags=re.MULTILINE)
         for label, instruction in re.findall(r"(?:^\s*(\$\w+):)|([^;\s$][^;]*);", code, re.MULTILINE):
-            pieces.append(f"{label[1:]}:;\n" if label else _Instruction(instruction, symbols).text() + "\n")
+            pieces.append(f"{label[1:]}:;\n" if label else _Instruction(instruction, outside).text() + "\n")
         pieces.append("}\n")
     return "".join(pieces)
+
+
+def _comparison(name: str, a: str, b: str) -> str:
+    return f"!({a} {UNORDERED[name]} {b})" if name in UNORDERED else f"({a} {COMPARE[name]} {b})"
 
 
 class _Instruction:
@@ -108,11 +126,16 @@ class _Instruction:
                 return self._convert()
             case "setp":
                 a, b = self._value(1), self._value(2)
-                return self._set(f"({a} {COMPARE[self.dots[0]]} {b})", "bool")
+                return self._set(_comparison(self.dots[0], a, b), "bool")
             case "selp":
                 return self._set(f"({self._value(3, 'pred')} ? {self._value(1)} : {self._value(2)})")
+            case "mov" if "{" in self.whole:
+                return self._packed()
             case "mov" | "cvta":
                 return self._set(self._value(1))
+            case "prmt" | "bfi" if self.dots == ["b32"]:
+                values = ", ".join(self._value(n) for n in range(1, len(self.operands)))
+                return self._set(f"{'permuted' if self.name == 'prmt' else 'inserted'}({values})")
             case "neg":
                 return self._set(f"-{self._value(1)}")
             case "not":
@@ -143,6 +166,24 @@ class _Instruction:
             raise NotImplementedError(self.whole)
         return self._set(f"({values[0]} {INFIX[self.name]} {values[1]})", WIDE[self.type] if wide else TYPES[self.type])
 
+    def _packed(self) -> str:
+        """A register's parts, the lowest first, from or to registers of their own."""
+        to, source = self.operands
+        whole, parts = (to, source) if "{" in source else (source, to)
+        names = [name.strip() for name in parts.strip("{}").split(",")]
+        bits = int(self.type[1:]) // len(names)
+        kind, width = TYPES[f"b{bits}"], TYPES[self.type]
+        if whole is to:
+            value = " | ".join(f"({width}){self._read(name, f'b{bits}')} << {n * bits}" for n, name in enumerate(names))
+            return f"{self._register(to)}.set<{width}>({value});"
+        value = self._read(whole, self.type)
+        steps = (
+            f"{self._register(name)}.set<{kind}>(({kind})({value} >> {n * bits}));"
+            for n, name in enumerate(names)
+            if name != "_"
+        )
+        return f"{{ {' '.join(steps)} }}"
+
     def _memory(self) -> str:
         space = self.dots[0]
         if space not in ("param", "global", "shared"):
@@ -153,7 +194,7 @@ class _Instruction:
             raise NotImplementedError(self.whole)
         base, offset = match[1], int(match[2] or 0)
         where = f"(uint64_t){base}.at" if base[0] != "%" else self._register(base) + ".as<uint64_t>()"
-        where = f"{where} + (uint64_t)({offset}ll)" + (" + (uint64_t)shared" if space == "shared" else "")
+        where = f"{where} + (uint64_t)({offset}ll)" + (" + (uint64_t)host::shared" if space == "shared" else "")
         kind, size = TYPES[self.type], int(self.type[1:]) // 8
         steps = []
         for n, name in enumerate(registers.strip("{}").split(",")):
@@ -188,9 +229,9 @@ class _Instruction:
             return f"({TYPES[kind]}){SPECIAL[operand]}"
         if operand in self.symbols:
             return f"({TYPES[kind]})0"  # the only array in shared memory
-        if re.fullmatch(r"-?\d+|0x[0-9A-Fa-f]+", operand):
+        if re.fullmatch(r"-?\d+|0x[0-9A-Fa-f]+U?", operand):
             # the smallest number has no literal of its own
-            number = "INT64_MIN" if operand == "-9223372036854775808" else f"{operand}ll"
+            number = "INT64_MIN" if operand == "-9223372036854775808" else f"{operand.rstrip('U')}ll"
             return f"({TYPES[kind]}){number}"
         if match := re.fullmatch(r"0([fd])([0-9A-Fa-f]+)", operand):
             bits = f"Register{{0x{match[2]}ull}}"

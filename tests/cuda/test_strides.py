@@ -1,15 +1,11 @@
-"""Unfolding on the real `cupy.ndarray`, whose views need no GPU: shapes, strides and offsets over host memory."""
+"""Views and addresses of the real `cupy.ndarray`, which need no GPU, over host memory."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import pytest
-
-from tacops.backends._unfold import pad, unfold
-from tests.cuda.cases import layer
 
 REASON = "strides are not checked on CuPy's own arrays: CuPy is not installed (tacops[cupy-dev])"
 
@@ -20,61 +16,61 @@ def _on_real_class(cupy: Any, x: np.ndarray[Any, Any]) -> Any:
     return cupy.ndarray(x.shape, x.dtype, cupy.cuda.MemoryPointer(memory, 0), strides=x.strides)
 
 
-def _values(view: Any, memory: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """What a view of `memory` shows, read by NumPy; the view must stay inside."""
-    start = view.data.ptr - memory.ctypes.data
-    last = start + sum((n - 1) * s for n, s in zip(view.shape, view.strides, strict=True)) + view.itemsize
-    assert 0 <= start < last <= memory.nbytes
-    flat = memory.reshape(-1)[start // memory.itemsize :]
-    return np.lib.stride_tricks.as_strided(flat, view.shape, view.strides)
-
-
-@pytest.mark.parametrize("dimensions", [0, 1, 2, 3])
-def test_windows_show_what_unfolding_copies(dimensions: int) -> None:
-    """Every layer's view equals the core's unfolding, row tiles included."""
+def test_tiles_are_written_in_place() -> None:
+    """Rows of the output as a matrix, and the first rows of what is unfolded, are views, contiguous as cuBLAS wants them."""
     cupy = pytest.importorskip("cupy", reason=REASON)
-    try:
-        from tacops.backends.cupy_ import windows
-    except ImportError as error:  # pragma: no cover
-        pytest.fail(f"the adapter cannot be imported beside CuPy: {error}")
-    for seed in range(40):
-        rng = np.random.default_rng(seed)
-        spatial, kernel, window = layer(rng, dimensions)
-        x = rng.random((int(rng.integers(1, 4)), *spatial, int(rng.integers(1, 4)))).astype(np.float32)
-        padded = np.ascontiguousarray(pad(np, x, window))
-        space = window.output_shape(spatial, kernel)
-        want = unfold(np, padded, kernel, space, window).reshape(len(x), *space, *kernel, x.shape[-1])
-        device = _on_real_class(cupy, padded)
-        view = windows(device, kernel, space, window)
-        assert view.shape == want.shape
-        np.testing.assert_array_equal(_values(view, padded), want)
-        if dimensions:  # a tile of rows, as the adapter cuts it
-            row = int(rng.integers(space[0]))
-            tile = windows(device[:, row * window.stride[0] :], kernel, (space[0] - row, *space[1:]), window)
-            np.testing.assert_array_equal(_values(tile, padded), want[:, row:])
-
-
-def test_tiles_of_the_output_are_written_in_place() -> None:
-    """A tile, whole samples or rows of one, reshapes to a matrix without a copy."""
-    cupy = pytest.importorskip("cupy", reason=REASON)
-    memory = np.zeros((4, 6, 5, 3), np.float32)
-    out = _on_real_class(cupy, memory)
-    for tile in (out[1:3], out[1:3, 0:6], out[2:3, 2:5]):
+    out = _on_real_class(cupy, np.zeros((4, 6, 5, 3), np.float32))
+    matrix = out.reshape(120, 3)
+    assert matrix.data.ptr == out.data.ptr
+    for begin, end in ((0, 50), (50, 100), (100, 120)):
+        tile = matrix[begin:end]
         assert tile.flags.c_contiguous
-        matrix = tile.reshape(-1, 3)
-        assert matrix.data.ptr == tile.data.ptr
-        assert matrix.shape == (math.prod(tile.shape[:-1]), 3)
+        assert tile.data.ptr == out.data.ptr + begin * 12
+        assert len(tile) == end - begin
+    part = out[:2].reshape(2 * 6, 5, 3)
+    assert part.data.ptr == out.data.ptr
 
 
-def test_a_one_by_one_kernel_copies_nothing() -> None:
-    """Its windows are the input, contiguous as cuBLAS wants them."""
+def test_weights_are_transposed_by_a_view() -> None:
+    """Without a copy, in the order that CuPy's product takes."""
     cupy = pytest.importorskip("cupy", reason=REASON)
-    from tacops._backend.protocol import Window
-    from tacops.backends.cupy_ import windows
-
-    x = _on_real_class(cupy, np.zeros((2, 4, 5, 3), np.float32))
-    view = windows(x, (1, 1), (4, 5), Window((1, 1), ((0, 0), (0, 0)), (1, 1), 1))
-    assert view.flags.c_contiguous
-    assert cupy.ascontiguousarray(view, dtype=np.float32).data.ptr == x.data.ptr
     weight = _on_real_class(cupy, np.zeros((7, 1, 1, 3), np.float32))
-    assert weight.reshape(7, -1).T.flags.f_contiguous
+    flat = cupy.ascontiguousarray(weight, dtype=np.float32).reshape(7, 3)
+    assert flat.data.ptr == weight.data.ptr
+    assert flat.T.flags.f_contiguous
+
+
+def test_runs_are_taken_where_memory_is_aligned() -> None:
+    """Whole runs of 16 bytes in every row, and addresses that are multiples of that."""
+    cupy = pytest.importorskip("cupy", reason=REASON)
+    from tacops.backends._cuda import building
+
+    memory = np.zeros(64, np.float32)
+    x = _on_real_class(cupy, memory[(-memory.ctypes.data // 4) % 4 :])
+    assert x.data.ptr % 16 == 0
+    assert building.run(8, 4, x, None) == 4
+    assert building.run(8, 2, x) == 8
+    assert building.run(8, 8, x[4:]) == 2
+    assert building.run(6, 4, x) == 1
+    assert building.run(8, 4, x, x[1:]) == 1
+    assert building.is_narrow(5, building.NARROW - 1)
+    assert not building.is_narrow(5, building.NARROW)
+
+
+def test_products_are_what_cupy_has() -> None:
+    """Names of cuBLAS, which can't be called without a GPU, and of the device's attributes."""
+    cupy = pytest.importorskip("cupy", reason=REASON)
+    from pathlib import Path
+
+    import cupy_backends.cuda.libs as libraries
+
+    assert callable(cupy.cuda.device.get_cublas_handle)
+    assert (cupy.cuda.runtime.CUDA_R_32F, cupy.cuda.runtime.CUDA_R_16F) == (0, 2)
+    # it can't be imported where cuBLAS is missing; its names are in it all the same
+    (binary,) = (path for path in Path(libraries.__path__[0]).glob("cublas*.so"))
+    found = binary.read_bytes()
+    for name in ("CUBLAS_OP_T", "CUBLAS_COMPUTE_32F_PEDANTIC", "CUBLAS_GEMM_DEFAULT"):
+        assert name.encode() in found
+    order = b"gemmEx(intptr_t handle, int transa, int transb, int m, int n, int k, size_t alpha, size_t A, int Atype, int lda, "
+    order += b"size_t B, int Btype, int ldb, size_t beta, size_t C, int Ctype, int ldc, int computeType, int algo)"
+    assert order in found

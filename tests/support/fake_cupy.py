@@ -19,22 +19,18 @@ from typing import Any, Self
 import numpy as np
 
 from tests.cuda.host import HostModule
+from tests.support import fake_cublas
+from tests.support.fake_modules import forget, is_mine, module
 
 __all__ = ["Device", "install", "ndarray", "simulated", "traffic"]
 
 IMPLICIT = (
     "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly."
 )
-MODULES = (
-    "cupy",
-    "cupyx",
-    "cuda.pathfinder",
-    "array_api_compat.cupy",
-    "tacops.backends.cupy_",
-    "tacops.backends._cuda.launching",
-)
 traffic: Counter[str] = Counter()
-"""Kernel launches, copies to the device and back, and waits, since the program began."""
+"""Launches of raw kernels, products by cuBLAS, CuPy's own operations, copies to the device and back, and waits, since the program began."""
+ATTRIBUTES = {"MultiProcessorCount": 132, "L2CacheSize": 50 << 20}
+"""Of the devices: an H100's."""
 _real: Any = None
 
 
@@ -42,6 +38,7 @@ class Device:
     """One of two devices; `with` makes it the current one."""
 
     current = 0
+    attributes = ATTRIBUTES
 
     def __init__(self, device: int | None = None) -> None:
         self.id = Device.current if device is None else device
@@ -78,6 +75,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = (), **kwargs: Any) -> Any:
         if out:
+            traffic["operations"] += 1
             getattr(ufunc, method)(*map(_host, inputs), out=tuple(map(_host, out)), **kwargs)
             return out[0]
         return _device(getattr(ufunc, method)(*map(_host, inputs), **kwargs))
@@ -94,7 +92,18 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
         return ndarray(self._data[_host(key)], self.device)
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        traffic["operations"] += 1
         self._data[_host(key)] = _host(value)
+
+    @property
+    def data(self) -> Any:
+        """Where it lies."""
+        return SimpleNamespace(ptr=self._data.ctypes.data)
+
+    def fill(self, value: float) -> None:
+        """In place."""
+        traffic["operations"] += 1
+        self._data.fill(value)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or (_real is not None and not hasattr(_real.ndarray, name)):
@@ -115,14 +124,17 @@ class RawModule:
         """A kernel: called with grid, block and arguments; any other keyword is an error."""
         kernel = self._module.get_function(name)
 
-        def launch(grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
+        def launch(
+            grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], *, shared_mem: int = 0
+        ) -> None:
             for n, value in enumerate(args):
                 if isinstance(value, ndarray) and value.device.id != Device.current:
                     raise AssertionError(f"{name}: argument {n} is on device {value.device.id}, not on the current one")
                 if isinstance(value, np.ndarray) and value.size != 1:
                     raise TypeError("Only numpy.ndarrays of size one can be passed by value")
             traffic["launches"] += 1
-            kernel(grid, block, tuple(value._data if isinstance(value, ndarray) else value for value in args))
+            given = tuple(value._data if isinstance(value, ndarray) else value for value in args)
+            kernel(grid, block, given, shared_mem=shared_mem)
 
         return launch
 
@@ -139,8 +151,9 @@ def _host(value: Any) -> Any:
 def _device(value: Any, *sources: Any) -> Any:
     """Arrays, and NumPy's scalars, go to the device: CuPy's reductions give 0-d arrays. Views stay where they are."""
     if isinstance(value, np.ndarray | np.generic):
-        owners = (s for s in sources if isinstance(s, ndarray) and np.may_share_memory(value, s._data))
-        return ndarray(value, next((owner.device for owner in owners), None))
+        owners = [s for s in sources if isinstance(s, ndarray) and np.may_share_memory(value, s._data)]
+        traffic["operations"] += not owners and value.size > 0
+        return ndarray(value, owners[0].device if owners else None)
     return type(value)(_device(v, *sources) for v in value) if isinstance(value, list | tuple) else value
 
 
@@ -184,12 +197,13 @@ def _dot(a: ndarray, b: ndarray, out: ndarray | None = None) -> ndarray:
         m.flags.c_contiguous or m.flags.f_contiguous for m in (a._data, b._data)
     ):
         raise AssertionError("a product of matrices that CuPy would copy first")
-    result: ndarray = _device(np.dot(a._data, b._data, out=None if out is None else out._data))
-    return result
+    traffic["products"] += 1
+    return ndarray(np.dot(a._data, b._data, out=None if out is None else out._data))
 
 
-def _as_strided(x: ndarray, shape: Any = None, strides: Any = None) -> ndarray:
-    return ndarray(np.lib.stride_tricks.as_strided(x._data, shape, strides), x.device)
+def _gemm_ex(*given: int) -> None:
+    fake_cublas.gemm_ex(*given)
+    traffic["products"] += 1
 
 
 def _asnumpy(array: ndarray) -> Any:
@@ -198,26 +212,6 @@ def _asnumpy(array: ndarray) -> Any:
 
 def _synchronize() -> None:
     traffic["waits"] += 1
-
-
-def _module(name: str, **contents: Any) -> ModuleType:
-    module = ModuleType(name)
-    module.__dict__.update(contents, __all__=[key for key in contents if not key.startswith("_")])
-    sys.modules[name] = module
-    return module
-
-
-def _mine(name: str) -> bool:
-    return any(name == module or name.startswith(f"{module}.") for module in MODULES)
-
-
-def _forget() -> None:
-    """Un-import: a package would go on to hand out a submodule that it has as an attribute."""
-    for name in filter(_mine, list(sys.modules)):
-        del sys.modules[name]
-        parent, _, child = name.rpartition(".")
-        if not _mine(parent):
-            vars(sys.modules.get(parent, SimpleNamespace())).pop(child, None)
 
 
 def install() -> str:
@@ -234,25 +228,31 @@ def install() -> str:
     contents = {n: _function(n) for n in names if not isinstance(getattr(np, n), ModuleType)}
     contents |= {"ndarray": ndarray, "array": _array, "asarray": _array, "asnumpy": _asnumpy}
     contents |= {"empty": _empty, "dot": _dot, "RawModule": RawModule}
-    _forget()
+    forget()
     runtime = SimpleNamespace(
         getDeviceCount=lambda: 2,
         getDeviceProperties=lambda n: {"name": b"no GPU: a simulation on NumPy"},
         CUDARuntimeError=RuntimeError,
         runtimeGetVersion=lambda: 13000,
+        **fake_cublas.TYPES,
     )
     stream, nvrtc = SimpleNamespace(synchronize=_synchronize), SimpleNamespace(getVersion=lambda: (13, 0))
-    cuda = _module("cupy.cuda", runtime=runtime, Device=Device, get_current_stream=lambda: stream, nvrtc=nvrtc)
-    _module("cupy.cuda.device", Device=Device)
-    contents["lib"] = _module("cupy.lib", stride_tricks=SimpleNamespace(as_strided=_as_strided))
+    device = module("cupy.cuda.device", Device=Device, get_cublas_handle=lambda: fake_cublas.HANDLE)
+    parts = {
+        "runtime": runtime,
+        "nvrtc": nvrtc,
+        "cublas": SimpleNamespace(**fake_cublas.NAMES, gemmEx=_gemm_ex),
+        "device": device,
+    }
+    cuda = module("cupy.cuda", Device=Device, get_current_stream=lambda: stream, **parts)
     fft, linalg = (
-        _module(f"cupy.{part}", **{n: None for n in dir(getattr(np, part)) if not n.startswith("_")})
+        module(f"cupy.{part}", **{n: None for n in dir(getattr(np, part)) if not n.startswith("_")})
         for part in ("fft", "linalg")
     )
     version = getattr(_real, "__version__", "14")
-    _module("cupy", **contents, cuda=cuda, fft=fft, linalg=linalg, cublas=_module("cupy.cublas")).__version__ = version  # type: ignore[attr-defined]
+    module("cupy", **contents, cuda=cuda, fft=fft, linalg=linalg, cublas=module("cupy.cublas")).__version__ = version  # type: ignore[attr-defined]
     if _real is None:
-        _module("cuda.pathfinder", find_nvidia_header_directory=lambda name: "simulated")
+        module("cuda.pathfinder", find_nvidia_header_directory=lambda name: "simulated")
         sys.modules.setdefault("cuda", ModuleType("cuda"))
     return f"names of CuPy {version}" if _real else "names of NumPy"
 
@@ -265,16 +265,16 @@ def simulated() -> Iterator[Any]:
     """
     with suppress(ImportError):
         import cupy  # noqa: F401  (once per process is all that its extension modules bear)
-    before = {name: module for name, module in sys.modules.items() if _mine(name)}
+    before = {name: module for name, module in sys.modules.items() if is_mine(name)}
     try:
         install()
         from importlib import import_module
 
         yield import_module("tacops.backends.cupy_")
     finally:
-        _forget()
+        forget()
         for name, module in before.items():
             sys.modules[name] = module
             parent, _, child = name.rpartition(".")
-            if not _mine(parent):
+            if not is_mine(parent):
                 vars(sys.modules.get(parent, SimpleNamespace()))[child] = module
