@@ -21,7 +21,7 @@ from .training import moves
 if TYPE_CHECKING:
     from tacops._backend.protocol import Array, Synapses
 
-__all__ = ["learns", "run_fused"]
+__all__ = ["is_fused", "layer", "learns", "run_fused"]
 
 NEURONS = 1 << 16
 """Neurons from which a layer fills a GPU: 32 programs of the kernel, each of which walks through time alone."""
@@ -63,7 +63,7 @@ def run_fused(
     """`Backend.schedule` in one launch, after aggregation; None where the layer goes another way."""
     given = conv.weight, conv.bias, membrane, step.decay, step.threshold, step.poison, frames
     tensors = [x for x in given if isinstance(x, torch.Tensor)]
-    if not is_fused(conv, step, frames, repeat) or learns(tensors) or not kernels.fuses(step, tensors):
+    if not is_fused(conv, step, frames) or learns(tensors) or not kernels.fuses(step, tensors):
         return None
     frames, weight = conv.aggregate(frames), conv.weight.to(torch.float16)
     if kernels.is_direct(tensors):
@@ -74,11 +74,11 @@ def run_fused(
     settings = Settings(
         beta, theta, repeat, int(step.reset), step.compact, list(window.stride), low, high, list(window.dilation)
     )
-    spikes, after = operation_of_layers(frames, weight, conv.bias, membrane, *arrays, *settings)
+    spikes, after = layer(frames, weight, conv.bias, membrane, *arrays, *settings)
     return spikes, after
 
 
-def is_fused(conv: Synapses, step: Recipe, frames: Array, repeat: int) -> bool:
+def is_fused(conv: Synapses, step: Recipe, frames: Array) -> bool:
     """Whether a layer is one for the kernel: its numbers, its dtypes, its geometry, its size.
 
     At most two spatial dimensions, without groups, or a dense layer; float32 weights; parameters that are numbers or rows.
@@ -86,7 +86,8 @@ def is_fused(conv: Synapses, step: Recipe, frames: Array, repeat: int) -> bool:
     dims, weight = len(conv.window.stride), conv.weight
     if not (conv.fits_half and step.rounded) or weight.dtype != torch.float32 or frames.dtype not in _DTYPES:
         return False
-    if dims > 2 or conv.window.groups > 1 or any(x.ndim > 1 for x in (step.decay, step.threshold) if not isinstance(x, float)):
+    parameters = [x for x in (step.decay, step.threshold) if not isinstance(x, float)]
+    if dims > 2 or conv.window.groups > 1 or any(x.ndim > 1 for x in parameters):
         return False
     count, (batch, *space) = frames.shape[0] // conv.chunk_size, frames.shape[1:-1]
     if dims:
@@ -103,11 +104,11 @@ def learns(tensors: list[Array]) -> bool:
 def _layer(frames: Array, weight: Array, bias: Any, membrane: Any, *given: Any) -> tuple[Array, Array]:
     arrays, settings = [None if x is None else x.resolve_neg() for x in given[:3]], Settings(*given[3:])
     step = settings.recipe(*arrays)
-    tensors = [None if x is None else x.resolve_neg() for x in (frames, weight, bias, membrane)]
-    return kernels.layer(step, *tensors[:3], settings.window, tensors[3], settings.repeat)
+    x, w, b, start = (None if x is None else x.resolve_neg() for x in (frames, weight, bias, membrane))
+    return kernels.layer(step, x, w, b, settings.window, start, settings.repeat)
 
 
-operation_of_layers: Any = torch.library.custom_op(
+layer: Any = torch.library.custom_op(
     "tacops::layer",
     _layer,
     mutates_args=(),
@@ -117,7 +118,7 @@ operation_of_layers: Any = torch.library.custom_op(
 )
 
 
-@operation_of_layers.register_fake  # type: ignore[untyped-decorator]
+@layer.register_fake  # type: ignore[untyped-decorator]
 def _fake(frames: Array, weight: Array, *given: Any) -> tuple[Array, Array]:
     settings = Settings(*given[5:])
     return layout.layer_results(frames, weight, settings.window, settings.repeat, settings.compact)

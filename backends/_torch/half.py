@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tacops._backend.protocol import Array, Backend
     from tacops._backend.steps import State, Step, Synapses
 
-__all__ = ["describe_products", "run_half"]
+__all__ = ["has_products", "run_half"]
 
 
 def run_half(
@@ -61,6 +61,8 @@ def has_products(device: Any) -> bool:
     """Whether PyTorch has such products on a device, and no setting narrows their sums. Compilers keep to the present way."""
     if device.type != "cuda" or torch.version.hip is not None or torch.compiler.is_compiling():
         return False
-    return hasattr(torch.ops.aten.mm, "dtype") and not getattr(
-        torch.backends.cuda.matmul, "allow_fp16_accumulation", False
-    )
+    return hasattr(torch.ops.aten.mm, "dtype") and not _sums_are_narrow()
+
+
+def _sums_are_narrow() -> bool:
+    return bool(getattr(torch.backends.cuda.matmul, "allow_fp16_accumulation", False))

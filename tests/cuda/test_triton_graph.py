@@ -225,6 +225,20 @@ def test_launches(layout: Any, launches: Any) -> None:
     assert seen.names == ["neurons_back", "convolution_backward"]
 
 
+@pytest.mark.parametrize("chunk_size", [1, 4])
+def test_launches_of_reproducible_layers(chunk_size: int, launches: Any) -> None:
+    """At inference a layer is one, after its frames are summed, and one for its weights in float16; the scale's are of weights and membranes."""
+    x = torch.empty((16, 8, 32, 32, 2), dtype=torch.bool, device="meta")
+    weight = torch.empty((32, 3, 3, 2), device="meta")
+    with Launches() as seen:
+        tacops.tac_conv(x, weight, chunk_size=chunk_size, aggregation="sum", padding=1, reproducible=True)
+    names = seen.names[: seen.names.index("layer") + 1]
+    sums = ["_to_copy"] + ["_to_copy", "add"] * 3 if chunk_size > 1 else []
+    assert names[names.index("sub") + 2 :][-len(sums) - 2 :] == [*sums, "_to_copy", "layer"]
+    assert not {"mm", "convolution", "neurons", "cat", "stack", "copy_", "clone"} & set(seen.names)
+    assert seen.names[len(names) :] == ["mul", "add", "add"]  # the last membranes, as potentials, with poison
+
+
 def test_nothing_is_copied_twice_or_from_the_host(launches: Any) -> None:
     """Currents with gaps are copied once; float64, whose numbers go by arrays, waits for no copy from the host."""
     x = torch.randn(4, 2, 6, dtype=torch.float64)[..., ::2].requires_grad_()
