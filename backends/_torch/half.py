@@ -14,6 +14,7 @@ import torch
 from tacops._backend.steps import membrane_of
 
 from .._unfold import conv_by_unfolding, sums_taps
+from . import kernels
 from .fused import learns, run_fused
 from .host import is_traced
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from tacops._backend.protocol import Array, Backend
     from tacops._backend.steps import State, Step, Synapses
 
-__all__ = ["has_products", "run_half"]
+__all__ = ["describe_half", "has_products", "run_half"]
 
 
 def run_half(
@@ -62,6 +63,15 @@ def has_products(device: Any) -> bool:
     if device.type != "cuda" or torch.version.hip is not None or torch.compiler.is_compiling():
         return False
     return hasattr(torch.ops.aten.mm, "dtype") and not _sums_are_narrow()
+
+
+def describe_half(device: Any) -> str:
+    """How layers of reproducible mode are computed on a GPU at inference; their authors had none."""
+    products = "float16 on tensor cores" if has_products(device) else "float32"
+    reason = kernels.missing_layers(device)
+    if reason is not None:
+        return f"products of {products}, then neurons ({reason}); never run on a GPU so far"
+    return f"one Triton kernel on tensor cores, or products of {products}, then neurons; never run on a GPU so far"
 
 
 def _sums_are_narrow() -> bool:

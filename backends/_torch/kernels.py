@@ -26,7 +26,18 @@ if TYPE_CHECKING:
 
     from tacops._backend.protocol import Array
 
-__all__ = ["back", "describe", "forth", "fuses", "is_beyond", "is_direct", "layer", "results", "takes"]
+__all__ = [
+    "back",
+    "describe",
+    "forth",
+    "fuses",
+    "is_beyond",
+    "is_direct",
+    "layer",
+    "missing_layers",
+    "results",
+    "takes",
+]
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _DTYPES = (*HALF, torch.float32, torch.float64)
@@ -169,14 +180,6 @@ def describe(device: Any) -> str:
     import triton
 
     return f"one Triton {triton.__version__} kernel"
-
-
-def describe_layers(device: Any) -> str:
-    """What computes layers of reproducible mode on a GPU, at inference."""
-    reason = missing_layers(device)
-    if reason is not None:
-        return f"products, then neurons ({reason})"
-    return "convolution and neurons in one Triton kernel on tensor cores, where shapes allow (never run on a GPU by its authors)"
 
 
 def forth(step: Recipe, currents: Array, membrane: Array | None, repeat: int, keep: bool) -> tuple[Array, Array, Array]:

@@ -19,13 +19,14 @@ from triton.runtime import driver
 from tacops._backend.steps import Recipe, Reset
 from tacops._backend.window import Window
 from tacops.backends._triton import layers
+from tacops.backends._triton.convolving import conv_lif
 from tests.cuda.test_triton_code import Code, Launch
 
 
 def compiled(folder: Path, monkeypatch: pytest.MonkeyPatch, capability: int, channels: int, full: bool, kind: Any) -> Code:  # fmt: skip
     """A layer of 3 x 3 kernels, with nothing but what reproducible mode needs or with all it can have."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(folder))
-    launch = Launch(layers.conv_lif, capability, {})
+    launch = Launch(conv_lif, capability, {})
     monkeypatch.setattr(layers, "conv_lif", launch)
     monkeypatch.setattr(driver, "_active", launch)
     monkeypatch.setattr(layers, "BLOCK", layers.BLOCK_10 if capability == 100 else layers.BLOCK)
@@ -52,13 +53,21 @@ def compiled(folder: Path, monkeypatch: pytest.MonkeyPatch, capability: int, cha
     ],
 )
 def test_code(
-    capability: int, channels: int, full: bool, kind: str, products: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capability: int,
+    channels: int,
+    full: bool,
+    kind: str,
+    products: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Operands of float16 and sums of float32; the neurons' operations one by one, in registers."""
     code = compiled(tmp_path, monkeypatch, capability, channels, full, getattr(torch, kind))
     found = re.findall(r"(?:wgmma\.mma_async|mma\.sync)[.\w]*", code.ptx)
     assert found
-    assert all(name.startswith(products) and name.endswith(".f32.f16.f16" + ".f32" * ("wg" not in name)) for name in found)
+    assert all(
+        name.startswith(products) and name.endswith(".f32.f16.f16" + ".f32" * ("wg" not in name)) for name in found
+    )
     assert re.findall(r"REG:\d+ STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", code.resources)[0] == ("0", "0")
     assert "mul.rn.f32" in code.ptx
     assert not re.findall(r"\bfma", code.ptx)

@@ -58,7 +58,12 @@ FUSED: dict[str, dict[str, Any]] = {
     "preserve": {"chunk_size": 3, "mode": "preserve"},
     "mean": {"chunk_size": 3, "aggregation": "mean", "beta": ROW},
     "parameters": {"beta": ROW, "threshold": ROW, "membrane": START, "reset": "late", "compact": True},
-    "grid": {"reproducible": Grid(input_step=0.5, input_max=4.0), "stride": 2, "padding": ((1, 0), (2, 1)), "dilation": 2},
+    "grid": {
+        "reproducible": Grid(input_step=0.5, input_max=4.0),
+        "stride": 2,
+        "padding": ((1, 0), (2, 1)),
+        "dilation": 2,
+    },
 }
 
 
@@ -209,7 +214,9 @@ def test_products_of_float16(name: str, monkeypatch: pytest.MonkeyPatch) -> None
             PRODUCTS[name]()
 
 
-@pytest.mark.parametrize("name", ["float64", "weights of 12 bits", "2049 in a frame", "sums of 2049", "decays of channels"])
+@pytest.mark.parametrize(
+    "name", ["float64", "weights of 12 bits", "2049 in a frame", "sums of 2049", "decays of channels"]
+)
 def test_products_that_float16_can_not_hold(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Go the present way."""
     monkeypatch.setattr(half, "has_products", lambda device: True)
@@ -232,15 +239,20 @@ def test_sums_of_float16_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not half.has_products(torch.device("cuda", 0))
 
 
+PRODUCTS_OF = "float16 on tensor cores" if hasattr(torch.ops.aten.mm, "dtype") else "float32"
+
+
 def test_which_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """`python -m tacops info` says."""
-    for capability, said in (((7, 5), "products, then neurons (Triton has no tensor cores for compute capability 7.5)"), ((9, 0), "convolution and neurons in one")):  # fmt: skip
+    old = f"products of {PRODUCTS_OF}, then neurons (Triton has no tensor cores for compute capability 7.5)"
+    new = f"one Triton kernel on tensor cores, or products of {PRODUCTS_OF}, then neurons; never run on a GPU so far"
+    for capability, said in (((7, 5), old), ((9, 0), new)):
         kernels._missing_layers.cache_clear()
         monkeypatch.setattr(kernels, "missing", lambda device: None)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index, of=capability: of)
         monkeypatch.setattr(kernels, "_failure", lambda attempt, device: None)
-        assert kernels.describe_layers(torch.device("cuda", 0)).startswith(said)
+        assert half.describe_half(torch.device("cuda", 0)).startswith(said)
     kernels._missing_layers.cache_clear()
 
 

@@ -99,7 +99,11 @@ def check_layer(seed: int) -> None:
     currents = conv(summed.reshape(-1, *summed.shape[2:])).reshape(*summed.shape[:2], -1)
     shape = (
         summed.shape[1],
-        *(conv.window.output_shape(summed.shape[2:-1], conv.weight.shape[1:-1]) if conv.window.stride else summed.shape[2:-1]),
+        *(
+            conv.window.output_shape(summed.shape[2:-1], conv.weight.shape[1:-1])
+            if conv.window.stride
+            else summed.shape[2:-1]
+        ),
         conv.weight.shape[0],
     )
     assert float(currents.abs().max()) < 1 << 24
