@@ -5,7 +5,6 @@ In one kernel with the neurons (``fused.py``), or by PyTorch's products of unfol
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import array_api_compat.torch as xp

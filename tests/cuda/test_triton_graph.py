@@ -20,6 +20,7 @@ from tacops import surrogate
 from tacops._core.neurons import LIFStep
 from tacops.backends import torch_
 from tacops.backends._torch import kernels, operation
+from tacops.backends._torch.full import full_conv
 from tacops.testing import conformance_checks, run_checks
 
 ARCTAN = surrogate.arctan()
@@ -189,7 +190,7 @@ def test_kept_memory(launches: Any) -> None:
 
 
 VIEWS = {
-    "view", "_unsafe_view", "expand", "permute", "transpose", "select", "slice", "detach", "alias", "unsqueeze", "squeeze", "split"
+    "view", "_unsafe_view", "expand", "permute", "transpose", "select", "slice", "detach", "alias", "unsqueeze", "squeeze", "split", "unfold"
 }  # fmt: skip
 
 
@@ -223,6 +224,23 @@ def test_launches(layout: Any, launches: Any) -> None:
     with Launches() as seen:
         spikes.backward(upstream)
     assert seen.names == ["neurons_back", "convolution_backward"]
+
+
+def test_launches_of_training_without_tf32(launches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where cuDNN would take TF32, a step of training takes 8 operations, of which filling zeros around the frames is two on a GPU."""
+
+    def conv(x: Any, weight: Any, bias: Any, window: Any, exact: bool) -> Any:
+        return full_conv(x.movedim(-1, 1), weight.movedim(-1, 1), window).movedim(1, -1)
+
+    monkeypatch.setattr(torch_, "conv", conv)
+    x = torch.empty((16, 8, 32, 32, 2), device="meta", requires_grad=True)
+    weight = torch.empty((32, 3, 3, 2), device="meta", requires_grad=True)
+    with Launches() as seen:
+        spikes = tacops.conv_lif(x, weight, padding=1, surrogate=ARCTAN).spikes
+        upstream = torch.empty_like(spikes)
+        spikes.backward(upstream)
+    want = ["_convolution", "neurons", "neurons_back", "_convolution", "constant_pad_nd", "clone", "bmm"]
+    assert [name for name in seen.names if name != "empty_like"] == want
 
 
 @pytest.mark.parametrize("chunk_size", [1, 4])
