@@ -18,6 +18,7 @@ from ._cpu.choose import CROSSINGS
 from ._torch import kernels
 from ._torch.convolution import HALF, autocasts, conv, products_are_plain
 from ._torch.engine import run_layer, run_neurons
+from ._torch.half import describe_half, run_half
 from ._torch.host import is_traced, is_watched
 from ._torch.pytree import name_trains
 from ._torch.training import run_kernel, train_neurons
@@ -100,8 +101,12 @@ class TorchBackend(Backend):
     def schedule(
         self, conv: Synapses, step: Step, frames: Array, state: State | None, repeat: int
     ) -> tuple[Array, State]:
-        """On CPUs by the spikes, where that is faster; see ``_torch/engine.py``."""
+        """On CPUs by the spikes, where that is faster (``_torch/engine.py``); exact layers on GPUs by tensor cores."""
         recipe = step.recipe
+        if conv.fits_half:
+            found = run_half(self, conv, step, frames, state, repeat)
+            if found is not None:
+                return found
         if recipe is None or recipe.poison is not None or is_traced(frames):
             return super().schedule(conv, step, frames, state, repeat)
         found = run_layer(conv, recipe, frames, membrane_of(state), repeat)
@@ -153,7 +158,9 @@ class TorchBackend(Backend):
         """Version, the accelerator if there is one, threads, and the precision that is asked for."""
         device = torch.device(self.devices()[0])
         about = {"version": torch.__version__, "device": _device_name(device), "precision": "full float32 (TF32 off)"}
-        return {**about, "neurons": kernels.describe(device)} if device.type == "cuda" else about
+        if device.type != "cuda":
+            return about
+        return {**about, "neurons": kernels.describe(device), "reproducible layers": describe_half(device)}
 
     def devices(self) -> Sequence[str]:
         """Accelerators, and the CPU; tensors on "meta" have no values, so no command can use it."""

@@ -2,22 +2,26 @@
 
 cuDNN rounds float32 to 11 bits (TF32) unless it is told otherwise, by a setting that all threads share. One operation of
 PyTorch's takes the choice as an argument, but its own derivative reads the setting again; hence the one here, which is
-made of that operation, and of matrix products for the weight's gradient.
+made of that operation, and of a matrix product for the weight's gradient.
 """
 
 from __future__ import annotations
 
+import math
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Any
 
-import array_api_compat.torch as xp
 import torch
-
-from .._unfold import pad, taps
+import torch.nn.functional as F  # noqa: N812
 
 if TYPE_CHECKING:
     from tacops._backend.protocol import Array, Window
 
 __all__ = ["full_conv"]
+
+COLUMNS = 1 << 26
+"""Numbers unfolded at a time for the weight's gradient: 256 MiB of float32."""
 
 
 def full_conv(x: Array, weight: Array, window: Window, extra: tuple[int, ...] | None = None) -> Array:
@@ -91,13 +95,23 @@ def _unreached(x: Array, weight: Array, window: Window) -> tuple[int, ...]:
 
 
 def _weight_gradient(x: Array, grad: Array, weight: Array, window: Window) -> Array:
-    """A matrix product for each place of the kernel: its inputs by the gradients of all outputs."""
-    kernel, groups = tuple(weight.shape[2:]), window.groups
-    padded = pad(xp, x.movedim(1, -1), window)
-    rows = grad.movedim(1, -1).reshape(-1, groups, weight.shape[0] // groups).permute(1, 0, 2)
-    places = [
-        tap.reshape(-1, groups, weight.shape[1]).permute(1, 2, 0) @ rows
-        for tap in taps(padded, kernel, tuple(grad.shape[2:]), window)
-    ]
-    stacked = torch.stack(places).permute(1, 3, 2, 0)  # (groups, C_out // groups, C_in // groups, taps)
-    return stacked.reshape(weight.shape)
+    """One matrix product: the inputs of all outputs, unfolded, by the outputs' gradients; by samples where that would be large."""
+    one = math.prod(grad.shape[2:]) * math.prod(weight.shape[2:]) * x.shape[1]
+    count = max(1, COLUMNS // max(one, 1))
+    parts = zip(x.split(count), grad.split(count), strict=True)
+    return reduce(add, [_product(*part, weight, window) for part in parts])
+
+
+def _product(x: Array, grad: Array, weight: Array, window: Window) -> Array:
+    """`_weight_gradient` of a few samples."""
+    dims, groups = x.ndim - 2, window.groups
+    columns = F.pad(x, [low for low, _ in reversed(window.padding) for _ in range(2)])
+    for axis, (size, stride, dilation) in enumerate(zip(weight.shape[2:], window.stride, window.dilation, strict=True)):
+        columns = columns.unfold(2 + axis, dilation * (size - 1) + 1, stride)[..., ::dilation]  # a view
+    # the kernel's places before the channels, as weights lie in memory
+    columns = columns.unflatten(1, (groups, -1))
+    order = (0, *range(3, 3 + dims), 1, *range(3 + dims, 3 + 2 * dims), 2)
+    inputs = columns.permute(order).reshape(-1, groups, weight[0].numel())
+    outputs = grad.movedim(1, -1).reshape(-1, groups, weight.shape[0] // groups)
+    found: Array = outputs.permute(1, 2, 0) @ inputs.permute(1, 0, 2)
+    return found.reshape(weight.shape[0], *weight.shape[2:], weight.shape[1]).movedim(-1, 1)

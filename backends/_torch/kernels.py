@@ -15,23 +15,37 @@ import torch
 from torch._subclasses import FakeTensor
 
 from tacops._backend.steps import Recipe, Reset
+from tacops._backend.window import Window
 
 from .._triton import layout
 from .convolution import HALF
 from .host import has_tangent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tacops._backend.protocol import Array
 
-__all__ = ["back", "describe", "forth", "is_beyond", "is_direct", "results", "takes"]
+__all__ = [
+    "back",
+    "describe",
+    "forth",
+    "fuses",
+    "is_beyond",
+    "is_direct",
+    "layer",
+    "missing_layers",
+    "results",
+    "takes",
+]
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _DTYPES = (*HALF, torch.float32, torch.float64)
 _RESETS = (Reset.NONE, Reset.SUBTRACT, Reset.ZERO, Reset.LATE)
 OLDEST = (7, 5)
 """Compute capability of the oldest GPUs for which Triton compiles."""
+OLDEST_OF_LAYERS = 8
+"""On older ones Triton multiplies matrices without tensor cores, and spills registers."""
 results = layout.results
 
 
@@ -58,6 +72,12 @@ def _is_plain(x: Array) -> bool:
     if torch.compiler.is_compiling():
         return True
     return (type(x) in _PLAIN or isinstance(x, FakeTensor)) and not (x.is_neg() or x._is_zerotensor())
+
+
+def fuses(step: Recipe, tensors: Sequence[Array]) -> bool:
+    """Whether the kernel of whole layers knows a step, and may read the tensors: float32 but for the last, the frames."""
+    real = all(x.dtype == torch.float32 for x in tensors[:-1])
+    return real and takes(step, tensors) and missing_layers(tensors[0].device) is None
 
 
 def is_direct(tensors: Sequence[Array]) -> bool:
@@ -87,15 +107,40 @@ def _missing(kind: str, index: int | None) -> str | None:
     major, minor = torch.cuda.get_device_capability(index)
     if (major, minor) < OLDEST:
         return f"compute capability {major}.{minor} is older than {OLDEST[0]}.{OLDEST[1]}"
+    reason = _failure(_try_out, torch.device(kind, index))
+    if reason is not None:
+        warnings.warn(f"tacops: neurons go by PyTorch's operations, which are slower. {reason}", stacklevel=2)
+    return reason
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def missing_layers(device: Any) -> str | None:
+    """Why there is no kernel for whole layers on a device, or None."""
+    return missing(device) or _missing_layers(device.type, device.index)
+
+
+@cache
+def _missing_layers(kind: str, index: int | None) -> str | None:
+    if not torch.cuda.is_available():  # a simulation
+        return None
+    major, minor = torch.cuda.get_device_capability(index)
+    if major < OLDEST_OF_LAYERS:
+        return f"Triton has no tensor cores for compute capability {major}.{minor}"
+    reason = _failure(_try_out_layer, torch.device(kind, index))
+    if reason is not None:
+        warnings.warn(f"tacops: reproducible layers take two kernels and more instead of one. {reason}", stacklevel=2)
+    return reason
+
+
+def _failure(attempt: Callable[[Any], None], device: Any) -> str | None:
+    """Why an attempt on a device fails, or None."""
     try:
         # in a thread of its own, where no mode, transform or tracer of the caller's sees it
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(_try_out, torch.device(kind, index)).result()
+            pool.submit(attempt, device).result()
     except Exception as error:  # noqa: BLE001 (a Triton that doesn't fit its PyTorch raises all kinds)
         first = str(error).strip().partition("\n")[0]
-        reason = f"Triton can't be used here: {type(error).__name__}: {first}"
-        warnings.warn(f"tacops: neurons go by PyTorch's operations, which are slower. {reason}", stacklevel=2)
-        return reason
+        return f"Triton can't be used here: {type(error).__name__}: {first}"
     return None
 
 
@@ -104,10 +149,27 @@ def _try_out(device: Any) -> None:
     forth(Recipe(0.5, 1.0, Reset.SUBTRACT, False, False, None), torch.ones((1, 1, 1), device=device), None, 1, False)
 
 
+def _try_out_layer(device: Any) -> None:
+    """One dense layer of integers whose sums come close to 2^24: tensor cores have to add them without rounding."""
+    numbers = torch.arange(144 * 128, dtype=torch.float64, device="cpu").reshape(128, 144)
+    frames, weight = 40.0 + numbers % 17.0, 2048.0 - numbers[:32] % 97.0
+    weight[::2, ::3] *= -1.0
+    step, dense = Recipe(0.5, 1.0, Reset.NONE, True, True, None), Window((), (), (), 1)
+    given = frames[None].to(device, torch.float32), weight.to(device, torch.float16), None, dense, None, 1
+    if not torch.equal(layer(step, *given)[1].to("cpu", torch.float64), frames @ weight.mT):
+        raise ArithmeticError("sums of integers on tensor cores are not exact")
+
+
 def _launching() -> Any:
     from .._triton import launching
 
     return launching
+
+
+def _layers() -> Any:
+    from .._triton import layers
+
+    return layers
 
 
 def describe(device: Any) -> str:
@@ -123,6 +185,13 @@ def describe(device: Any) -> str:
 def forth(step: Recipe, currents: Array, membrane: Array | None, repeat: int, keep: bool) -> tuple[Array, Array, Array]:
     """Spikes, the last membranes, and the membranes that fire, if they are to be kept."""
     return _launching().forth(step, currents, membrane, repeat, keep)  # type: ignore[no-any-return]
+
+
+def layer(
+    step: Recipe, frames: Array, weight: Array, bias: Array | None, window: Window, membrane: Array | None, repeat: int
+) -> tuple[Array, Array]:
+    """Spikes and the last membranes of a whole layer of integers; the weight is float16."""
+    return _layers().layer(step, frames, weight, bias, window, membrane, repeat)  # type: ignore[no-any-return]
 
 
 def back(

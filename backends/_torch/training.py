@@ -16,14 +16,14 @@ from .host import has_tangent
 if TYPE_CHECKING:
     from tacops._backend.protocol import Array
 
-__all__ = ["run_kernel", "train_neurons"]
+__all__ = ["moves", "run_kernel", "train_neurons"]
 
 
 def train_neurons(step: Recipe, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array] | None:
     """`Backend.scan` of a step that is differentiated or compiled; None where the core's path is to be taken."""
     given = currents, membrane, step.decay, step.threshold, step.unit, step.poison
     tensors = [x for x in given if isinstance(x, torch.Tensor)]
-    if not _is_plain(step, currents, tensors) or any(map(_moves, tensors)):
+    if not _is_plain(step, currents, tensors) or any(map(moves, tensors)):
         return None
     learns = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
     surrogate = step.surrogate.surrogate if isinstance(step.surrogate, Derivative) else step.surrogate
@@ -77,7 +77,7 @@ def _constant(x: Array | None) -> Array | None:
     return None if x is None else x.detach()
 
 
-def _moves(x: Any) -> bool:
+def moves(x: Any) -> bool:
     """Whether a tensor stands for others, or has a derivative along a direction."""
     if torch.compiler.is_compiling():
         return _transforms() or bool(torch.autograd.forward_ad._current_level >= 0)

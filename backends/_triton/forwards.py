@@ -12,7 +12,7 @@ import triton.language as tl
 
 from tacops._backend.steps import Reset
 
-__all__ = ["LATE", "SUBTRACT", "ZERO", "lif", "membrane_after", "number", "rounded_once", "spike"]
+__all__ = ["LATE", "SUBTRACT", "ZERO", "lif", "membrane_after", "number", "rounded_once", "spike", "whole"]
 
 SUBTRACT, ZERO, LATE = tl.constexpr(int(Reset.SUBTRACT)), tl.constexpr(int(Reset.ZERO)), tl.constexpr(int(Reset.LATE))
 """Resets by their numbers; any other is none."""

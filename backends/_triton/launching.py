@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tacops._backend.protocol import Array
     from tacops._backend.steps import Recipe
 
-__all__ = ["back", "forth"]
+__all__ = ["OPTIONS", "back", "forth", "of_neurons", "on"]
 
 BLOCK = 512
 """Neurons of a program: of float32, one access of 128 bits for each of its threads. Not measured, for want of a GPU."""
@@ -26,8 +26,8 @@ def forth(step: Recipe, currents: Array, membrane: Array | None, repeat: int, ke
     """`Backend.scan`: spikes, the last membranes, and if `keep`, those that fire, else nothing."""
     currents = in_order(currents)
     spikes, after, kept = results(currents, repeat, step.compact, keep)
-    pointers, numbers, flags = _parameters(step, after)
-    with _on(currents):
+    pointers, numbers, flags = of_neurons(step, after)
+    with on(currents):
         lif[_grid(after)](
             currents=currents,
             start=after if membrane is None else like(membrane, after),
@@ -81,7 +81,7 @@ def back(
     wide = torch.float64 if kept.dtype == torch.float64 else torch.float32
     by = [torch.empty(frame.numel(), dtype=wide, device=kept.device) if asked else None for asked in parameters]
     number, inside, outside = constants(*surrogate)
-    pointers, numbers, flags = _parameters(step, frame)
+    pointers, numbers, flags = of_neurons(step, frame)
     unit, _, unit_step, units = _parameter(1.0 if step.unit is None else step.unit, frame)
     alike = to_spikes is not None and to_spikes.numel() > 1 and not any(to_spikes.stride())
 
@@ -89,7 +89,7 @@ def back(
         """The kernel reads nothing of what stands for an array that is not there."""
         return kept if x is None else x if reference is None else like(x, reference)
 
-    with _on(kept):
+    with on(kept):
         lif_back[_grid(frame)](
             kept=kept,
             start=array(membrane, frame),
@@ -123,8 +123,8 @@ def back(
     return by_currents, by_start, *(None if x is None else per_channel(x, frame) for x in by)
 
 
-def _parameters(step: Recipe, frame: Array) -> tuple[dict[str, Array], dict[str, Any], dict[str, Any]]:
-    """What both kernels are given of the neurons (B, ..., C): arrays, numbers and constants."""
+def of_neurons(step: Recipe, frame: Array) -> tuple[dict[str, Array], dict[str, Any], dict[str, Any]]:
+    """What all kernels are given of the neurons (B, ..., C): arrays, numbers and constants."""
     threshold = step.threshold
     if isinstance(threshold, float) and frame.dtype.itemsize < 4:
         threshold = float(torch.tensor(threshold, dtype=frame.dtype, device="cpu"))  # as comparisons round it
@@ -177,6 +177,6 @@ def _grid(frame: Array) -> tuple[int]:
     return (-(-frame.numel() // BLOCK),)
 
 
-def _on(x: Array) -> AbstractContextManager[Any]:
+def on(x: Array) -> AbstractContextManager[Any]:
     """Triton launches on the current device, whatever its arguments'."""
     return torch.cuda.device(x.device) if x.device.type == "cuda" else nullcontext()

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from tacops._backend.protocol import Array
+    from tacops._backend.protocol import Array, Window
 
-__all__ = ["in_order", "inner", "like", "per_channel", "results"]
+__all__ = ["in_order", "inner", "layer_results", "like", "output_space", "per_channel", "results"]
 
 
 def in_order(currents: Array) -> Array:
@@ -34,6 +34,20 @@ def results(currents: Array, repeat: int, compact: bool, keep: bool) -> tuple[Ar
     kept = empty(dtype) if keep else torch.empty(0, dtype=dtype, device=device)
     after = torch.empty_strided(shape, strides, dtype=dtype, device=device)
     return empty(torch.bool if compact else dtype), after, kept
+
+
+def output_space(frames: Array, weight: Array, window: Window) -> tuple[int, ...]:
+    """Spatial shape of a layer's output for frames (n, B, *S, C_in); of a dense one, that of its input."""
+    if not window.stride:
+        return tuple(frames.shape[2:-1])
+    return window.output_shape(frames.shape[2:-1], weight.shape[1:-1])
+
+
+def layer_results(frames: Array, weight: Array, window: Window, repeat: int, compact: bool) -> tuple[Array, Array]:
+    """Empty spikes (n * repeat, B, *S_out, C_out) and float32 membranes of a layer, channels last in memory."""
+    shape = (frames.shape[1], *output_space(frames, weight, window), weight.shape[0])
+    spikes = frames.new_empty((frames.shape[0] * repeat, *shape), dtype=torch.bool if compact else torch.float32)
+    return spikes, frames.new_empty(shape, dtype=torch.float32)
 
 
 def inner(frame: Array) -> int:

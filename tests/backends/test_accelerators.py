@@ -157,7 +157,7 @@ def _full_conv_cases() -> Iterator[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("case", range(4))
-def test_full_float32_convolution_of_torch(case: int) -> None:
+def test_full_float32_convolution_of_torch(case: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes cuDNN's place on GPUs, run on the CPU: PyTorch's values and gradients of both orders, vmap, forward mode.
 
     It never lets cuDNN use TF32, forwards or backwards.
@@ -165,6 +165,7 @@ def test_full_float32_convolution_of_torch(case: int) -> None:
     torch = pytest.importorskip("torch", reason="what PyTorch is asked for is not checked: PyTorch is not installed")
     from torch.utils._python_dispatch import TorchDispatchMode
 
+    from tacops.backends._torch import full
     from tacops.backends._torch.full import full_conv
 
     shape, kernel, window = list(_full_conv_cases())[case]
@@ -189,6 +190,8 @@ def test_full_float32_convolution_of_torch(case: int) -> None:
     assert set(asked) == {("_convolution", False)}
     for a, b in zip(got, derivatives(convolve(x, w, *options)), strict=True):
         torch.testing.assert_close(a, b)
+    monkeypatch.setattr(full, "COLUMNS", 1)  # sample by sample
+    torch.testing.assert_close(derivatives(full_conv(x, w, window)), got)
     twice = torch.func.vmap(lambda x: full_conv(x, w, window))(torch.stack([x, 2 * x]))
     torch.testing.assert_close(twice[1], 2 * got[0])
 

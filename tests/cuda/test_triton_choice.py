@@ -54,8 +54,10 @@ def test_unknown_steps_are_refused(launches: Any) -> None:
 def forgotten() -> Iterator[None]:
     """What is known of devices is found out anew."""
     kernels._missing.cache_clear()
+    kernels._missing_layers.cache_clear()
     yield
     kernels._missing.cache_clear()
+    kernels._missing_layers.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -75,6 +77,7 @@ def test_which_is_used(capability: Any, spec: Any, said: str, forgotten: None, m
     monkeypatch.setattr(torch_.TorchBackend, "devices", lambda self: ("cuda:0", "cpu"))
     monkeypatch.setattr(kernels, "find_spec", lambda name: spec)
     monkeypatch.setattr(kernels, "_try_out", lambda device: kernels._launching())
+    monkeypatch.setattr(kernels, "_try_out_layer", lambda device: kernels._layers())
     assert torch_.BACKEND.describe()["neurons"].startswith(said)
 
 

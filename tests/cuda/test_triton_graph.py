@@ -20,6 +20,7 @@ from tacops import surrogate
 from tacops._core.neurons import LIFStep
 from tacops.backends import torch_
 from tacops.backends._torch import kernels, operation
+from tacops.backends._torch.full import full_conv
 from tacops.testing import conformance_checks, run_checks
 
 ARCTAN = surrogate.arctan()
@@ -189,7 +190,7 @@ def test_kept_memory(launches: Any) -> None:
 
 
 VIEWS = {
-    "view", "_unsafe_view", "expand", "permute", "transpose", "select", "slice", "detach", "alias", "unsqueeze", "squeeze", "split"
+    "view", "_unsafe_view", "expand", "permute", "transpose", "select", "slice", "detach", "alias", "unsqueeze", "squeeze", "split", "unfold"
 }  # fmt: skip
 
 
@@ -223,6 +224,39 @@ def test_launches(layout: Any, launches: Any) -> None:
     with Launches() as seen:
         spikes.backward(upstream)
     assert seen.names == ["neurons_back", "convolution_backward"]
+
+
+def test_launches_of_training_without_tf32(launches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where cuDNN would take TF32, a step of training takes 8 operations, however large the kernel.
+
+    Filling zeros around the frames is two launches; of the copies one unfolds, the other is of gradients that lie channels first.
+    """
+
+    def conv(x: Any, weight: Any, bias: Any, window: Any, exact: bool) -> Any:
+        return full_conv(x.movedim(-1, 1), weight.movedim(-1, 1), window).movedim(1, -1)
+
+    monkeypatch.setattr(torch_, "conv", conv)
+    x = torch.empty((16, 8, 32, 32, 2), device="meta", requires_grad=True)
+    weight = torch.empty((32, 3, 3, 2), device="meta", requires_grad=True)
+    with Launches() as seen:
+        spikes = tacops.conv_lif(x, weight, padding=1, surrogate=ARCTAN).spikes
+        torch.autograd.grad(spikes, (x, weight), torch.empty(spikes.shape, device="meta"))
+    want = ["_convolution", "neurons", "neurons_back", "_convolution", "constant_pad_nd", "clone", "clone", "bmm"]
+    assert [name for name in seen.names if not name.startswith("empty")] == want
+
+
+@pytest.mark.parametrize("chunk_size", [1, 4])
+def test_launches_of_reproducible_layers(chunk_size: int, launches: Any) -> None:
+    """At inference a layer is one, after its frames are summed, and one for its weights in float16; the scale's are of weights and membranes."""
+    x = torch.empty((16, 8, 32, 32, 2), dtype=torch.bool, device="meta")
+    weight = torch.empty((32, 3, 3, 2), device="meta")
+    with Launches() as seen:
+        tacops.tac_conv(x, weight, chunk_size=chunk_size, aggregation="sum", padding=1, reproducible=True)
+    names = seen.names[: seen.names.index("layer") + 1]
+    sums = ["_to_copy"] + ["_to_copy", "add"] * 3 if chunk_size > 1 else []
+    assert names[names.index("sub") + 2 :][-len(sums) - 2 :] == [*sums, "_to_copy", "layer"]
+    assert not {"mm", "convolution", "neurons", "cat", "stack", "copy_", "clone"} & set(seen.names)
+    assert seen.names[len(names) :] == ["mul", "add", "add"]  # the last membranes, as potentials, with poison
 
 
 def test_nothing_is_copied_twice_or_from_the_host(launches: Any) -> None:

@@ -48,7 +48,7 @@ def _modules(folder: Path, replaced: tuple[str, str, str] | None) -> dict[str, A
     """The kernels' modules anew, as the interpreter has them, one of them with a text replaced."""
     found: dict[str, Any] = {}
     with patch.dict(sys.modules):
-        for name in ("layout", "forwards", "backwards", "launching"):
+        for name in ("layout", "forwards", "backwards", "launching", "convolving", "layers"):
             text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
             if replaced and replaced[0] == name:
                 assert replaced[1] in text, f"no {replaced[1]!r} in {name}.py: bring the mutant up to date"
@@ -79,21 +79,26 @@ def _rounding(cast: Any) -> Any:
 
 
 @contextmanager
-def interpreted(replaced: tuple[str, str, str] | None = None, block: int = 128) -> Iterator[Any]:
-    """Let CPU tensors take the kernels' way, with programs of `block` neurons; yields the launches of each kernel, by name."""
+def interpreted(
+    replaced: tuple[str, str, str] | None = None, block: int = 128, tile: tuple[int, int] = (64, 32)
+) -> Iterator[Any]:
+    """Let CPU tensors take the kernels' way; yields the launches of each kernel, by name.
+
+    A program has `block` neurons, and of a whole layer those of a `tile` of positions and filters.
+    """
     import triton
     from triton.runtime.interpreter import InterpreterBuilder
 
     from tacops.backends._torch import kernels, operation
 
-    launches = SimpleNamespace(lif=0, lif_back=0)
+    launches = SimpleNamespace(lif=0, lif_back=0, conv_lif=0)
     with tempfile.TemporaryDirectory() as folder, triton.knobs.runtime.scope():
         triton.knobs.runtime.interpret = True
         modules = _modules(Path(folder), replaced)
-        launching = modules["launching"]
+        launching, layers = modules["launching"], modules["layers"]
 
-        def counted(name: str) -> Any:
-            kernel = getattr(launching, name)
+        def counted(name: str, module: Any = launching) -> Any:
+            kernel = getattr(module, name)
 
             class Counted:
                 def __getitem__(self, grid: Any) -> Any:
@@ -105,9 +110,12 @@ def interpreted(replaced: tuple[str, str, str] | None = None, block: int = 128) 
         with (
             patch.object(operation, "engine_for", lambda device: kernels),
             patch.object(kernels, "missing", lambda device: None),
+            patch.object(kernels, "missing_layers", lambda device: None),
             patch.object(kernels, "_launching", lambda: launching),
+            patch.object(kernels, "_layers", lambda: layers),
             patch.object(kernels, "results", modules["layout"].results),
             patch.multiple(launching, BLOCK=block, lif=counted("lif"), lif_back=counted("lif_back")),
+            patch.multiple(layers, BLOCK=tile, conv_lif=counted("conv_lif", layers)),
             patch.object(InterpreterBuilder, "create_fp_trunc", _rounding(InterpreterBuilder.cast_impl)),
             np.errstate(all="ignore"),
         ):
