@@ -21,7 +21,7 @@ from .._backend.dispatch import backend_of, undisturbed
 from .._backend.protocol import Array, Backend, sum_dtype
 from .._core.aggregation import cast, chunk_weights, segments, widen
 from .._core.arguments import channel_from_last, channel_to_last, check_state, output_shape, run_given
-from .._core.checks import check_flag, check_like, check_spikes, check_surrogate, fail
+from .._core.checks import check_flag, check_like, check_spikes, check_surrogate, fail, is_array
 from .._core.grid import as_grid
 from .._core.layer import Layer
 from .._core.options import How
@@ -187,7 +187,7 @@ def _layer(spec: LayerSpec, backend: Backend, numbers: Numbers, size: int, trace
     function, weight, given = spec.layer, numbers.weight, numbers.aggregation(size)
     for name in ("beta", "threshold"):
         value = getattr(numbers, name)
-        if hasattr(value, "shape"):
+        if is_array(value):
             check_like(function, name, value, weight, tuple(value.shape))
     weights = given if isinstance(given, str) else tuple(given[k, ...] for k in range(size))
     neurons = replace(
