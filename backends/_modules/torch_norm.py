@@ -41,7 +41,7 @@ class Norm(nn.modules.batchnorm._BatchNorm):  # type: ignore[misc]
                 self._layer[0].array(name).fill_(initial.values)
 
     def synchronised(self, found: nn.SyncBatchNorm) -> Norm:
-        """This one, as ``convert_sync_batchnorm`` has made `found` of it."""
+        """The same norm, as ``convert_sync_batchnorm`` has made `found` of it."""
         self.sync, self.process_group = True, found.process_group
         return self
 
