@@ -34,8 +34,9 @@ from tacops.layers import FrozenLayer
 from tacops.layers import Sequential as Frozen
 
 from ._modules.torch_ import Function, Layer
+from ._modules.torch_step import Step
 
-__all__ = ["ConvLIF", "Sequential", "TACConv", "TACLinear", "freeze", "load_mapping", "to_mapping"]
+__all__ = ["ConvLIF", "Sequential", "Step", "TACConv", "TACLinear", "freeze", "load_mapping", "to_mapping"]
 
 
 class TACConv(Layer):
