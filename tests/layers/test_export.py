@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,9 @@ def test_onnx(exported_module: tuple[Any, Any, bool]) -> None:
     import torch
 
     module, program, exact = exported_module
-    file = torch.onnx.export(program, dynamo=True, verbose=False).model_proto.SerializeToString()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch's exporter, about itself
+        file = torch.onnx.export(program, dynamo=True, verbose=False).model_proto.SerializeToString()
     session = runtime.InferenceSession(file)
     names = [given.name for given in session.get_inputs()]
 
@@ -85,3 +88,67 @@ def test_onnx(exported_module: tuple[Any, Any, bool]) -> None:
         return [(next(found), tuple(next(found) for _ in state)) for state in states]
 
     compare(module, call, 0.0 if exact else 1e-5)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="AOTInductor needs a C++ compiler")
+def test_aot_inductor(need: Need, tmp_path: Path) -> None:
+    """A program compiled ahead of time, with any number of samples, is called chunk after chunk."""
+    framework = made(need, "torch")
+    import torch
+
+    from tacops.backends.torch_layers import Step
+
+    layer = framework.layer("TACLinear", 4, 3, chunk_size=2, threshold=0.3).eval()
+    step, frames = Step(layer.frozen()), (torch.rand(6, 5, 4) < 0.4).float()
+    batch, state = torch.export.Dim("batch", min=2, max=64), step.initial(frames[:, :3])
+    example = frames[:2, :3].contiguous()  # else its strides, those of a larger batch, are part of the program
+    program = torch.export.export(step, (example, state), dynamic_shapes=({1: batch}, ({0: batch},)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch's compiler, about itself
+        path = torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "step.pt2"))
+        compiled = torch._inductor.aoti_load_package(path)
+    state, spikes = step.initial(frames), []
+    for chunk in frames.split(2):
+        fired, state = compiled(chunk, state)
+        spikes.append(fired)
+    want = step.net(frames)
+    assert 0 < want.spikes.mean() < 1
+    torch.testing.assert_close(torch.cat(spikes), want.spikes, rtol=0, atol=0)
+    torch.testing.assert_close(state[0], want.membrane, rtol=0, atol=1e-6)
+
+
+def test_wrong_steps(need: Need) -> None:
+    """One sentence for what is no network, one that is being trained, frames of half a chunk, and a state of another."""
+    framework = made(need, "torch")
+    import torch
+
+    from tacops.backends.torch_layers import Sequential, Step
+
+    layer = framework.layer("TACLinear", 4, 3, chunk_size=2, batch_norm=True, synapse_decay=0.5)
+    with pytest.raises(
+        ValueError, match=r"Step: net must be in evaluation mode: net.eval\(\); got one whose batch_norm"
+    ):
+        Step(layer)
+    for net in (torch.nn.Linear(4, 3), torch.relu, None):
+        with pytest.raises(TypeError, match="Step: net must be a layer, or layers one after the other"):
+            Step(net)
+    step, frames = Step(Sequential(layer.eval(), torch.nn.Identity())), torch.zeros(4, 2, 4)
+    state = step.initial(frames)
+    assert [tuple(array.shape) for array in state] == [(2, 3), (2, 3)]
+    with pytest.raises(ValueError, match=r"Step: frames must be a multiple of 2, in whole chunks; got 3 of them"):
+        step(frames[:3], state)
+    with pytest.raises(ValueError, match=r"Step: state must be of 2 tensors, as of `initial`; got 1"):
+        step(frames, state[:1])
+    assert len(Step(layer.frozen()).initial(frames)) == 2
+
+
+def test_period_of_steps(need: Need) -> None:
+    """Layers that collapse time need whole chunks of chunks; those that preserve it, a common multiple."""
+    framework = made(need, "torch")
+    from tacops.backends.torch_layers import Sequential, Step
+
+    def net(first: str) -> Any:
+        inner = Sequential(framework.layer("TACLinear", 4, 4, chunk_size=4, mode=first))
+        return Step(Sequential(inner, framework.layer("TACLinear", 4, 4, chunk_size=6)))
+
+    assert [net(first).period for first in ("collapse", "preserve")] == [24, 12]
