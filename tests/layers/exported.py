@@ -19,23 +19,23 @@ PERIOD = 2
 
 def networks(reproducible: bool) -> dict[str, tuple[Any, str]]:
     """By what is special in each: a network, and the frames that it takes."""
-    own = {"reproducible": reproducible, "threshold": 0.3}
-    conv, dense = {"chunk_size": 2, **own}, {"chunk_size": 2, **own}
-    counts = {**dense, "reproducible": Grid(input_max=4) if reproducible else False}
-    quarters = {**own, "reproducible": Grid(input_step=0.25) if reproducible else False}
-    halves = {**dense, "reproducible": Grid(input_step=0.5) if reproducible else False}
-    each = {"beta": [0.3, 0.6, 0.9], "threshold": [0.2, 0.3, 0.4]}
+    own: dict[str, Any] = {"reproducible": reproducible, "threshold": 0.3}
+    dense: dict[str, Any] = {"chunk_size": 2, **own}
+    counts: dict[str, Any] = {**dense, "reproducible": Grid(input_max=4) if reproducible else False}
+    quarters: dict[str, Any] = {**own, "reproducible": Grid(input_step=0.25) if reproducible else False}
+    halves: dict[str, Any] = {**dense, "reproducible": Grid(input_step=0.5) if reproducible else False}
+    each: dict[str, Any] = {"beta": [0.3, 0.6, 0.9], "threshold": [0.2, 0.3, 0.4]}
     factors = np.array([0.5, 1.0, 0.5, 1.0], np.float32)
     return {
-        "norm": (TACConv(2, 3, 3, padding="same", batch_norm=True, **conv), "images"),
+        "norm": (TACConv(2, 3, 3, padding="same", batch_norm=True, **dense), "images"),
         "window": (
             TACConv(
                 2, 4, (2, 3), mode="preserve", reset="zero", stride=2, padding=((0, 1), (2, 1)), dilation=(1, 2),
-                groups=2, layout="channels_first", **conv,
+                groups=2, layout="channels_first", **dense,
             ),
             "first",
         ),
-        "one number each": (TACLinear(4, 3, **{**dense, **each}, learn=("beta", "threshold"), aggregation="sum", reset="none"), "vectors"),
+        "one number each": (TACLinear(4, 3, **(dense | each), learn=("beta", "threshold"), aggregation="sum", reset="none"), "vectors"),
         "late": (TACLinear(4, 3, mode="preserve", aggregation="mean", reset="late", **dense), "vectors"),
         "synapse": (TACLinear(4, 3, learn=ALL, synapse_decay=0.6, **dense), "vectors"),
         "learned": (TACLinear(4, 3, learn=ALL, mode="preserve", aggregation="mean", batch_norm=True, **dense), "vectors"),

@@ -149,7 +149,8 @@ CHECKS: dict[str, Callable[[int], None]] = {
 
 def main(meeting: str, rank: int) -> None:
     """All checks, in the same order on both ranks, which wait for one another; after a failure they can't."""
-    sys.modules["numba"] = None  # type: ignore[assignment] (to compile its loops takes longer than all checks)
+    modules: dict[str, Any] = sys.modules
+    modules["numba"] = None  # to compile its loops takes longer than all checks
     torch.set_num_threads(1)
     options = {"rank": rank, "world_size": 2, "timeout": timedelta(seconds=60)}
     dist.init_process_group("gloo", init_method=f"file://{meeting}", **options)
