@@ -116,3 +116,9 @@ def test_exported_program(need: Need, reproducible: bool) -> None:
     assert extremes
     for node in extremes:
         assert len(node.args) > 1, f"{node.target}{node.args}"
+
+
+def test_one_number_has_a_plain_stride(need: Need) -> None:
+    """DistributedDataParallel warns of a parameter of shape (1,) whose stride is 0, as an expanded scalar's is."""
+    layer = trained(made(need, "torch"))
+    assert [getattr(layer, name).stride() for name in ("beta_logit", "threshold_log")] == [(1,), (1,)]
