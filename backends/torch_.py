@@ -207,6 +207,8 @@ class TorchBackend(Backend):
 
 def _unfit(x: Array) -> str | None:
     """`TorchBackend.unfit` of all but plain tensors."""
+    if hasattr(x, "full_tensor"):  # asked so, because torch.distributed may be missing
+        return "a DTensor; call to_local() for the part of this process, or full_tensor()"
     if x.is_nested:
         return "a nested tensor; call torch.nested.to_padded_tensor(x, 0.0)"
     if isinstance(x, torch.masked.MaskedTensor):

@@ -34,8 +34,9 @@ from tacops.layers import FrozenLayer
 from tacops.layers import Sequential as Frozen
 
 from ._modules.torch_ import Function, Layer
+from ._modules.torch_step import Step
 
-__all__ = ["ConvLIF", "Sequential", "TACConv", "TACLinear", "freeze", "load_mapping", "to_mapping"]
+__all__ = ["ConvLIF", "Sequential", "Step", "TACConv", "TACLinear", "freeze", "load_mapping", "to_mapping"]
 
 
 class TACConv(Layer):
@@ -46,6 +47,8 @@ class TACConv(Layer):
     channels_in, channels_out : int
     kernel_size : int or sequence of int
         An int is a square; one to three ints are as many dimensions.
+    sync : bool
+        With ``batch_norm``: in training the statistics are those of all processes of ``torch.distributed``.
     **options
         ``chunk_size`` and the other options of `tacops.tac_conv`; ``learn``, ``bias``, ``batch_norm``, ``momentum``,
         ``epsilon``: see docs/layers.md.
@@ -65,9 +68,11 @@ class TACConv(Layer):
         channels_in: int,
         channels_out: int,
         kernel_size: int | tuple[int, ...],
+        *,
+        sync: bool = False,
         **options: Unpack[TACConvOptions],
     ) -> None:
-        super().__init__(tac_conv_spec(channels_in, channels_out, kernel_size, **options))
+        super().__init__(tac_conv_spec(channels_in, channels_out, kernel_size, **options), sync)
 
 
 class TACLinear(Layer):
@@ -78,6 +83,8 @@ class TACLinear(Layer):
     features_in : int or sequence of int
         A shape says what is flattened before the layer, in its ``layout``: networks of the other layout can be loaded then.
     features_out : int
+    sync : bool
+        As of `TACConv`.
     **options
         As of `TACConv`, without those of a convolution.
 
@@ -91,9 +98,14 @@ class TACLinear(Layer):
     """
 
     def __init__(
-        self, features_in: int | Sequence[int], features_out: int, **options: Unpack[TACLinearOptions]
+        self,
+        features_in: int | Sequence[int],
+        features_out: int,
+        *,
+        sync: bool = False,
+        **options: Unpack[TACLinearOptions],
     ) -> None:
-        super().__init__(tac_linear_spec(features_in, features_out, **options))
+        super().__init__(tac_linear_spec(features_in, features_out, **options), sync)
 
 
 class ConvLIF(Layer):
@@ -103,6 +115,8 @@ class ConvLIF(Layer):
     ----------
     channels_in, channels_out : int
     kernel_size : int or sequence of int
+    sync : bool
+        As of `TACConv`.
     **options
         As of `TACConv`, without ``chunk_size``, ``mode`` and ``aggregation``.
 
@@ -120,9 +134,11 @@ class ConvLIF(Layer):
         channels_in: int,
         channels_out: int,
         kernel_size: int | tuple[int, ...],
+        *,
+        sync: bool = False,
         **options: Unpack[ConvLIFOptions],
     ) -> None:
-        super().__init__(conv_lif_spec(channels_in, channels_out, kernel_size, **options))
+        super().__init__(conv_lif_spec(channels_in, channels_out, kernel_size, **options), sync)
 
 
 class Sequential(Chain, nn.Module):  # type: ignore[misc]

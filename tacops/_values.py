@@ -20,6 +20,7 @@ __all__ = [
     "check_flag",
     "check_number",
     "fail",
+    "is_array",
     "is_number",
     "shape_of",
     "show",
@@ -133,6 +134,11 @@ def as_float(value: Any) -> float:
         return float(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
+
+
+def is_array(value: object) -> bool:
+    """Whether `value` has a shape, and is no number: of those torch.compile can't ask for one, where they may vary."""
+    return not isinstance(value, (float, int)) and hasattr(value, "shape")
 
 
 def is_number(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""What PyTorch's layers are made of: parameters and buffers of a `LayerSpec`, batch statistics, functions between layers."""
+"""What PyTorch's layers are made of: parameters and buffers of a `LayerSpec`, functions between layers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tacops._backend.dispatch import backend_of
-from tacops._core.checks import fail, show
+from tacops._core.checks import check_flag, fail, show
 from tacops._core.grid import Grid
 from tacops._core.train import SpikeTrain
 from tacops._layers.forward import run, spikes_of
@@ -20,8 +20,9 @@ from tacops._layers.spec import STATISTICS, Initial, LayerSpec
 from tacops.layers import FrozenLayer
 
 from .._torch.pytree import name_trains
+from .torch_norm import Norm
 
-__all__ = ["Function", "Layer", "Norm"]
+__all__ = ["Function", "Layer"]
 
 for _type in (torch.Tensor, nn.Parameter):
     backend_of(_type(torch.empty(0)))  # the first call loads the backend, and torch.compile can't follow an import
@@ -33,45 +34,14 @@ OWN = ("norm_scale", *STATISTICS, "beta_logit", "threshold_log", "aggregation_lo
 """Names that the arrays of a layer may have beside those of PyTorch's convolutions, `weight` and `bias`."""
 
 
-class Norm(nn.modules.batchnorm._BatchNorm):  # type: ignore[misc]
-    """What PyTorch's tools look for in a layer with batch statistics, `torch.optim.swa_utils.update_bn` first of all.
-
-    It holds no array: the statistics are its layer's. Its mode and its momentum are those that count.
-    """
-
-    def __init__(self, layer: Layer) -> None:
-        self._layer = (layer,)  # in a tuple, because a module's attributes that are modules are its children
-        self.batches = 0
-        spec = layer.spec
-        norm = spec.norm
-        assert norm is not None
-        super().__init__(spec.channels_out, norm.epsilon, norm.momentum, affine=False, track_running_stats=False)
-
-    def reset_running_stats(self) -> None:
-        """Forget all batches."""
-        self.batches = 0
-        for name, initial in self._layer[0].spec.initial().items():
-            if name in STATISTICS:
-                self._layer[0].array(name).fill_(initial.values)
-
-    def share(self) -> float:
-        """Share of the running statistics that this batch replaces; without momentum, of all batches alike."""
-        if self.momentum is not None:
-            return float(self.momentum)
-        self.batches += 1
-        return 1.0 / self.batches
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 (PyTorch's name)
-        """No layer of its own."""
-        raise NotImplementedError("a layer's norm is computed by the layer; it can't be called")
-
-
 class Layer(nn.Module):  # type: ignore[misc]
     """Parameters and buffers of a `LayerSpec`."""
 
-    def __init__(self, spec: LayerSpec) -> None:
+    def __init__(self, spec: LayerSpec, sync: bool = False) -> None:
         super().__init__()
         self.spec = spec
+        if check_flag(spec.layer, "sync", sync) and not spec.norm:
+            raise fail(spec.layer, "sync", "False without batch_norm=True: there are no statistics to share", sync)
         for name, initial in spec.initial().items():
             value = self._initial(initial)
             if name in STATISTICS:
@@ -79,12 +49,13 @@ class Layer(nn.Module):  # type: ignore[misc]
             else:
                 self.register_parameter(name, nn.Parameter(value))
         if spec.norm:
-            self.norm = Norm(self)
+            self.norm = Norm(self, sync)
 
     def _initial(self, initial: Initial) -> torch.Tensor:
         if initial.values is None:
             return torch.empty(initial.shape).uniform_(-self.spec.limit, self.spec.limit)
-        return torch.tensor(initial.values).expand(initial.shape).clone()
+        # contiguous: a single number would keep the stride 0 of its expansion, which DistributedDataParallel warns of
+        return torch.tensor(initial.values).expand(initial.shape).clone(memory_format=torch.contiguous_format)
 
     def array(self, name: str) -> torch.Tensor:
         """A parameter or buffer; whole, where FSDP has cut it and not put it together for a forward pass."""
@@ -114,20 +85,29 @@ class Layer(nn.Module):  # type: ignore[misc]
         `lengths` and `trace` are the operators'.
         """
         arrays = {name: self.array(name) for name in self.spec.initial()}
-        training, momentum = self._mode() if self.spec.norm else (False, None)
-        options = {"training": training, "momentum": momentum, "lengths": lengths, "trace": trace}
+        options = {**self._mode(), "lengths": lengths, "trace": trace}
         train, statistics = run(self.spec, arrays, spikes_of(spikes), membrane, **options)
         for name, value in statistics.items():
             self.array(name).copy_(value)
         return train
 
-    def _mode(self) -> tuple[bool, float | None]:
-        """Whether statistics are those of the batch, and the share of the running ones that they replace."""
+    def _mode(self) -> dict[str, Any]:
+        """Whether statistics are those of the batch, of which processes, and the share of the running ones that they replace."""
+        if not self.spec.norm:
+            return {"training": False}
         norm = self.norm
         if not isinstance(norm, Norm):
-            rule = "the layer's own; SyncBatchNorm has no place in it (each process has statistics of its own batch)"
+            rule = "the layer's own (convert_sync_batchnorm takes the layer, or a module that contains it)"
             raise fail(self.spec.layer, "norm", rule, type(norm).__name__, TypeError)
-        return norm.training, norm.share() if norm.training else None
+        if not norm.training:
+            return {"training": False}
+        return {"training": True, "momentum": norm.share(), "everywhere": norm.everywhere()}
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """As of every module; what ``SyncBatchNorm.convert_sync_batchnorm`` puts into the norm's place is understood."""
+        if name == "norm" and isinstance(module, nn.SyncBatchNorm) and isinstance(self.norm, Norm):
+            module = self.norm.synchronised(module)
+        super().add_module(name, module)
 
     _version = 2  # what a state_dict says of this module; PyTorch's own, and ours of old, are 1
 

@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import NamedTuple, ParamSpec, TypeVar
 
-from .._values import fail, show
+from .._values import fail, is_array, show
 from .protocol import Array, Backend, BackendUnavailable
 
 __all__ = [
@@ -202,7 +202,7 @@ def undisturbed(function: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **options: P.kwargs) -> R:
         for value in (*args, *options.values()):
             backend = _by_type.get(type(value))
-            if backend is None and hasattr(value, "shape"):
+            if backend is None and is_array(value):
                 try:
                     backend = backend_of(value)
                 except TypeError:  # which the function says better

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from .._backend.dispatch import backend_of, undisturbed
 from .._backend.protocol import Array, Backend, sum_dtype
 from .._backend.whole import Whole
-from .checks import check_aggregation, check_count, check_decay, check_frames
+from .checks import check_aggregation, check_count, check_decay, check_frames, is_array
 from .rules import RULES
 
 __all__ = [
@@ -107,7 +107,7 @@ def widen(backend: Backend, value: Any) -> Any:
     """An array, or a tuple of arrays, in the dtype in which its numbers are summed; floats and names as they are."""
     if isinstance(value, tuple):
         return tuple(widen(backend, v) for v in value)
-    if not hasattr(value, "dtype"):
+    if not is_array(value):
         return value
     xp = backend.namespace(value)
     return cast(xp, value, sum_dtype(xp, value.dtype))

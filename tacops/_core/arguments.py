@@ -311,4 +311,4 @@ def _arrays(neurons: NeuronOptions, aggregation: Any, lengths: Any) -> dict[str,
         ("aggregation", aggregation),
         ("lengths", lengths),
     )
-    return {name: value for name, value in values if hasattr(value, "shape") and not check.is_number(value)}
+    return {name: value for name, value in values if check.is_array(value) and not check.is_number(value)}

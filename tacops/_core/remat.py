@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from .._backend.protocol import Array, Backend, State
+from .._values import is_array
 
 __all__ = ["run_in_parts"]
 
@@ -46,8 +47,8 @@ def run_in_parts(
     xp, T = backend.namespace(frames), frames.shape[0]
     chunks = -(-T // chunk)
     size = min(T, chunk * (math.isqrt(chunks - 1) + 1))  # the square root, rounded up
-    arrays = [value for value in values if hasattr(value, "shape")]
-    plain = tuple(_ARRAY if hasattr(value, "shape") else value for value in values)
+    arrays = [value for value in values if is_array(value)]
+    plain = tuple(_ARRAY if is_array(value) else value for value in values)
     part = partial(_part, run, plain)  # without the arrays, so that a compiler can tell that it has seen it before
     fired, whole = [], T - T % size
     for some, length in ((frames[:whole, ...], size), (frames[whole:, ...], T - whole)):

@@ -14,6 +14,7 @@ from typing import Any
 from .._backend.protocol import Array, Backend, State
 from .aggregation import Weights, cast, decay_power, is_one, segments, widen
 from .blocks import whole_neurons
+from .checks import is_array
 from .grid import check_units, fits_half
 from .layer import Driven, Layer
 from .lengths import run_ragged
@@ -105,7 +106,7 @@ def _run_driven(driven: Driven, current: Array, state: State | None) -> tuple[Ar
 
 def _plain(value: Any) -> Any:
     """A value that a part is given anew left out, so that parts of equal layers are equal, whatever arrays they hold."""
-    return None if hasattr(value, "shape") else value
+    return None if is_array(value) else value
 
 
 def _run_frames_with(layer: Layer, spikes: Array, state: State | None, *values: Any) -> tuple[Array, State]:

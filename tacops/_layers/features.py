@@ -5,7 +5,9 @@ are neighbours; channels first, a channel's pixels are. So the columns of a dens
 network was trained in, and a mapping holds, beside the weights of each such layer,
 
 * ``channels_last``: whether its features were flattened channels last;
-* ``features_in``: the shape before they were flattened, where the layer knows it.
+* ``features_in``: the shape before they were flattened, where the layer knows it;
+* ``layouts``: where convolutions of the module have different layouts, whether each is channels last, by the order of their paths.
+  Such a network has the order of features that another of the same layouts has.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from .spec import LayerSpec
 
 __all__ = ["RECORDS", "records", "reorder"]
 
-RECORDS = ("channels_last", "features_in")
+RECORDS = ("channels_last", "features_in", "layouts")
 FUNCTION = "load_mapping"
 
 
@@ -38,8 +40,10 @@ def records(layers: Mapping[str, _Layer]) -> dict[str, Any]:
             continue
         if layer.spec.features:
             found[_key(path, "features_in")] = as_array(layer.spec.features)
-        if _may_be_flattened(layer.spec, layers) and (last := _channels_last(layer.spec, layers)) is not None:
-            found[_key(path, "channels_last")] = as_array(last)
+        if _may_be_flattened(layer.spec, layers):
+            last = _channels_last(layer.spec, layers)
+            value, name = (last, "channels_last") if last is not None else (_layouts(layers), "layouts")
+            found[_key(path, name)] = as_array(value)
     return found
 
 
@@ -50,7 +54,9 @@ def reorder(layers: Mapping[str, _Layer], mapping: Mapping[str, Any]) -> dict[st
         if layer.spec.kernel:
             continue
         recorded = {name: moved.pop(_key(path, name), None) for name in RECORDS}
-        last, shape = _recorded(path, recorded)
+        last, shape, layouts = _recorded(path, recorded)
+        if layouts and layouts == _layouts(layers) and not layer.spec.features:
+            continue
         key = _key(path, "weight")
         if key in moved and (axes := _axes(path, layer.spec, layers, last, shape)):
             moved[key] = _permuted(moved[key], *axes)
@@ -77,15 +83,22 @@ def _channels_last(spec: LayerSpec, layers: Mapping[str, _Layer]) -> bool | None
     return found == {"channels_last"} if len(found) == 1 else None
 
 
-def _recorded(path: str, recorded: Mapping[str, Any]) -> tuple[bool | None, tuple[int, ...]]:
-    """Both records of a layer; None and () for those that are not there."""
-    last, shape = (recorded[name] for name in RECORDS)
-    for name, value, kinds, ndim in (("channels_last", last, "b", 0), ("features_in", shape, "iu", 1)):
+def _layouts(layers: Mapping[str, _Layer]) -> tuple[bool, ...]:
+    """Whether each convolution of a module is channels last."""
+    return tuple(layers[path].spec.layout == "channels_last" for path in sorted(layers) if layers[path].spec.kernel)
+
+
+def _recorded(path: str, recorded: Mapping[str, Any]) -> tuple[bool | None, tuple[int, ...], tuple[bool, ...]]:
+    """The records of a layer; None and () for those that are not there."""
+    last, shape, layouts = (recorded[name] for name in RECORDS)
+    rules = ("b", 0, "a NumPy bool"), ("iu", 1, "a NumPy array of ints"), ("b", 1, "a NumPy array of bools")
+    for name, (kinds, ndim, rule) in zip(RECORDS, rules, strict=True):
+        value = recorded[name]
         kind = getattr(getattr(value, "dtype", None), "kind", "")
         if value is not None and (kind not in kinds or not kind or value.ndim != ndim):
-            rule = "a NumPy bool" if ndim == 0 else "a NumPy array of ints"
             raise fail(FUNCTION, f"mapping[{_key(path, name)!r}]", rule, show(value), TypeError)
-    return None if last is None else bool(last), () if shape is None else tuple(int(size) for size in shape)
+    sizes = () if shape is None else tuple(int(size) for size in shape)
+    return None if last is None else bool(last), sizes, () if layouts is None else tuple(map(bool, layouts))
 
 
 def _axes(

@@ -21,7 +21,7 @@ from .._backend.dispatch import backend_of, undisturbed
 from .._backend.protocol import Array, Backend, sum_dtype
 from .._core.aggregation import cast, chunk_weights, segments, widen
 from .._core.arguments import channel_from_last, channel_to_last, check_state, output_shape, run_given
-from .._core.checks import check_flag, check_like, check_spikes, check_surrogate, fail
+from .._core.checks import check_flag, check_like, check_spikes, check_surrogate, fail, is_array
 from .._core.grid import as_grid
 from .._core.layer import Layer
 from .._core.options import How
@@ -132,10 +132,12 @@ def run(
     momentum: float | None = None,
     lengths: Any = None,
     trace: bool = False,
+    everywhere: Callable[[Array], Array] | None = None,
 ) -> tuple[SpikeTrain, Statistics]:
     """What the layer returns, and its running statistics after a batch of training (empty if there are none to keep).
 
-    `momentum` is the share of the running statistics that the batch replaces, the layer's own unless given.
+    `momentum` is the share of the running statistics that the batch replaces, the layer's own unless given. `everywhere` sums
+    an array over all processes that have a part of the batch.
     """
     backend = _check(spec, arrays["weight"], spikes, membrane, lengths, trace, training)
     first, numbers = spec.channels_first, effective(spec, arrays)
@@ -145,7 +147,7 @@ def run(
         if training:
             frames = channel_to_last(backend.namespace(spikes), spikes, 2) if first else spikes
             currents, totals = _currents(spec, backend, numbers, frames)
-            mean, var, unbiased = _moments(backend.namespace(frames), currents)
+            mean, var, unbiased = _moments(backend.namespace(frames), currents, everywhere)
             share = spec.norm.momentum if momentum is None else momentum
             statistics = _updated(backend, share, arrays, mean, unbiased)
             if spec.reproducible is False:
@@ -187,7 +189,7 @@ def _layer(spec: LayerSpec, backend: Backend, numbers: Numbers, size: int, trace
     function, weight, given = spec.layer, numbers.weight, numbers.aggregation(size)
     for name in ("beta", "threshold"):
         value = getattr(numbers, name)
-        if hasattr(value, "shape"):
+        if is_array(value):
             check_like(function, name, value, weight, tuple(value.shape))
     weights = given if isinstance(given, str) else tuple(given[k, ...] for k in range(size))
     neurons = replace(
@@ -241,13 +243,22 @@ def _driven(layer: Layer, currents: list[Array], spikes: Array, membrane: Any, f
     return remap(train, lambda x: channel_from_last(xp, x, 2), lambda x: channel_from_last(xp, x, 1))
 
 
-def _moments(xp: Any, currents: list[Array]) -> tuple[Array, Array, Array]:
-    """Mean, variance and unbiased variance per channel."""
+def _moments(
+    xp: Any, currents: list[Array], everywhere: Callable[[Array], Array] | None = None
+) -> tuple[Array, Array, Array]:
+    """Mean, variance and unbiased variance per channel; of all processes, if `everywhere` sums over them."""
     parts = [xp.reshape(current, (-1, current.shape[-1])) for current in currents]
-    n = sum(part.shape[0] for part in parts)
-    mean = _total(xp, parts) * (1.0 / n)
+    n: Any = sum(part.shape[0] for part in parts)
+    total = _total(xp, parts)
+    if everywhere is not None:  # the number too: processes may have different ones
+        sums = everywhere(xp.concat([total, xp.zeros_like(total[:1]) + n], axis=0))
+        total, n = sums[:-1], sums[-1, ...]
+    mean = total * (1.0 / n)
     squares = _total(xp, [(part - mean) * (part - mean) for part in parts])
-    return mean, squares * (1.0 / n), squares * (1.0 / max(n - 1, 1))
+    if everywhere is None:
+        return mean, squares * (1.0 / n), squares * (1.0 / max(n - 1, 1))
+    squares = everywhere(squares)
+    return mean, squares * (1.0 / n), squares * (1.0 / xp.where(n > 1.0, n - 1.0, n))
 
 
 def _total(xp: Any, parts: list[Array]) -> Array:

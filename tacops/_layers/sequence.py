@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from .._core.train import SpikeTrain, TracedSpikeTrain
 from .forward import spikes_of
 from .spec import LayerSpec
 
-__all__ = ["Chain", "Sequential", "Wrapped", "check_stages", "is_chain", "keeps_membrane"]
+__all__ = ["Chain", "Sequential", "Wrapped", "check_stages", "is_chain", "keeps_membrane", "period_of"]
 
 NAME = "Sequential"
 
@@ -132,6 +133,24 @@ def keeps_membrane(stage: Any) -> bool:
 def is_chain(stage: Any) -> bool:
     """Whether it is layers one after the other, perhaps in a framework's wrapper that shows what it wraps."""
     return isinstance(stage, Chain) or isinstance(getattr(stage, "stages", None), tuple)
+
+
+def period_of(stages: Iterable[Any]) -> int:
+    """Frames after whose multiples no layer holds any back: K1 K2 ... where layers collapse time."""
+    frames, period = 1, 1  # frames of the input that make one of this layer's
+    for size, preserve in _times(stages):
+        period = math.lcm(period, frames * size)
+        frames = frames if preserve else frames * size
+    return period
+
+
+def _times(stages: Iterable[Any]) -> Iterator[tuple[int, bool]]:
+    """`_time` of all layers, of inner ones too."""
+    for stage in stages:
+        if is_chain(stage):
+            yield from _times(stage.stages)
+        elif time := _time(stage):
+            yield time
 
 
 def _has_trace(stage: Any) -> bool:

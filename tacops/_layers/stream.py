@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -13,6 +12,7 @@ from .._core.train import SpikeTrain
 from ..layers import FrozenLayer
 from .forward import spikes_of
 from .memory import Memory, advance, check_frames, described, memories_of
+from .sequence import period_of
 
 __all__ = ["Stream"]
 
@@ -77,12 +77,7 @@ class Stream:
         >>> Stream(layers).period
         12
         """
-        frames, period = 1, 1  # frames of the input that make one of this layer's
-        for layer in self._layers():
-            span = frames * layer.options["chunk_size"]
-            period = math.lcm(period, span)
-            frames = frames if layer.options.get("mode") == "preserve" else span
-        return period
+        return period_of(self._stages)
 
     def feed(self, spikes: Array) -> SpikeTrain | None:
         """Take frames, and return what the last layer gives for the chunks that they complete.
@@ -161,9 +156,6 @@ class Stream:
         """
         self._memories = memories_of(self._stages, state)
         self._kind, self._ended = None, False
-
-    def _layers(self) -> list[FrozenLayer]:
-        return [stage for stage in self._stages if isinstance(stage, FrozenLayer)]
 
     def _check_open(self, method: str) -> None:
         if self._ended:

@@ -70,12 +70,17 @@ def test_orders_that_cannot_be_told(need: Need, name: str) -> None:
     mixed = framework.network({**layers, "dense": framework.layer("TACLinear", 90, 8, chunk_size=1)})
     of_mixed = framework.layers.to_mapping(mixed)
     assert "dense.channels_last" not in of_mixed
-    recorded = {**of_mixed, "dense.channels_last": np.asarray(True)}
+    assert of_mixed["dense.layouts"].tolist() == [False, True]
+    framework.layers.load_mapping(mixed, of_mixed)
+    untold = {key: array for key, array in of_mixed.items() if key != "dense.layouts"}
+    turned = {**of_mixed, "dense.layouts": np.array([True, False])}
+    recorded = {**untold, "dense.channels_last": np.asarray(True)}
     for net, mapping, words in (
         (first, good, "mapping must be of this layout, or its layer 'dense' one whose features_in is the shape that is flattened; got a network trained channels_last"),
         (last, unknown, "mapping must be one with the key 'dense.channels_last' .*; got none"),
-        (mixed, of_mixed, "module must be one whose layer 'dense' has the shape that is flattened as its features_in, because layouts are mixed; got 90"),
+        (mixed, untold, "module must be one whose layer 'dense' has the shape that is flattened as its features_in, because layouts are mixed; got 90"),
         (mixed, recorded, "module must be one whose layer 'dense' has the shape that is flattened as its features_in, because layouts are mixed; got 90"),
+        (mixed, turned, "module must be one whose layer 'dense' has the shape that is flattened as its features_in, because layouts are mixed; got 90"),
         (known, {**good, "dense.features_in": np.array([3, 5, 6])}, r"mapping\['dense.features_in'\] must be \(5, 3, 6\); got \(3, 5, 6\)"),
         (known, {**good, "dense.channels_last": np.asarray(False), "dense.features_in": np.array([6, 3, 5])}, r"mapping\['dense.features_in'\] must be \(6, 5, 3\); got \(6, 3, 5\)"),
         (first, {**good, "dense.features_in": np.array([5, 3, 5])}, r"mapping\['dense.features_in'\] must be the shape of 90 features; got \(5, 3, 5\)"),
@@ -85,7 +90,7 @@ def test_orders_that_cannot_be_told(need: Need, name: str) -> None:
             framework.layers.load_mapping(net, mapping)
         after = framework.layers.to_mapping(net)
         assert all(np.array_equal(before[key], array) for key, array in after.items())
-    for key, value in (("channels_last", 1), ("channels_last", np.array([True])), ("features_in", np.array([90.0])), ("features_in", (90,))):  # fmt: skip
+    for key, value in (("channels_last", 1), ("channels_last", np.array([True])), ("features_in", np.array([90.0])), ("features_in", (90,)), ("layouts", np.array(True)), ("layouts", np.array([1, 0]))):  # fmt: skip
         with pytest.raises(TypeError, match=rf"load_mapping: mapping\['dense.{key}'\] must be a NumPy "):
             framework.layers.load_mapping(last, {**good, f"dense.{key}": value})
     framework.layers.load_mapping(last, {**unknown, "dense.channels_last": np.asarray(True)})

@@ -36,6 +36,14 @@ def test_documentation_runs(tmp_path: Path) -> None:
     assert done.stdout == "(16, 1, 10)\n", done.stderr
 
 
+@pytest.mark.parametrize("beta", [0.0, 2.5e-8, 1e-7, 3e-4, 0.1, 0.7, 0.9, 0.999999])
+def test_decays_come_back_as_they_were(beta: float) -> None:
+    """Through time constants of float64, in which small ones have few digits left: as the float32 that layers compute with."""
+    layer = FrozenLayer({"weight": np.ones((1, 2), np.float32)}, {"chunk_size": 1, "beta": beta, "reset": "zero"})
+    again: Any = from_nir(to_nir({"dense": layer}, (2,)))["dense"]
+    assert np.float32(again.options["beta"]) == np.float32(beta)
+
+
 @pytest.mark.parametrize("weights", [RANDOM, TIES], ids=["random", "ties"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_there_and_back_through_a_file(kind: str, weights: list[Array], tmp_path: Path) -> None:

@@ -83,6 +83,35 @@ def test_torch_compile(need: Callable[[str], Backend]) -> None:
     assert_exact(SpikeTrain(spikes.numpy(), membrane.numpy()), want)
 
 
+def test_torch_compile_of_what_varies(need: Callable[[str], Backend]) -> None:
+    """Numbers that change from call to call make two programs, of the first and of any; so do batches with dynamic=True."""
+    need("torch")
+    import torch
+
+    programs: list[Any] = []
+
+    def counted(graph: Any, inputs: Any) -> Any:
+        programs.append(graph)
+        return graph
+
+    def function(x: Any, w: Any, number: float) -> tuple[Any, ...]:
+        return tuple(tac_conv(x, w, chunk_size=2, beta=number, threshold=2.0 * number, synapse_decay=number))
+
+    spikes, weight = torch.tensor(LAYER.spikes), torch.tensor(LAYER.weight)
+    compiled = torch.compile(function, backend=counted, fullgraph=True)
+    for number in (0.5, 0.25, 0.75, 0.375):
+        want, got = function(spikes, weight, number), compiled(spikes, weight, number)
+        for array, expected in zip((got[0], *got[1]), (want[0], *want[1]), strict=True):
+            assert torch.equal(array, expected)
+    assert len(programs) == 2
+    programs.clear()
+    compiled = torch.compile(function, backend=counted, fullgraph=True, dynamic=True)
+    for batch in (2, 3, 4):
+        x = torch.cat([spikes, spikes], axis=1)[:, :batch].contiguous()
+        assert torch.equal(compiled(x, weight, 0.5)[0], function(x, weight, 0.5)[0])
+    assert len(programs) == 1
+
+
 @pytest.mark.parametrize("case", OPTIONS)
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_vmap(need: Callable[[str], Backend], name: str, case: str) -> None:
