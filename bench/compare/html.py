@@ -20,6 +20,7 @@ from bench.compare.data import (
     speeds,
     speedups,
 )
+from bench.compare.extended import densities, step_memory, steps
 from bench.compare.plot import dots
 from bench.machine.result import done
 from bench.shared.tables import milliseconds
@@ -90,6 +91,7 @@ def sections(machines: Sequence[Machine]) -> list[dict[str, Any]]:
         )
         for n, (case, text) in enumerate(layers.items())
     ]
+    found += _extended(machines)
     found += [
         _section(
             "ceiling",
@@ -113,6 +115,43 @@ def sections(machines: Sequence[Machine]) -> list[dict[str, Any]]:
         ),
     ]
     return [section for section in found if section["groups"]]
+
+
+def _extended(machines: Sequence[Machine]) -> list[dict[str, Any]]:
+    """Other shares of spikes, and training."""
+
+    def times(value: float) -> str:
+        return milliseconds(value / 1e3)
+
+    return [
+        _section(
+            "densities",
+            "Speed by the share of spikes",
+            "Milliseconds for one exact layer and its neurons, forward, at several shares of spikes in its input.",
+            densities(machines),
+            machines,
+            "milliseconds",
+            show=times,
+        ),
+        _section(
+            "steps",
+            "Training steps",
+            "Milliseconds for one layer and its neurons, forward and backward, spikes and gradients as results.",
+            steps(machines),
+            machines,
+            "milliseconds",
+            show=times,
+        ),
+        _section(
+            "memory",
+            "Peak memory of a training step",
+            "MiB of the system's memory beside the step's inputs, at several T.",
+            step_memory(machines),
+            machines,
+            "MiB",
+            show="{:,.0f}".format,
+        ),
+    ]
 
 
 def _section(

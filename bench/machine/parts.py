@@ -32,7 +32,7 @@ Step = dict[str, Any]
 
 PER_BACKEND = ("digests", "conformance", "accuracy")
 PARTS = (*PER_BACKEND, "speed", "sparsity")
-MINUTES = {"speed": (0.5, 8.0), "sparsity": (0.4, 8.0)}
+MINUTES = {"speed": (0.8, 11.0), "sparsity": (0.4, 8.0)}
 """Time to use, quick and full; to load and to compile takes longer on a busy machine."""
 PLANNED = {"digests": (6, 6), "conformance": (5, 25), "accuracy": (6, 15)}
 """Seconds per backend that are expected, quick and full: for the progress bar alone."""
@@ -91,7 +91,7 @@ def run_here(part: str, backends: list[str], quick: bool, tell: Tell, device: st
 
 
 def measure_speed(backends: list[str], quick: bool, tell: Tell, device: str | None) -> dict[str, Any]:
-    """Every mode on every backend, and the machine's ceilings, without other libraries and without sweeps."""
+    """Every mode on every backend, shares of spikes, training steps and ceilings; no other libraries and no sweeps."""
     args = _options(speed, ["--no-peers", "--no-sweep", "--minutes", str(MINUTES["speed"][not quick])], quick)
     entries, missing = speed.choose(backends, peers=False, device=device)
     kept = [entry for entry in entries if entry.kind == "ceiling" or entry.name == f"tacops {entry.argument}"]

@@ -33,5 +33,7 @@ def event_input(frames: int, samples: int) -> NDArray[np.float32]:
     for start, end in zip(recordings["offsets"][:samples], recordings["offsets"][1:], strict=False):
         t, x, y, p = (recordings[name][start:end] for name in "txyp")
         kept = t < MICROSECONDS
-        found.append(event_frames(frames_of_equal_time(t[kept], frames, 0, MICROSECONDS), y[kept], x[kept], p[kept], shape))
+        found.append(
+            event_frames(frames_of_equal_time(t[kept], frames, 0, MICROSECONDS), y[kept], x[kept], p[kept], shape)
+        )
     return np.stack(found, axis=1).astype(np.float32)

@@ -163,9 +163,11 @@ def conditions(result: SpeedResult) -> list[str]:
     steps = f" {s['step_memory'].capitalize()}." if result.step_memory else ""
     training = (
         [
-            f"Training steps: {100 * s['step_density']:g} % of spikes, {s['surrogate']}, gradients of the spikes given; spikes and gradients are "
-            "results. Gradient differs: the weight's from tacops', relative; other libraries reset and differentiate "
-            f"otherwise.{steps}"
+            (
+                f"Training steps: {100 * s['step_density']:g} % of spikes, {s['surrogate']}, gradients of the spikes given; spikes and gradients are "
+                "results. Gradient differs: the weight's from tacops', relative; other libraries reset and differentiate "
+                f"otherwise.{steps}"
+            )
         ]
         if any(row.mode in STEPS for row in result.rows) or steps
         else []

@@ -29,7 +29,7 @@ class Axis:
         if self.name == "K":
             make = preserve if self.mode == "preserve" else collapse
             return {value: (BASE, make(value)) for value in self.values}
-        mode = STEPS[self.mode] if self.mode in STEPS else EXACT
+        mode = STEPS.get(self.mode, EXACT)
         base = replace(BASE, density=SPARSE) if self.mode == "sparse" else BASE
         return {value: (resized(base, self.name, value), mode) for value in self.values}
 

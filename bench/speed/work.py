@@ -46,7 +46,9 @@ def layers(cases: Sequence[Case], modes: Sequence[Mode]) -> list[Work]:
     return [Work(case.name, [(case, mode) for mode in modes]) for case in cases]
 
 
-def densities(cases: Sequence[Case], shares: Sequence[float], modes: Sequence[Mode], events: float | None) -> list[Work]:
+def densities(
+    cases: Sequence[Case], shares: Sequence[float], modes: Sequence[Mode], events: float | None
+) -> list[Work]:
     """Every layer at every share of spikes; frames of recordings, which have a share of `events`, too."""
     works = [
         Work(f"{case.name}, densities", [(at(case, share), mode) for share in shares for mode in modes])
@@ -61,7 +63,9 @@ def densities(cases: Sequence[Case], shares: Sequence[float], modes: Sequence[Mo
 
 def steps(cases: Sequence[Case], modes: Sequence[Mode]) -> list[Work]:
     """Every layer in every kind of training step."""
-    return [Work(f"{case.name}, training", [(at(case, STEP_DENSITY), mode) for mode in modes]) for case in cases if modes]
+    return [
+        Work(f"{case.name}, training", [(at(case, STEP_DENSITY), mode) for mode in modes]) for case in cases if modes
+    ]
 
 
 def measure(session: Session, result: SpeedResult, work: Work, deadline: float) -> None:

@@ -48,6 +48,7 @@ class Subject(ABC):
 
     def release(self) -> None:
         """Give back what the library keeps of freed memory, as far as it can be told to: before memory is measured."""
+        return
 
     @abstractmethod
     def version(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import cache, partial
 from importlib import metadata
 from itertools import product
 from typing import Any, TypeAlias
@@ -32,7 +32,9 @@ def compiled(
 
 def trained(name: str, step: Callable[..., Any], x: Any, w: Any, g: Any) -> Variant:
     """Make a variant of a training step that is compiled."""
-    return Variant(name, partial(_waited, step, x, w, g), lambda out: np.asarray(out[0]), lambda out: np.asarray(out[1]))
+    return Variant(
+        name, partial(_waited, step, x, w, g), lambda out: np.asarray(out[0]), lambda out: np.asarray(out[1])
+    )
 
 
 @jax.custom_jvp
@@ -88,7 +90,7 @@ def _waited(run: Callable[..., Any], *arguments: Any) -> Any:
     return jax.block_until_ready(run(*arguments))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _ways(case: Case, mode: Mode) -> dict[str, Callable[..., Any]]:
     """Compiled functions, the same for every input of a layer."""
     drives: dict[str, Drive] = {"dot": lambda frame, w: frame @ w.T}
