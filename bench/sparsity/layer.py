@@ -53,7 +53,7 @@ def layer_call(contender: Contender, x: Any, weight: Any, currents: Callable[[],
     border = ((weight.shape[1] // 2,) * 2,) * 2
     shape = choose.shape_of(x.shape, weight.shape, Window((1, 1), border, (1, 1), 1))
     if way == "tables" and not choose.can_tabulate(shape):
-        raise UnsupportedError("no table fits some of the layers")
+        raise UnsupportedError("no table fits the layer")
 
     def forced() -> Any:
         with choose.force(way):
