@@ -14,6 +14,8 @@ from rich.table import Table
 
 from bench.compare.data import PAPER, Groups, Machine, accuracies, ceilings, common_layers, load, speedups, spikes
 from bench.compare.extended import sparse_gain, step_cost
+from bench.compare.gpu import is_gpu_run
+from bench.gpu.report import sentences
 from bench.machine.result import done
 from bench.shared.files import OutputError, check_output, write_whole
 
@@ -66,6 +68,11 @@ def print_tables(console: Console, machines: Sequence[Machine]) -> None:
         f"The paper reports for collapse {paper}, for its own networks and code.",
     ]
     lines += [f"{machine.label}: {machine.busy}" for machine in machines if machine.busy]
+    for machine in machines:
+        if machine.content.get("rehearsal"):
+            lines.append(f"{machine.label}: a rehearsal on a CPU, which says nothing about any GPU.")
+        if is_gpu_run(machine):
+            lines += [f"{machine.label}: {line}" for line in sentences(machine.content)]
     lines += [
         f"{m.label}: {' '.join(found['conclusion'])}" for m in machines for _, found in done(m.content, "sparsity")
     ]

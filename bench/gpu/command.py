@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rehearse", action="store_true", help="run all of it on the CPU, with tiny layers: says nothing about any GPU"
     )
     parser.add_argument(
+        "--backend", nargs="+", choices=BACKENDS, default=list(BACKENDS), metavar="NAME", help="these only"
+    )
+    parser.add_argument(
         "--parts",
         nargs="+",
         choices=PARTS,
@@ -62,10 +66,10 @@ def main(args: argparse.Namespace) -> int:
         log.print(f"python -m bench gpu: {why}", markup=False, highlight=False, soft_wrap=True)
         return 2
 
-    placed, missing = find(args.device, rehearsal=args.rehearse)
+    placed, missing = find(args.backend, args.device, rehearsal=args.rehearse)
     if not placed:
         return refuse(
-            f"no GPU was found by {', '.join(BACKENDS)} ({'; '.join(f'{k}: {v}' for k, v in missing.items())}); "
+            f"no GPU was found by {', '.join(args.backend)} ({'; '.join(f'{k}: {v}' for k, v in missing.items())}); "
             "--rehearse tries the command on a CPU"
         )
     check_output(args.output)
@@ -76,7 +80,6 @@ def main(args: argparse.Namespace) -> int:
     settings: dict[str, Any] = {
         "quick": args.rehearse,
         "on": {name: backend.device or "" for name, backend in placed.items()},
-        "devices": {name: said["device"] for name, said in about.items()},
         "backends": about,
         "libraries": libraries(),
         "source": source_digest(),
@@ -116,11 +119,11 @@ def main(args: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def find(device: str | None, *, rehearsal: bool) -> tuple[dict[str, Backend], dict[str, str]]:
+def find(names: Sequence[str], device: str | None, *, rehearsal: bool) -> tuple[dict[str, Backend], dict[str, str]]:
     """The backends that compute on a GPU, put there, and why the others don't; in a rehearsal those on a CPU."""
     placed: dict[str, Backend] = {}
-    missing = {name: why for name, why in missing_backends().items() if name in BACKENDS}
-    for name in BACKENDS:
+    missing = {name: why for name, why in missing_backends().items() if name in names}
+    for name in names:
         if name not in available_backends():
             missing.setdefault(name, "not installed")
             continue

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.gpu.launches import check_device
 from bench.gpu.layers import entries, plan
 from bench.machine.parts import Job, Step, run_backend
 from bench.shared.progress import Tell
@@ -29,7 +30,7 @@ def jobs(on: Mapping[str, str], parts: Sequence[str], *, rehearsal: bool) -> lis
     """All, correctness first."""
     found, _ = entries(dict(on), rehearsal=rehearsal)
     owners = {
-        **dict.fromkeys(("digests", "conformance", "exactness"), list(on)),
+        **{part: list(on) for part in ("digests", "conformance", "exactness")},
         "peaks": ["torch"] if "torch" in on else [],
         "speed": [""],
         "launches": [entry.name for entry in found],
@@ -57,18 +58,9 @@ def _speed(settings: Mapping[str, Any], tell: Tell) -> Step:
     try:
         found, missing = entries(settings["on"], rehearsal=settings["quick"])
         result = run_speed(plan(rehearsal=settings["quick"]), found, missing, lambda text: tell(f"speed: {text}"))
-        _check_devices(result.subjects, settings)
+        for name, about in result.subjects.items():
+            check_device(name, about["device"], settings["quick"])
         outcome: Step = {"status": "done", "result": json.loads(as_json(result, ()))}
     except Exception as error:  # noqa: BLE001 (whatever a library raises belongs in the result)
         outcome = {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
     return {**outcome, "seconds": time.perf_counter() - start}
-
-
-def _check_devices(subjects: Mapping[str, Mapping[str, str]], settings: Mapping[str, Any]) -> None:
-    """Raise if a library's arrays were on another device than that of the run."""
-    said = set(settings["devices"].values())
-    for name, about in subjects.items():
-        if about["device"] not in said:
-            raise RuntimeError(
-                f"{name} ran on {about['device']}, though the run is said to be on {', '.join(sorted(said))}"
-            )

@@ -12,32 +12,30 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.gpu.layers import work
-from bench.timing.subject import Entry, Subject, UnsupportedError, Variant
+from bench.timing.subject import Entry, UnsupportedError, Variant
 
-__all__ = ["launches"]
+__all__ = ["check_device", "launches"]
 
 COPIES = ("Memcpy", "Memset")
 
 
-def launches(entry: Entry, device: str, rehearsal: bool) -> dict[str, Any]:
+def launches(entry: Entry, rehearsal: bool) -> dict[str, Any]:
     """Count, for every layer and mode that a library has.
 
     Parameters
     ----------
     entry : Entry
         The library.
-    device : str
-        What its arrays' device is called; any other is an error.
     rehearsal : bool
         On a CPU PyTorch's operations are counted instead, and nothing of other libraries.
     """
     subject = entry.make()
-    if (found := subject.where()) != device:
-        raise RuntimeError(f"its arrays are on {found}, though the run is said to be on {device}")
+    device = subject.where()
+    check_device(entry.name, device, rehearsal)
     rows, failed = [], {}
     for case, mode in work(rehearsal=rehearsal):
         try:
-            row = _row(subject, subject.variants(case, mode), rehearsal)
+            row = _row(subject.variants(case, mode), rehearsal)
         except UnsupportedError:
             continue
         except Exception as error:  # noqa: BLE001 (a layer that fails is a finding, and others go on)
@@ -49,7 +47,15 @@ def launches(entry: Entry, device: str, rehearsal: bool) -> dict[str, Any]:
     return {"rows": rows, "failed": failed}
 
 
-def _row(subject: Subject, variants: list[Variant], rehearsal: bool) -> dict[str, Any]:
+def check_device(name: str, device: str, rehearsal: bool) -> None:
+    """Raise if a library's arrays are on a CPU in a run on a GPU, or the other way round."""
+    if device.startswith("cpu") != rehearsal:
+        raise RuntimeError(
+            f"{name}: its arrays are on {device}, in a {'rehearsal on a CPU' if rehearsal else 'run on a GPU'}"
+        )
+
+
+def _row(variants: list[Variant], rehearsal: bool) -> dict[str, Any]:
     """Of the fastest variant."""
     for variant in variants:
         variant.call()  # compiles

@@ -64,7 +64,7 @@ def plan(*, rehearsal: bool) -> SpeedPlan:
     how: dict[str, Any] = {"cases": sizes(rehearsal=rehearsal), "extras": False, "step_share": 0.4}
     if rehearsal:
         modes = [MODES["exact"], MODES["reproducible"]]
-        few = {"rounds": (1, 1), "visit": 0.001, "calls": 2, "warm": 0.0, "pause": 0.0}
+        few: dict[str, Any] = {"rounds": (1, 1), "visit": 0.001, "calls": 2, "warm": 0.0, "pause": 0.0}
         return SpeedPlan(**how, **few, seconds=1.0, modes=modes, steps=[STEPS["step"]])
     modes, steps = [MODES[name] for name in FORWARD], [STEPS[name] for name in STEP]
     return SpeedPlan(**how, seconds=SECONDS, rounds=(2, 12), visit=0.05, calls=50, modes=modes, steps=steps)

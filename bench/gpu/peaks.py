@@ -41,13 +41,11 @@ def peaks(device: str, rehearsal: bool) -> dict[str, Any]:
             times.append((time.perf_counter() - start) / calls)
         return sorted(times)[ROUNDS // 2]
 
-    source = torch.ones(numbers, device=device)
-    target, one = torch.empty_like(source), torch.zeros(8, device=device)
+    one = torch.zeros(8, device=device)
     found: dict[str, Any] = {
-        "copy_bytes_per_second": 8 * numbers / seconds(lambda: target.copy_(source), 3),
+        "copy_bytes_per_second": 8 * numbers / seconds(_copy(torch, device, numbers), 3),
         "launch_seconds": seconds(lambda: one.add_(1), 100),
     }
-    del source, target
     found["product_flops"] = {
         name: 2 * side**3 / seconds(_product(torch, device, side, dtype), 3)
         for name, dtype in (("float32", "float32"), ("float16", "float16"), ("bfloat16", "bfloat16"))
@@ -59,6 +57,12 @@ def peaks(device: str, rehearsal: bool) -> dict[str, Any]:
     finally:
         matmul.allow_tf32 = before
     return found
+
+
+def _copy(torch: Any, device: str, numbers: int) -> Callable[[], Any]:
+    source = torch.ones(numbers, device=device)
+    target = torch.empty_like(source)
+    return lambda: target.copy_(source)
 
 
 def _product(torch: Any, device: str, side: int, dtype: str) -> Callable[[], Any]:

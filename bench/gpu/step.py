@@ -56,8 +56,7 @@ def count(name: str, settings: Settings) -> dict[str, Any]:
     """Launches of one library, backends of tacops among them."""
     found, _ = entries(settings["on"], rehearsal=settings["quick"])
     entry = next(entry for entry in found if entry.name == name)
-    backend = entry.library or entry.name.split()[1]
-    return launches(entry, settings["devices"][backend], settings["quick"])
+    return launches(entry, settings["quick"])
 
 
 RUN: dict[str, Callable[[str, Settings], dict[str, Any]]] = {

@@ -98,6 +98,7 @@ def _line(text: str) -> str:
 
 
 def end_with_input() -> None:
+    """End this process when its standard input does."""
     sys.stdin.read()
     os._exit(1)
 

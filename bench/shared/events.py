@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ def event_input(frames: int, samples: int) -> NDArray[np.float32]:
     DatasetError
         If the recordings are not there.
     """
-    recordings = load_recordings()
+    recordings: dict[str, Any] = load_recordings()
     shape = (frames, SENSOR, SENSOR, 2)
     found = []
     for start, end in zip(recordings["offsets"][:samples], recordings["offsets"][1:], strict=False):

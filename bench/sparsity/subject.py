@@ -58,8 +58,8 @@ class SparseSubject(Subject):
             from bench.sparsity.layer import check_layer, layer_call
 
             currents = partial(expected, case)
-            run = layer_call(mode, x, weight, currents)
-            return [Variant(mode.name, run, lambda out: check_layer(out, case, mode, currents))]
+            layer = layer_call(mode, x, weight, currents)
+            return [Variant(mode.name, layer, lambda out: check_layer(out, case, mode, currents))]
         if mode.kind == "sparse":
             for name, run in self.strategies(mode.name, case.case).items():
                 ways[name] = partial(run, frames)

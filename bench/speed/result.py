@@ -108,7 +108,7 @@ class SpeedResult:
 
     def base(self, case: str) -> str:
         """The layer of which a case is one with another input; a layer itself is its own."""
-        return self.cases[case].get("base") or case
+        return self.cases.get(case, {}).get("base") or case
 
     def find(self, case: str, subject: str, mode: str) -> SpeedRow | None:
         """The row, if it was measured."""

@@ -16,12 +16,12 @@ Call = Callable[[Any, Any], Any]
 
 def routes(device: str) -> tuple[dict[str, Call], dict[str, Call]]:
     """Products and convolutions of NumPy arrays on `device`."""
-    products = {
+    products: dict[str, Call] = {
         "float32": partial(_product, device, False),
         "TF32": partial(_product, device, True),
         "float16, summed in float32": partial(_half, device),
     }
-    convolutions = {}
+    convolutions: dict[str, Call] = {}
     for tf32 in (False, True):
         for layout, memory in (("NCHW", torch.contiguous_format), ("NHWC", torch.channels_last)):
             for how in ("", ", benchmark", ", deterministic"):

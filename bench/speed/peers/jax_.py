@@ -37,13 +37,13 @@ def trained(name: str, step: Callable[..., Any], x: Any, w: Any, g: Any) -> Vari
     )
 
 
-@jax.custom_jvp
+@jax.custom_jvp  # type: ignore[untyped-decorator]
 def fire(excess: Any) -> Any:
     """A step, whose derivative is arctan's surrogate."""
     return (excess >= 0).astype(excess.dtype)
 
 
-@fire.defjvp
+@fire.defjvp  # type: ignore[untyped-decorator]
 def _fire_jvp(primals: Any, tangents: Any) -> Any:
     (excess,), (tangent,) = primals, tangents
     return fire(excess), SLOPE / 2 / (1 + (math.pi / 2 * SLOPE * excess) ** 2) * tangent

@@ -104,7 +104,7 @@ def _layer(case: Case, mode: Mode) -> Callable[[Any, Any], Any]:
         u, out = mx.zeros(currents.shape[1:]), []
         for t in range(currents.shape[0] * mode.hold):
             v = mode.decay * u + currents[t // mode.hold]
-            spikes = fire(v - THRESHOLD) if mode.by else (v >= THRESHOLD).astype(mx.float32)
+            spikes: Any = fire(v - THRESHOLD) if mode.by else (v >= THRESHOLD).astype(mx.float32)
             u = v - spikes * THRESHOLD
             out.append(spikes)
         return mx.stack(out), u  # the membrane, too: a layer that can go on needs it

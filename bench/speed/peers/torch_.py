@@ -98,7 +98,7 @@ class TorchSubject(Subject):
         """Make the function from currents (T, ...) to spikes."""
 
 
-class Fire(torch.autograd.Function):
+class Fire(torch.autograd.Function):  # type: ignore[misc]
     """A step, whose derivative is arctan's surrogate."""
 
     @staticmethod
@@ -108,7 +108,7 @@ class Fire(torch.autograd.Function):
         return (excess >= 0).to(excess.dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """As `tacops.surrogate.arctan`."""
         (excess,) = ctx.saved_tensors
         return gradient * (SLOPE / 2) / (1 + (math.pi / 2 * SLOPE * excess) ** 2)
