@@ -34,6 +34,7 @@ COMMANDS = {
         "bench.sparsity.command",
         "time five sparse strategies against dense convolution and temporal aggregation",
     ),
+    "gpu": ("bench.gpu.command", "on a machine with a GPU: is tacops right there, and how fast, in about ten minutes"),
     "geometries": (
         "bench.spikes.geometries",
         "try random convolutions of every dtype, forwards and backwards, on every array library",

@@ -13,6 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.compare.data import PAPER, Groups, Machine, accuracies, ceilings, common_layers, load, speedups, spikes
+from bench.compare.extended import sparse_gain, step_cost
+from bench.compare.gpu import is_gpu_run
+from bench.gpu.report import sentences
 from bench.machine.result import done
 from bench.shared.files import OutputError, check_output, write_whole
 
@@ -61,9 +64,15 @@ def print_tables(console: Console, machines: Sequence[Machine]) -> None:
     means = f"geometric means over the layers that all have measured ({over})"
     lines = [
         f"Speed-ups are over exact on the same backend, fractions are of the same machine's ceiling: {means}.",
+        "Exact at 1 %: times as fast as at 10 % of spikes. Training step: by weight, times as long as forward alone.",
         f"The paper reports for collapse {paper}, for its own networks and code.",
     ]
     lines += [f"{machine.label}: {machine.busy}" for machine in machines if machine.busy]
+    for machine in machines:
+        if machine.content.get("rehearsal"):
+            lines.append(f"{machine.label}: a rehearsal on a CPU, which says nothing about any GPU.")
+        if is_gpu_run(machine):
+            lines += [f"{machine.label}: {line}" for line in sentences(machine.content)]
     lines += [
         f"{m.label}: {' '.join(found['conclusion'])}" for m in machines for _, found in done(m.content, "sparsity")
     ]
@@ -81,6 +90,8 @@ def summary(machines: Sequence[Machine]) -> Table:
         "collapse\nK=16",
         "preserve\nK=4",
         "exact, of\nceiling",
+        "exact at\n1 %",
+        "training\nstep",
         "accuracy\nexact",
         "accuracy\ncollapse 16",
         "checks",
@@ -89,6 +100,7 @@ def summary(machines: Sequence[Machine]) -> Table:
     faster, fraction, right = speedups(machines), ceilings(machines), accuracies(machines)
     for machine in machines:
         checks = {backend: result["counts"] for backend, result in done(machine.content, "conformance")}
+        sparse, steps = sparse_gain(machine), step_cost(machine)
         for n, (backend, said) in enumerate(machine.backends().items()):
             counts = checks.get(backend)
 
@@ -102,9 +114,15 @@ def summary(machines: Sequence[Machine]) -> Table:
                 cell(faster, "collapse K=16", "{:.1f} x"),
                 cell(faster, "preserve K=4", "{:.1f} x"),
                 cell(fraction, "exact", "{:.0f} %"),
+                _times(sparse.get(backend)),
+                _times(steps.get(backend)),
                 cell(right, "exact", "{:.1f} %"),
                 cell(right, "collapse K=16", "{:.1f} %"),
                 "" if counts is None else f"{counts['failed']} of {counts['passed'] + counts['failed']} failed",
                 end_section=n == len(machine.backends()) - 1,
             )
     return table
+
+
+def _times(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f} x"

@@ -13,7 +13,7 @@ from bench.machine.result import Content, digests, done, read
 from bench.shared.model import MODES as NETWORK_MODES
 from bench.shared.results import ResultError
 from bench.spikes.digests import Record, differing
-from bench.timing.cases import MODES
+from bench.timing.cases import ALL_MODES, DENSITY, MODES
 
 PAPER = {"M3 Max": 13.8, "V100": 11.0}
 """Speed-up of collapse over exact that the paper reports, of its own networks and code (arXiv:2603.13810)."""
@@ -50,16 +50,25 @@ class Machine:
     def layers(self) -> dict[str, str]:
         """Layers whose speed was measured, in words."""
         return {
-            case: about["text"] for _, result in done(self.content, "speed") for case, about in result["cases"].items()
+            case: about["text"]
+            for _, result in done(self.content, "speed")
+            for case, about in result["cases"].items()
+            if not about.get("base")
         }
 
     def speed(self) -> Iterator[Speed]:
         """Every layer, mode and backend."""
+        return (row for row in self.timed() if not row.base)
+
+    def timed(self) -> Iterator[Speed]:
+        """Other shares of spikes, and training steps, too."""
         for _, result in done(self.content, "speed"):
             for row in result["derived"]:
-                backend = row["subject"].removeprefix("tacops ")
-                if backend in self.backends() and row["mode"] in MODES:
-                    yield Speed(row["case"], backend, row["mode"], row["median_seconds"], row["fraction_of_ceiling"])
+                backend, about = row["subject"].removeprefix("tacops "), result["cases"].get(row["case"], {})
+                if backend in self.backends() and row["mode"] in ALL_MODES:
+                    where = about.get("base", ""), about.get("density", DENSITY)
+                    numbers = row["median_seconds"], row["fraction_of_ceiling"]
+                    yield Speed(row["case"], backend, row["mode"], *numbers, *where)
 
     def accuracy(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         """Backend, mode and numbers."""
@@ -69,13 +78,16 @@ class Machine:
 
 @dataclass(frozen=True)
 class Speed:
-    """Median seconds of one layer, and the fraction of the machine's own ceiling."""
+    """Median seconds of one case, and the fraction of the machine's own ceiling."""
 
     case: str
     backend: str
     mode: str
     seconds: float
     ceiling: float | None
+    base: str = ""
+    """The layer of which the case is one with another input."""
+    density: float = DENSITY
 
 
 def load(paths: Sequence[Path]) -> tuple[list[Machine], list[str]]:

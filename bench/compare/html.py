@@ -20,6 +20,8 @@ from bench.compare.data import (
     speeds,
     speedups,
 )
+from bench.compare.extended import densities, step_memory, steps
+from bench.compare.gpu import KINDS, grouped, inexact, is_gpu_run
 from bench.compare.plot import dots
 from bench.machine.result import done
 from bench.shared.tables import milliseconds
@@ -90,6 +92,8 @@ def sections(machines: Sequence[Machine]) -> list[dict[str, Any]]:
         )
         for n, (case, text) in enumerate(layers.items())
     ]
+    found += _extended(machines)
+    found += _gpu(machines)
     found += [
         _section(
             "ceiling",
@@ -113,6 +117,59 @@ def sections(machines: Sequence[Machine]) -> list[dict[str, Any]]:
         ),
     ]
     return [section for section in found if section["groups"]]
+
+
+def _gpu(machines: Sequence[Machine]) -> list[dict[str, Any]]:
+    """Other libraries on the same device, too."""
+    if not any(map(is_gpu_run, machines)):
+        return []
+    about = "By python -m bench gpu; layers in a rehearsal are tiny, and their operations are counted on a CPU."
+    sections = [
+        _section(name, title, about, grouped(machines, value), machines, unit, show="{:.4g}".format)
+        for name, (title, unit, value) in KINDS.items()
+    ]
+    text = "Sums of reproducible mode's integers, all below 2^24, that are not the exact ones; 0 is exact."
+    wrong = _section(
+        "gpusums", "On a GPU: inexact sums", text, inexact(machines), machines, "sums", log=False, show="{:.0f}".format
+    )
+    return [*sections, wrong]
+
+
+def _extended(machines: Sequence[Machine]) -> list[dict[str, Any]]:
+    """Other shares of spikes, and training."""
+
+    def times(value: float) -> str:
+        return milliseconds(value / 1e3)
+
+    return [
+        _section(
+            "densities",
+            "Speed by the share of spikes",
+            "Milliseconds for one exact layer and its neurons, forward, at several shares of spikes in its input.",
+            densities(machines),
+            machines,
+            "milliseconds",
+            show=times,
+        ),
+        _section(
+            "steps",
+            "Training steps",
+            "Milliseconds for one layer and its neurons, forward and backward, spikes and gradients as results.",
+            steps(machines),
+            machines,
+            "milliseconds",
+            show=times,
+        ),
+        _section(
+            "memory",
+            "Peak memory of a training step",
+            "MiB of the system's memory beside the step's inputs, at several T.",
+            step_memory(machines),
+            machines,
+            "MiB",
+            show="{:,.0f}".format,
+        ),
+    ]
 
 
 def _section(

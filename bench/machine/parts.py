@@ -32,7 +32,7 @@ Step = dict[str, Any]
 
 PER_BACKEND = ("digests", "conformance", "accuracy")
 PARTS = (*PER_BACKEND, "speed", "sparsity")
-MINUTES = {"speed": (0.5, 8.0), "sparsity": (0.4, 8.0)}
+MINUTES = {"speed": (0.8, 11.0), "sparsity": (0.4, 8.0)}
 """Time to use, quick and full; to load and to compile takes longer on a busy machine."""
 PLANNED = {"digests": (6, 6), "conformance": (5, 25), "accuracy": (6, 15)}
 """Seconds per backend that are expected, quick and full: for the progress bar alone."""
@@ -91,7 +91,7 @@ def run_here(part: str, backends: list[str], quick: bool, tell: Tell, device: st
 
 
 def measure_speed(backends: list[str], quick: bool, tell: Tell, device: str | None) -> dict[str, Any]:
-    """Every mode on every backend, and the machine's ceilings, without other libraries and without sweeps."""
+    """Every mode on every backend, shares of spikes, training steps and ceilings; no other libraries and no sweeps."""
     args = _options(speed, ["--no-peers", "--no-sweep", "--minutes", str(MINUTES["speed"][not quick])], quick)
     entries, missing = speed.choose(backends, peers=False, device=device)
     kept = [entry for entry in entries if entry.kind == "ceiling" or entry.name == f"tacops {entry.argument}"]
@@ -125,7 +125,14 @@ def _options(command: Any, words: list[str], quick: bool) -> argparse.Namespace:
     return parser.parse_args([*words, *(["--quick"] if quick else [])])
 
 
-def run_backend(jobs: Sequence[Job], store: Store, settings: Mapping[str, Any], tell: Tell) -> dict[Job, Step]:
+def run_backend(
+    jobs: Sequence[Job],
+    store: Store,
+    settings: Mapping[str, Any],
+    tell: Tell,
+    command: Sequence[str] | None = None,
+    silence: float | None = None,
+) -> dict[Job, Step]:
     """Run one backend's parts in a process of its own; if it ends early, the part that it was at is blamed."""
     done: dict[Job, Step] = {}
     left = list(jobs)
@@ -133,8 +140,8 @@ def run_backend(jobs: Sequence[Job], store: Store, settings: Mapping[str, Any], 
         store.path(job.key).unlink(missing_ok=True)  # what failed before
     while left:
         start = time.perf_counter()
-        with _process(left, store, settings) as (process, log):
-            while left and time.perf_counter() - start < SILENCE:
+        with _process(left, store, settings, command or COMMAND) as (process, log):
+            while left and time.perf_counter() - start < (silence or SILENCE):
                 tell(f"{left[0].backend}, {left[0].part}")
                 ended = process.poll() is not None  # looked at first: what it has finished before is there
                 if found := store.load(left[0].key, settings):
@@ -156,13 +163,13 @@ def run_backend(jobs: Sequence[Job], store: Store, settings: Mapping[str, Any], 
 
 @contextlib.contextmanager
 def _process(
-    jobs: Sequence[Job], store: Store, settings: Mapping[str, Any]
+    jobs: Sequence[Job], store: Store, settings: Mapping[str, Any], command: Sequence[str]
 ) -> Iterator[tuple[subprocess.Popen[bytes], Any]]:
-    """Start `bench.machine.step`; it ends when its standard input does, so it never outlives this process."""
+    """Start `bench.machine.step`, or what does its work; it ends when its standard input does, so it never outlives this process."""
     order = {"backend": jobs[0].backend, "parts": {job.part: job.key for job in jobs}, "settings": settings}
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [*COMMAND, str(store.folder.absolute())],
+            [*command, str(store.folder.absolute())],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,

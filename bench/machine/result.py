@@ -36,6 +36,7 @@ def assemble(
     machine: Mapping[str, Any],
     missing: Mapping[str, str],
     settings: Mapping[str, Any],
+    rehearsal: bool = False,
 ) -> Content:
     """Put a result together, with its checksum."""
     parts: dict[str, dict[str, Step]] = {}
@@ -47,6 +48,7 @@ def assemble(
         "name": name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "quick": settings["quick"],
+        **({"rehearsal": True} if rehearsal else {}),
         "seconds": sum(step["seconds"] for step in steps.values()),
         "machine": {key: value for key, value in machine.items() if key != "name"},
         "backends": settings["backends"],

@@ -97,7 +97,8 @@ def _line(text: str) -> str:
     return " ".join(text.split())[:400]
 
 
-def _end_with_input() -> None:
+def end_with_input() -> None:
+    """End this process when its standard input does."""
     sys.stdin.read()
     os._exit(1)
 
@@ -105,7 +106,7 @@ def _end_with_input() -> None:
 def main(folder: str) -> None:
     """Do what standard input orders."""
     order = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_input, daemon=True).start()
+    threading.Thread(target=end_with_input, daemon=True).start()
     store, settings = Store(Path(folder)), order["settings"]
     backend = get_backend(order["backend"]).on(settings.get("device"))
     device = settings["backends"][order["backend"]].get("device")

@@ -118,7 +118,7 @@ class Contender:
     name: str
     label: str
     kind: str
-    """``dense``, ``tac`` or ``sparse``."""
+    """``dense``, ``tac`` or ``sparse``: currents alone; ``layer``: the operator, neurons included, or these alone."""
     chunk: int = 1
     preserve: bool = False
 
@@ -148,7 +148,18 @@ TAC = {
         *(Contender(f"preserve{K}", f"preserve K={K}", "tac", K, preserve=True) for K in (2, 4)),
     )
 }
-CONTENDERS = {DENSE.name: DENSE, **TAC, **STRATEGIES}
+RULE = Contender("rule", "the operator, by its rule", "layer")
+WAYS = {
+    contender.name: contender
+    for contender in (
+        Contender("by dense", "by dense products", "layer"),
+        Contender("by events", "by its loops over events", "layer"),
+        Contender("by tables", "by its tables", "layer"),
+    )
+}
+NEURONS = Contender("neurons", "the neurons alone", "layer")
+LAYERS = {RULE.name: RULE, **WAYS, NEURONS.name: NEURONS}
+CONTENDERS = {DENSE.name: DENSE, **TAC, **STRATEGIES, **LAYERS}
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench.sparsity import rule
 from bench.sparsity.cases import CONTENDERS
 from bench.sparsity.result import Crossover, Curve, SparsityResult, SparsityRow, crossover, percent
 
@@ -32,7 +33,7 @@ def conclusion(result: SparsityResult) -> list[str]:
         found = [f"FINDING: sparse computation does beat dense convolution on {machine}."]
         found += _by_structure(result, crossings)
         found += _above(result, crossings)
-    return [*found, *_own_dense(result, panels), *_aggregation(result, panels)]
+    return [*found, *_own_dense(result, panels), *_aggregation(result, panels), *rule.sentences(result)]
 
 
 def _range(result: SparsityResult) -> tuple[str, str]:

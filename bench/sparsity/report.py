@@ -11,9 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.shared.tables import milliseconds, print_reasons, terminal_table
-from bench.sparsity.cases import CONTENDERS, TAC
+from bench.sparsity.cases import CONTENDERS, RULE, TAC
 from bench.sparsity.conclusion import STRUCTURES, conclusion
 from bench.sparsity.result import SparsityResult, crossover, percent
+from bench.sparsity.rule import HEAD as RULE_HEAD
+from bench.sparsity.rule import rule_rows
 
 BASE_HEAD = ("backend", "dense", *(contender.label for contender in TAC.values()))
 AT = (0.01, 0.1)
@@ -27,6 +29,10 @@ def print_result(console: Console, result: SparsityResult) -> None:
     for case, structure in result.panels():
         title = f"{case}, {STRUCTURES[structure]}: below which density a strategy beats"
         console.print(_table(title, head(result, case, structure), strategy_rows(result, case, structure)))
+    if rows := rule_rows(result):
+        console.print(
+            _table("The operator on NumPy, by its rule, against every other way; milliseconds", RULE_HEAD, rows)
+        )
     for line in conditions(result):
         console.print(escape(line), highlight=False)
     print_reasons(console, "Not measured", result.missing)
@@ -98,10 +104,17 @@ def conditions(result: SparsityResult) -> list[str]:
         "Every strategy's result was compared with NumPy's dense one, bit for bit, on these very spikes.",
         "TAC's times include the aggregation; it convolves T / K frames, and preserve holds each current for K steps.",
         f"A strategy {s['hopeless']:g} times slower than its dense path is given up at higher densities.",
+        *(
+            [
+                "Whole layers by the operator include their neurons; to a strategy the time of the neurons alone is added."
+            ]
+            if any(row.contender == RULE.name for row in result.rows)
+            else []
+        ),
         f"For all: {variables}; transparent huge pages: {m['huge_pages']}. {result.seconds:.0f} s in all.",
     ]
 
 
 def _table(title: str, names: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    words = ("strategy", "backend")
+    words = ("strategy", "backend", "layer and spikes")
     return terminal_table(title, names, rows, words=words, whole=words)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from bench.shared.machine import machine
 from bench.shared.progress import Tell
-from bench.sparsity.cases import CONTENDERS, STRATEGIES, Contender, Workload, measured_density, structures
+from bench.sparsity.cases import CONTENDERS, LAYERS, STRATEGIES, Contender, Workload, measured_density, structures
 from bench.sparsity.result import SparsityResult, SparsityRow
 from bench.timing.cases import BETA, SEED, Case, describe_case
 from bench.timing.pool import environment
@@ -75,9 +75,12 @@ def backend_of(entry: Entry) -> str:
 
 
 def contenders_of(plan: SparsityPlan, entry: Entry) -> list[Contender]:
-    """What a subject is asked for: brainevent, which computes on JAX's arrays, for nothing but itself."""
+    """What a subject is asked for: brainevent, on JAX's arrays, for nothing but itself; whole layers of NumPy alone."""
     return [
-        contender for contender in plan.contenders if (contender.name == "brainevent") == (entry.name == "brainevent")
+        contender
+        for contender in plan.contenders
+        if (contender.name == "brainevent") == (entry.name == "brainevent")
+        and (contender.kind != "layer" or entry.argument == "numpy")
     ]
 
 
@@ -149,7 +152,8 @@ def _prepare(run: SparsityRun, workload: Workload, name: str) -> Iterator[Item]:
         try:
             item = run.session.prepare(name, workload, contender, f"{contender.label} on {workload.name}")
         except UnsupportedError as error:
-            missing[said] = str(error)
+            if contender.kind != "layer":  # which of the operator's ways there are depends on the layer
+                missing[said] = str(error)
             continue
         if item is None:
             continue
@@ -176,6 +180,6 @@ def give_up(run: SparsityRun, workload: Workload) -> None:
 
 
 def choose_contenders(strategies: Sequence[str] | None, aggregated: Sequence[str]) -> list[Contender]:
-    """Dense, the modes of TAC that are named, and the strategies that are named, or all."""
-    names = ["dense", *aggregated, *(STRATEGIES if strategies is None else strategies)]
+    """Dense, the modes of TAC that are named, the strategies that are named, or all, and whole layers."""
+    names = ["dense", *aggregated, *(STRATEGIES if strategies is None else strategies), *LAYERS]
     return [contender for contender in CONTENDERS.values() if contender.name in names]

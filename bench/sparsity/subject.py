@@ -54,6 +54,12 @@ class SparseSubject(Subject):
         assert isinstance(mode, Contender)
         x, floats, frames, weight = self.loaded(case)
         ways: dict[str, Callable[[], Any]] = {}
+        if mode.kind == "layer":
+            from bench.sparsity.layer import check_layer, layer_call
+
+            currents = partial(expected, case)
+            layer = layer_call(mode, x, weight, currents)
+            return [Variant(mode.name, layer, lambda out: check_layer(out, case, mode, currents))]
         if mode.kind == "sparse":
             for name, run in self.strategies(mode.name, case.case).items():
                 ways[name] = partial(run, frames)

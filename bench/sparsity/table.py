@@ -9,6 +9,8 @@ from bench.sparsity.cases import CONTENDERS
 from bench.sparsity.conclusion import STRUCTURES, conclusion, winner
 from bench.sparsity.report import BASE_HEAD, base_rows, conditions, head, strategy_rows
 from bench.sparsity.result import SparsityResult, crossover, from_dict, percent
+from bench.sparsity.rule import HEAD as RULE_HEAD
+from bench.sparsity.rule import rule_rows
 
 __all__ = ["from_dict", "full", "plot", "short"]
 
@@ -53,6 +55,8 @@ def full(result: SparsityResult) -> str:
         for structure in (structure for name, structure in result.panels() if name == case):
             parts += [f"{STRUCTURES[structure].capitalize()}, the density below which a strategy beats:"]
             parts += [markdown(head(result, case, structure), strategy_rows(result, case, structure))]
+    if rows := rule_rows(result):
+        parts += ["### The operator's choice", "Milliseconds, neurons included:", markdown(RULE_HEAD, rows)]
     parts += ["### Conditions", "\n".join(f"- {line}" for line in conditions(result))]
     for title, entries in (("Not measured", result.missing), ("Failed", result.failed)):
         if entries:

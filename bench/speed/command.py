@@ -11,22 +11,26 @@ from typing import Any
 
 from rich.console import Console
 
+from bench.shared.datasets import DATA_VARIABLE, DatasetError
 from bench.shared.devices import add_device, place
+from bench.shared.events import event_input
 from bench.shared.files import check_output
 from bench.shared.plots import plot_files
 from bench.shared.progress import minutes, progress
 from bench.shared.results import stem, write_content
+from bench.speed.peaks import OVER
 from bench.speed.peers import PEERS, PLAIN
 from bench.speed.report import print_result
 from bench.speed.result import as_json
 from bench.speed.run import CEILINGS, SpeedPlan, run
 from bench.speed.sweep import AXES, short
 from bench.speed.targets import targets
-from bench.timing.cases import CASES, MODES
+from bench.timing.cases import CASES, DENSITIES, EVENTS, MODES, STEPS
 from bench.timing.subject import Entry
 from tacops.backends import BackendUnavailable, get_backend
 
 QUICK = ("S1", "S4")
+QUICK_DENSITIES = (0.01, 0.5)
 QUICK_MODES = ("exact", "collapse16", "preserve4", "reproducible")
 
 
@@ -35,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help=f"under two minutes on an idle machine: {', '.join(QUICK)}, fewer modes and repeats",
+        help=f"about two minutes on an idle machine: {', '.join(QUICK)}, fewer modes, shares of spikes and repeats",
     )
     parser.add_argument(
         "--backend", nargs="+", metavar="NAME", help="run these only, and fail if one is missing (default: all found)"
@@ -43,9 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
     parser.add_argument("--size", nargs="+", choices=CASES, metavar="NAME", help=f"layers: {', '.join(CASES)}")
     parser.add_argument("--no-peers", action="store_true", help="leave out the SNN libraries")
+    parser.add_argument("--no-densities", action="store_true", help="leave out other shares of spikes than a tenth")
+    parser.add_argument("--no-training", action="store_true", help="leave out training steps and their memory")
     parser.add_argument("--no-sweep", action="store_true", help="leave out the growth with T, B, C and K")
     parser.add_argument(
-        "--minutes", type=minutes, metavar="M", help="time to use; repeats adapt (default: 16, with --quick 1.2)"
+        "--minutes", type=minutes, metavar="M", help="time to use; repeats adapt (default: 24, with --quick 2)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results; compressed if it ends with .gz")
     parser.add_argument(
@@ -67,6 +73,8 @@ def main(args: argparse.Namespace) -> int:
         log.print(f"python -m bench speed: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
     plan = make_plan(args)
+    if plan.events is None and not args.no_densities:
+        missing["N-MNIST frames"] = f"not found; set {DATA_VARIABLE} to the folder that has the recordings"
     with progress(log, plan.seconds) as tell:
         result = run(plan, entries, missing, tell)
     result.settings["unset_variables"] = list(args.unset_variables)
@@ -84,10 +92,23 @@ def make_plan(args: argparse.Namespace) -> SpeedPlan:
     names = args.size or (QUICK if args.quick else CASES)
     axes = () if args.no_sweep else tuple(short(axis) for axis in AXES) if args.quick else AXES
     what: dict[str, Any] = {"cases": [CASES[name] for name in dict.fromkeys(names)], "axes": axes}
+    if not args.no_densities:
+        what |= {"densities": QUICK_DENSITIES if args.quick else DENSITIES, "events": recorded_share()}
+    if not args.no_training:
+        what |= {"steps": [STEPS["step"]] if args.quick else list(STEPS.values())}
+        what |= {"memory_over": OVER[:2] if args.quick else OVER}
     if args.quick:
-        what |= {"modes": [MODES[name] for name in QUICK_MODES], "sweep_share": 0.2}
-        return SpeedPlan(**what, seconds=60 * (args.minutes or 1.2), rounds=(1, 5), visit=0.02, calls=5)
-    return SpeedPlan(**what, seconds=60 * (args.minutes or 16.0), rounds=(3, 12), visit=0.12, calls=15)
+        what |= {"modes": [MODES[name] for name in QUICK_MODES], "sweep_share": 0.1}
+        return SpeedPlan(**what, seconds=60 * (args.minutes or 2.0), rounds=(1, 5), visit=0.02, calls=5)
+    return SpeedPlan(**what, seconds=60 * (args.minutes or 24.0), rounds=(3, 12), visit=0.12, calls=15)
+
+
+def recorded_share() -> float | None:
+    """The share of spikes in frames of N-MNIST's recordings; None if these are not there."""
+    try:
+        return float(event_input(EVENTS.T, EVENTS.B).mean())
+    except DatasetError:
+        return None
 
 
 def choose(

@@ -9,11 +9,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.shared.tables import milliseconds, print_reasons, terminal_table
+from bench.speed.extended import tables
 from bench.speed.extras import SPIN
 from bench.speed.result import SpeedResult, SpeedRow
 from bench.speed.sweep import AXES
 from bench.speed.targets import Target, targets
-from bench.timing.cases import MODES
+from bench.timing.cases import ALL_MODES, MODES, STEPS
 
 VERDICT = {True: "met", False: "NOT MET", None: "not measured"}
 HEAD = ("mode", "library", "ms", "quartiles", "GFLOP/s", "of ceiling", "over peer", "over exact", "same spikes")
@@ -21,8 +22,10 @@ HEAD = ("mode", "library", "ms", "quartiles", "GFLOP/s", "of ceiling", "over pee
 
 def print_result(console: Console, result: SpeedResult) -> None:
     """Print all tables and whether each promise is kept."""
-    for case in result.cases:
+    for case in result.layers():
         console.print(case_table(result, case))
+    for title, head, rows in tables(result):
+        console.print(_table(title, head, rows))
     if result.sweep:
         console.print(_table("Growth: slope of log time over log size", SWEEP_HEAD, sweep_rows(result)))
     console.print(_table("Targets", TARGET_HEAD, target_rows(targets(result))))
@@ -46,7 +49,7 @@ def case_table(result: SpeedResult, case: str) -> Table:
 def case_rows(result: SpeedResult, case: str) -> list[tuple[str, ...]]:
     """Cells of one layer's table, a row per mode and library."""
     rows = [row for row in result.rows if row.case == case]
-    order = list(MODES)
+    order = list(ALL_MODES)
     rows.sort(key=lambda row: (order.index(row.mode), row.seconds))
     return [_cells(result, row) for row in rows]
 
@@ -56,7 +59,7 @@ def _cells(result: SpeedResult, row: SpeedRow) -> tuple[str, ...]:
     own = result.find(row.case, row.subject, "exact")
     low, high = map(milliseconds, row.quartiles)
     return (
-        MODES[row.mode].label,
+        ALL_MODES[row.mode].label,
         row.subject,
         milliseconds(row.seconds),
         f"{low} to {high}",
@@ -84,11 +87,12 @@ TARGET_HEAD = ("target", "goal", "measured", "")
 
 def sweep_rows(result: SpeedResult) -> list[tuple[str, ...]]:
     """Cells of the table of slopes."""
+    labels = {(axis.name, axis.mode): axis.label for axis in AXES}
     expected = {(axis.name, axis.mode): axis.expected for axis in AXES}
     return [
         (
             slope.axis,
-            slope.mode,
+            labels.get((slope.axis, slope.mode), slope.mode),
             slope.subject,
             f"{slope.values[0]} to {slope.values[-1]}",
             f"{slope.slope:.2f}",
@@ -156,6 +160,18 @@ def conditions(result: SpeedResult) -> list[str]:
     where = f"{m['processor']}, {m['cores']} cores, {m['memory']}, {m['libc']}, Python {m['python']}"
     how = "one process per library, one working at a time; compiled and warmed up; input on the device; results waited for"
     ceiling = "the larger of matrix products of this shape alone and of minimal memory traffic alone, over the time"
+    steps = f" {s['step_memory'].capitalize()}." if result.step_memory else ""
+    training = (
+        [
+            (
+                f"Training steps: {100 * s['step_density']:g} % of spikes, {s['surrogate']}, gradients of the spikes given; spikes and gradients are "
+                "results. Gradient differs: the weight's from tacops', relative; other libraries reset and differentiate "
+                f"otherwise.{steps}"
+            )
+        ]
+        if any(row.mode in STEPS for row in result.rows) or steps
+        else []
+    )
     return [
         f"{where}; load before: {m['load_before']:.1f}.",
         f"Medians of all calls in {rounds[0]} to {rounds[-1]} interleaved rounds, {how}.",
@@ -163,6 +179,7 @@ def conditions(result: SpeedResult) -> list[str]:
         f"Of ceiling: {ceiling}. GFLOP/s: the exact layer's operations over the time.",
         "More than 100% of it: the layer followed its spikes, the library multiplies faster than the products that were measured, or the machine was busy then.",
         "Over peer: against the fastest SNN library's exact path. Same spikes: of those that either fires, by both it and NumPy.",
+        *training,
     ]
 
 
@@ -177,5 +194,5 @@ def library_rows(result: SpeedResult) -> list[tuple[str, ...]]:
 
 
 def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    words = ("mode", "library", "expected", "target", "measured", "size", "")
+    words = ("mode", "step", "library", "expected", "target", "measured", "size", "")
     return terminal_table(title, head, rows, words=words, whole=("library",))

@@ -11,10 +11,10 @@ from typing import Any
 from bench.shared.files import DAMAGE, reason
 from bench.shared.results import ResultError, check_kind
 from bench.speed.ceilings import COPY_BYTES, SGEMM_FLOPS, least_seconds
-from bench.timing.cases import MODES, Case, Mode
+from bench.timing.cases import ALL_MODES, Case, Mode
 from bench.timing.times import Times, with_times
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class SpeedRow:
     """Share of spike decisions, neurons times frames, that are those of tacops on NumPy."""
     shared: float | None = None
     """Share of the spikes fired by either that are fired by both."""
+    differs: float | None = None
+    """Of a training step: how far the weight's gradient is from that of tacops, relative to its size."""
 
     @property
     def seconds(self) -> float:
@@ -56,6 +58,19 @@ class Slope:
     """Least-squares slope of log time over log size."""
 
 
+@dataclass(frozen=True)
+class StepMemory:
+    """The most memory that a training step takes, at several T, and the exponent of its growth."""
+
+    subject: str
+    mode: str
+    values: list[int]
+    """T."""
+    peak: list[int]
+    """Bytes beside input, weight and the spikes' gradients; the spikes are counted."""
+    slope: float
+
+
 @dataclass
 class SpeedResult:
     """All that one run found."""
@@ -76,14 +91,24 @@ class SpeedResult:
     ``timeout``, that is where they wait for the next product for a shorter time."""
     memory: dict[str, int] = field(default_factory=dict)
     """Bytes: ``input``, ``unfolded``, and ``work`` beside the result for this input, for T and for B twice as large."""
+    step_memory: list[StepMemory] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     def layer(self, case: str) -> Case:
         """A case as it was measured."""
-        sizes = {name: self.cases[case][name] for name in Case.__dataclass_fields__}
+        known = self.cases[case]  # older files say less
+        sizes = {name: known[name] for name in Case.__dataclass_fields__ if name in known}
         return Case(**{**sizes, "space": tuple(sizes["space"])})
+
+    def layers(self) -> list[str]:
+        """Cases that are layers by themselves, at the usual share of spikes."""
+        return [case for case, about in self.cases.items() if not about.get("base")]
+
+    def base(self, case: str) -> str:
+        """The layer of which a case is one with another input; a layer itself is its own."""
+        return self.cases.get(case, {}).get("base") or case
 
     def find(self, case: str, subject: str, mode: str) -> SpeedRow | None:
         """The row, if it was measured."""
@@ -112,7 +137,7 @@ class SpeedResult:
 
     def bandwidth(self, case: str) -> float:
         """Bytes per second of a copy, infinite if it wasn't measured."""
-        copy = self.find(case, "ceilings", "copy")
+        copy = self.find(self.base(case), "ceilings", "copy")
         return COPY_BYTES / copy.seconds if copy else float("inf")
 
     def sgemm(self, case: str) -> float | None:
@@ -123,8 +148,10 @@ class SpeedResult:
     def gemm(self, case: str, mode: Mode) -> float | None:
         """Seconds of the matrix products alone that a mode needs, at their own shape."""
         same = "collapse4" if mode.name == "preserve4" else "exact" if mode.reproducible else mode.name
-        row = self.find(case, "ceilings", same)
-        return row.seconds if row else None
+        same = f"collapse{mode.chunk}" if mode.by and mode.chunk > 1 else "exact" if mode.by else same
+        row = self.find(self.base(case), "ceilings", same)
+        # a gradient is as many products as the convolution
+        return row.seconds * {"": 1, "weight": 2, "both": 3}[mode.by] if row else None
 
     def ceiling(self, row: SpeedRow) -> float | None:
         """Fraction of what the machine can do: the larger of products alone and traffic alone, over the time taken.
@@ -133,7 +160,7 @@ class SpeedResult:
         """
         if not self.subjects[row.subject].get("device", "cpu").startswith("cpu"):
             return None
-        case, mode = self.layer(row.case), MODES[row.mode]
+        case, mode = self.layer(row.case), ALL_MODES[row.mode]
         least = least_seconds(case, mode, self.gemm(row.case, mode), self.bandwidth(row.case))
         return least / row.seconds if least else None
 
@@ -158,14 +185,16 @@ def as_json(result: SpeedResult, targets: Iterable[Mapping[str, Any]]) -> str:
 
 def from_dict(content: Any, name: str) -> SpeedResult:
     """The result in a file of this name, or `ResultError`."""
-    check_kind(content, name, "speed", (2, SCHEMA))
-    names = [name for name in SpeedResult.__dataclass_fields__ if name not in ("rows", "ceilings", "sweep")]
+    check_kind(content, name, "speed", (2, 3, SCHEMA))
+    lists = ("rows", "ceilings", "sweep", "step_memory")
+    names = [name for name in SpeedResult.__dataclass_fields__ if name not in lists]
     try:
         return SpeedResult(
             **{name: content[name] for name in names},
             rows=[SpeedRow(**with_times(row)) for row in content["rows"]],
             ceilings=[SpeedRow(**with_times(row)) for row in content["ceilings"]],
             sweep=[Slope(**slope) for slope in content["sweep"]],
+            step_memory=[StepMemory(**row) for row in content.get("step_memory", ())],
         )
     except DAMAGE as error:
         raise ResultError(f"{name} is incomplete: {reason(error)}") from error

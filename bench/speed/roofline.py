@@ -35,7 +35,7 @@ def draw(result: SpeedResult) -> Figure:
     for axes, name in zip(panels, PANELS, strict=True):
         mode = MODES[name]
         _roof(axes, result)
-        layers = [result.layer(case) for case in result.cases]
+        layers = [result.layer(case) for case in result.layers()]
         layers.sort(key=lambda case: case.performed(mode) / case.traffic(mode))
         for n, case in enumerate(layers):
             _case(axes, result, case, mode, shapes, drop=9 if n % 2 else 20)
@@ -54,8 +54,8 @@ def draw(result: SpeedResult) -> Figure:
 
 def _roof(axes: Any, result: SpeedResult) -> None:
     """The larger matrix product and the copy, medians over the layers."""
-    peaks = [peak for case in result.cases if (peak := result.sgemm(case))]
-    copies = [result.bandwidth(case) / 1e9 for case in result.cases if result.find(case, "ceilings", "copy")]
+    peaks = [peak for case in result.layers() if (peak := result.sgemm(case))]
+    copies = [result.bandwidth(case) / 1e9 for case in result.layers() if result.find(case, "ceilings", "copy")]
     if peaks and copies:
         peak, copy = statistics.median(peaks), statistics.median(copies)
         intensity = np.geomspace(0.2, 500, 200)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.shared.tables import markdown, milliseconds
+from bench.speed.extended import tables
 from bench.speed.report import (
     HEAD,
     SWEEP_HEAD,
@@ -48,7 +49,7 @@ def _fastest(result: SpeedResult, kind: str, size: str, mode: str) -> str:
 
 
 def _sizes(result: SpeedResult) -> list[str]:
-    return [case for case in result.cases if case in SIZES] or list(result.cases)
+    return [case for case in result.cases if case in SIZES] or result.layers()
 
 
 def _head(result: SpeedResult) -> str:
@@ -81,8 +82,11 @@ def full(result: SpeedResult) -> str:
     parts = ["### All libraries", _head(result), markdown(("mode", "library", *sizes), all_rows(result, sizes))]
     parts += ["### Targets", markdown(("target", "goal", "measured", "met"), target_rows(targets(result)))]
     parts += ["### Libraries", markdown(("library", "versions", "configuration", "same spikes"), library_rows(result))]
-    for case in result.cases:
+    for case in result.layers():
         parts += [f"### {case}: {result.cases[case]['text']}", markdown(HEAD, case_rows(result, case))]
+    for title, head, rows in tables(result):
+        name, _, about = title.partition(": ")
+        parts += [f"### {name}", *([f"In {about}."] if about else []), markdown(head, rows)]
     if result.sweep:
         parts += ["### Growth", markdown(SWEEP_HEAD, sweep_rows(result))]
     parts += ["### Conditions", "\n".join(f"- {line}" for line in [*extras(result), *conditions(result)])]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
+from bench.speed import promises
 from bench.speed.result import SpeedResult, SpeedRow
 from bench.timing.cases import COMPUTE_BOUND, MODES, SIZES
 
@@ -44,7 +45,24 @@ class Target:
 
 
 def targets(result: SpeedResult) -> list[Target]:
-    """All promises."""
+    """All promises; those about other shares of spikes and training steps where these were measured."""
+    return [*_usual(result), *(target for target in _more(result) if target.values)]
+
+
+def _more(result: SpeedResult) -> list[Target]:
+    over = {share: promises.over_peers(result, share) for share in (0.01, 0.05)}
+    return [
+        at_least("exact on NumPy at 1 % of spikes over the fastest SNN library", 8.0, over[0.01]),
+        at_least("exact on NumPy at 5 % of spikes over the fastest SNN library", 5.0, over[0.05]),
+        at_most("exact on PyTorch over exact on NumPy, any share of spikes", 1.1, promises.engines(result)),
+        at_most("reproducible over default on NumPy, any share of spikes", 1.1, promises.reproducible(result)),
+        at_least(
+            "training step by weight on PyTorch over the fastest SNN library's", 2.0, promises.step_over_peers(result)
+        ),
+    ]
+
+
+def _usual(result: SpeedResult) -> list[Target]:
     return [
         at_least(
             "exact on NumPy over the fastest SNN library",
@@ -139,7 +157,7 @@ def _over_plain(result: SpeedResult) -> Iterable[Value]:
     for subject in _backends(result):
         backend = _short(subject).split(",")[0]
         call = _call_seconds(result, backend)
-        for case in result.cases:
+        for case in result.layers():
             plain = {mode: result.find(case, f"plain {backend}", mode) for mode in MODES}
             ours = {mode: result.find(case, subject, mode) for mode in MODES}
             ratios = {mode: (o.seconds / p.seconds, p) for mode, o in ours.items() if o and (p := plain[mode])}

@@ -25,6 +25,7 @@ import numpy as np
 
 from bench.shared.machine import cores
 from bench.timing.cases import WARM_UP, Case, Mode
+from bench.timing.memory import begin_peak, end_peak
 from bench.timing.subject import Entry, UnsupportedError, Variant, fires
 
 TUNABLES = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179869184"
@@ -165,10 +166,11 @@ class Timer:
         Returns
         -------
         dict
-            ``variant``, the ``seconds`` of a call, the ``tried`` variants' seconds, and the ``spikes``, eight to a byte.
+            ``variant``, the ``seconds`` of a call, the ``tried`` variants' seconds, the ``spikes``, eight to a byte, and of a
+            training step the weight's ``gradient``.
         """
         variants = self.subject.variants(case, mode)
-        spikes = {variant.name: _spikes(variant, variant.call()) for variant in variants}
+        found = {variant.name: _results(variant, variant.call()) for variant in variants}
         tried = {variant.name: _seconds(variant) for variant in variants}
         for _ in range(TRIALS - 1):
             for variant in variants:
@@ -176,7 +178,9 @@ class Timer:
                     tried[variant.name] = min(tried[variant.name], _seconds(variant))
         best = min(variants, key=lambda variant: tried[variant.name])
         self.ready[case.name, mode.name] = best
-        return {"variant": best.name, "seconds": tried[best.name], "tried": tried, "spikes": spikes[best.name]}
+        spikes, gradient = found[best.name]
+        answer = {"variant": best.name, "seconds": tried[best.name], "tried": tried}
+        return {**answer, "spikes": spikes, "gradient": gradient}
 
     def measure(self, case: Case, mode: Mode, calls: int, warm: float) -> list[float]:
         """Time calls one by one, after others that take `warm` seconds together; one at least, none for 0."""
@@ -222,6 +226,24 @@ class Timer:
         finally:
             tracemalloc.stop()
 
+    def step_peak(self, case: Case, mode: Mode) -> int:
+        """Most bytes that a call takes of the system's memory beside what was there before it, its results included.
+
+        The layer has run once, what was compiled and freed since is given back, and the call is made again.
+        """
+        variants = self.subject.variants(case, mode)
+        for variant in variants:
+            variant.call()
+        variant = min(variants, key=_seconds)
+        del variants
+        gc.collect()
+        self.subject.release()
+        before = begin_peak()
+        out = variant.call()
+        peak = end_peak(before)
+        del out
+        return peak
+
     def forget(self) -> None:
         """Free all layers."""
         self.ready.clear()
@@ -229,8 +251,11 @@ class Timer:
         gc.collect()
 
 
-def _spikes(variant: Variant, out: Any) -> bytes | None:
-    return None if variant.spikes is None else np.packbits(fires(variant.spikes(out))).tobytes()
+def _results(variant: Variant, out: Any) -> tuple[bytes | None, bytes | None]:
+    """Spikes and gradients, as bytes."""
+    spikes = None if variant.spikes is None else np.packbits(fires(variant.spikes(out))).tobytes()
+    gradient = None if variant.gradient is None else np.asarray(variant.gradient(out), np.float32).tobytes()
+    return spikes, gradient
 
 
 def _in_batches(call: Callable[[], Any], calls: int, batches: int) -> float:

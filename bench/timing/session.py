@@ -63,6 +63,7 @@ class Item:
     variant: str
     seconds: float
     spikes: bytes | None = None
+    gradient: bytes | None = None
     rounds: list[list[float]] = field(default_factory=list)
     """Seconds of every timed call, visit by visit."""
 
@@ -140,7 +141,7 @@ class Session:
         answer = self.ask(name, about, "prepare", case, mode)
         if answer is None:
             return None
-        item = Item(name, case, mode, answer["variant"], answer["seconds"], answer["spikes"])
+        item = Item(name, case, mode, answer["variant"], answer["seconds"], answer["spikes"], answer["gradient"])
         if item.seconds > self.plan.slow:
             item.rounds.append([item.seconds])
         return item

@@ -7,13 +7,15 @@ import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.timing.cases import BETA, THRESHOLD, Case, Mode
+from bench.timing.cases import BETA, SLOPE, THRESHOLD, Case, Mode
+from bench.timing.training import STEPS as TRAINING
 
 REFERENCE = "tacops numpy"
 """The subject with whose spikes the others' are compared."""
@@ -33,6 +35,8 @@ class Variant(NamedTuple):
     """Run and wait for the result."""
     spikes: Callable[[Any], NDArray[Any]] | None
     """Turn a result into spikes (frames, B, *S, C)."""
+    gradient: Callable[[Any], NDArray[Any]] | None = None
+    """Turn the result of a training step into the weight's gradient (C_out, *kernel, C_in)."""
 
 
 class Subject(ABC):
@@ -41,6 +45,10 @@ class Subject(ABC):
     def where(self) -> str:
         """The device that its arrays are on, read from one of them; a CPU's name begins with ``cpu``."""
         return "cpu"
+
+    def release(self) -> None:
+        """Give back what the library keeps of freed memory, as far as it can be told to: before memory is measured."""
+        return
 
     @abstractmethod
     def version(self) -> str:
@@ -91,6 +99,7 @@ class Tacops(Subject):
         from tacops.backends import get_backend
 
         self.backend = get_backend(backend).on(device or None)
+        self.made = lru_cache(maxsize=None)(self._make)
 
     def where(self) -> str:
         """As the backend calls it."""
@@ -108,23 +117,15 @@ class Tacops(Subject):
 
     def variants(self, case: Case, mode: Mode) -> list[Variant]:
         """The public operators with their defaults."""
-        import tacops
-
         backend = self.backend
-        x, w = (backend.from_numpy(array) for array in case.arrays())
-        options: dict[str, Any] = {"beta": BETA, "threshold": THRESHOLD, "reproducible": mode.reproducible}
-        options |= {"chunk_size": mode.chunk, "mode": "preserve" if mode.preserve else "collapse"}
-        if case.space:
-            options |= {"padding": case.padding, "groups": case.groups}
-        operator = tacops.tac_conv if case.space else tacops.tac_linear
-
-        def layer(x: Any, w: Any) -> tuple[Any, ...]:
-            return tuple(operator(x, w, **options))
-
-        run = backend.compile(layer) if backend.compiles_fast else layer
+        if mode.by and backend.name not in TRAINING:
+            raise UnsupportedError(f"{backend.name} does not differentiate, or nothing is written for it here")
+        run = self.made(case.shape, mode)
+        given = [*case.arrays(), *([case.upstream(mode)] if mode.by else [])]
+        given = [backend.from_numpy(array) for array in given]
 
         def call() -> Any:
-            out = run(x, w)
+            out = run(*given)
             backend.synchronize(*out)
             return out
 
@@ -134,7 +135,31 @@ class Tacops(Subject):
             found: NDArray[Any] = backend.to_numpy(out[0])
             return found
 
-        return [Variant("compiled" if backend.compiles_fast else "eager", call, spikes)]
+        gradient = (lambda out: backend.to_numpy(out[1])) if mode.by else None
+        return [Variant("compiled" if backend.compiles_fast else "eager", call, spikes, gradient)]
+
+    def _make(self, case: Case, mode: Mode) -> Callable[..., tuple[Any, ...]]:
+        """The function that is called; compilers see the same one for every input of a layer."""
+        import tacops
+
+        options: dict[str, Any] = {"beta": BETA, "threshold": THRESHOLD, "reproducible": mode.reproducible}
+        options |= {"chunk_size": mode.chunk, "mode": "preserve" if mode.preserve else "collapse"}
+        if case.space:
+            options |= {"padding": case.padding, "groups": case.groups}
+        operator = tacops.tac_conv if case.space else tacops.tac_linear
+        if mode.by:
+            options["surrogate"] = tacops.surrogate.arctan(SLOPE)
+            return TRAINING[self.backend.name](lambda x, w: operator(x, w, **options).spikes, mode.by == "both")
+
+        def layer(x: Any, w: Any) -> tuple[Any, ...]:
+            return tuple(operator(x, w, **options))
+
+        return self.backend.compile(layer) if self.backend.compiles_fast else layer
+
+    def release(self) -> None:
+        """MLX keeps a cache."""
+        if self.backend.name == "mlx":
+            importlib.import_module("mlx.core").clear_cache()
 
 
 class WithoutNumba(Tacops):
@@ -151,7 +176,7 @@ class WithoutNumba(Tacops):
 
 def require(kind: str, case: Case, mode: Mode) -> None:
     """Refuse every mode but exact; for libraries that know no other."""
-    if mode.chunk > 1 or mode.reproducible:
+    if mode.chunk > 1 or mode.reproducible:  # training steps every library has
         raise UnsupportedError(f"{kind} has no such mode")
 
 

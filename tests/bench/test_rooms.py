@@ -17,6 +17,7 @@ FLOORS = (
     {"timing"},
     {"demo", "speed", "sparsity", "accuracy", "spikes"},
     {"machine"},
+    {"gpu"},
     {"compare"},
     {""},  # the modules that lie in no room: the commands themselves
 )

@@ -1,6 +1,6 @@
 """Other code for the same layers: SNN libraries, and plain code in each array library as a specialist would write it.
 
-The only place outside of ``backends/`` that imports array libraries by name. One file per library; each is imported in
+With ``bench/gpu/exact/`` the only place outside of ``backends/`` that imports array libraries by name. One file per library; each is imported in
 its own worker process alone.
 """
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
+from functools import cache, partial
 from importlib import metadata
 from itertools import product
 from typing import Any, TypeAlias
@@ -13,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from bench.timing.cases import BETA, THRESHOLD, Case, Mode
+from bench.timing.cases import BETA, SLOPE, THRESHOLD, Case, Mode
 from bench.timing.subject import Subject, UnsupportedError, Variant, require
+from bench.timing.training import jax_step
 
 Drive: TypeAlias = Callable[[Any, Any], Any]
 
@@ -25,6 +28,25 @@ def compiled(
     """Make a variant of a function of arrays: compiled, and waited for."""
     run = jax.jit(function)
     return Variant(name, lambda: jax.block_until_ready(run(*arguments)), spikes)
+
+
+def trained(name: str, step: Callable[..., Any], x: Any, w: Any, g: Any) -> Variant:
+    """Make a variant of a training step that is compiled."""
+    return Variant(
+        name, partial(_waited, step, x, w, g), lambda out: np.asarray(out[0]), lambda out: np.asarray(out[1])
+    )
+
+
+@jax.custom_jvp  # type: ignore[untyped-decorator]
+def fire(excess: Any) -> Any:
+    """A step, whose derivative is arctan's surrogate."""
+    return (excess >= 0).astype(excess.dtype)
+
+
+@fire.defjvp  # type: ignore[untyped-decorator]
+def _fire_jvp(primals: Any, tangents: Any) -> Any:
+    (excess,), (tangent,) = primals, tangents
+    return fire(excess), SLOPE / 2 / (1 + (math.pi / 2 * SLOPE * excess) ** 2) * tangent
 
 
 class JAXSubject(Subject):
@@ -55,26 +77,54 @@ class PlainJAX(JAXSubject):
         if mode.reproducible:
             raise UnsupportedError("plain code has no such mode")
         x, w = (jnp.asarray(array) for array in case.arrays())
-        drives: dict[str, Drive] = {"dot": lambda frame, w: frame @ w.T}
-        if case.space:
-            drives = {"XLA convolution": lambda frame, w: convolve(frame, w, case)}
-            if case.groups == 1:
-                drives["im2col"] = lambda frame, w: unfold(frame, case) @ w.reshape(case.c_out, -1).T
-        layers = {name: _layer(drive, case, mode) for name, drive in drives.items()}
-        return [compiled(name, run, x, w, spikes=lambda out: np.asarray(out[0])) for name, run in layers.items()]
+        if mode.by:
+            g = jnp.asarray(case.upstream(mode))
+            return [trained(name, step, x, w, g) for name, step in _ways(case.shape, mode).items()]
+        return [
+            Variant(name, partial(_waited, run, x, w), lambda out: np.asarray(out[0]))
+            for name, run in _ways(case.shape, mode).items()
+        ]
 
 
-def _layer(drive: Drive, case: Case, mode: Mode) -> Callable[[Any, Any], Any]:
+def _waited(run: Callable[..., Any], *arguments: Any) -> Any:
+    return jax.block_until_ready(run(*arguments))
+
+
+@cache
+def _ways(case: Case, mode: Mode) -> dict[str, Callable[..., Any]]:
+    """Compiled functions, the same for every input of a layer."""
+    drives: dict[str, Drive] = {"dot": lambda frame, w: frame @ w.T}
+    if case.space:
+        drives = {"XLA convolution": lambda frame, w: convolve(frame, w, case)}
+        if case.groups == 1:
+            drives["im2col"] = lambda frame, w: unfold(frame, case) @ w.reshape(case.c_out, -1).T
+    ways = {name: _layer(drive, case, mode) for name, drive in drives.items()}
+    if not mode.by:
+        return {name: jax.jit(run) for name, run in ways.items()}
+    ways["layer over T * B"] = _layer(next(iter(drives.values())), case, mode, folded=True)
+    return {name: jax_step(partial(_spikes, run), mode.by == "both") for name, run in ways.items()}
+
+
+def _spikes(run: Callable[..., Any], x: Any, w: Any) -> Any:
+    return run(x, w)[0]
+
+
+def _layer(drive: Drive, case: Case, mode: Mode, *, folded: bool = False) -> Callable[[Any, Any], Any]:
+    """Convolve frame by frame inside of the scan, or all frames before it."""
+
     def run(x: Any, w: Any) -> Any:
         if mode.chunk > 1:
             chunks = x.reshape(case.T // mode.chunk, mode.chunk, *x.shape[1:])
             x = jnp.einsum("k,tk...->t...", jnp.asarray(mode.weights, x.dtype), chunks)
 
+        if folded:
+            x = drive(x.reshape(-1, *x.shape[2:]), w).reshape(*x.shape[:-1], case.c_out)
+
         def step(u: Any, frame: Any) -> tuple[Any, Any]:
-            current, fired = drive(frame, w), []
+            current, fired = frame if folded else drive(frame, w), []
             for _ in range(mode.hold):
                 v = mode.decay * u + current
-                spikes = (v >= THRESHOLD).astype(v.dtype)
+                spikes = fire(v - THRESHOLD) if mode.by else (v >= THRESHOLD).astype(v.dtype)
                 u = v - spikes * THRESHOLD
                 fired.append(spikes)
             return u, jnp.stack(fired)
@@ -131,6 +181,8 @@ class Spyx(JAXSubject):
         require("spyx", case, mode)
         x, w = (jnp.asarray(array) for array in case.arrays())
         definition, state = self.nnx.split(self._model(w, case))
+        if mode.by:
+            return [self._step(definition, state, x, w, case, mode)]
 
         def together(state: Any, x: Any) -> Any:
             dense, neurons = self.nnx.merge(definition, state).layers
@@ -143,6 +195,18 @@ class Spyx(JAXSubject):
             return lax.scan(lambda v, current: neurons(current, v)[::-1], neurons.initial_state(case.B), currents)[1]
 
         return [compiled("step by step", together, state, x), compiled("layer over T * B", folded, state, x)]
+
+    def _step(self, definition: Any, state: Any, x: Any, w: Any, case: Case, mode: Mode) -> Variant:
+        """The layer over T * B, then its neurons in a scan."""
+
+        def layer(x: Any, w: Any) -> Any:
+            dense, neurons = self.nnx.merge(definition, state).layers
+            dense.kernel = self.nnx.Param(jnp.moveaxis(w, 0, -1))
+            currents = dense(x.reshape(-1, *x.shape[2:])).reshape(*x.shape[:-1], case.c_out)
+            return lax.scan(lambda v, current: neurons(current, v)[::-1], neurons.initial_state(case.B), currents)[1]
+
+        step = jax_step(layer, mode.by == "both")
+        return trained("layer over T * B", step, x, w, jnp.asarray(case.upstream(mode)))
 
     def _model(self, w: Any, case: Case) -> Any:
         rngs = self.nnx.Rngs(0)

@@ -20,7 +20,7 @@ class PlainNumPy(Subject):
 
     def variants(self, case: Case, mode: Mode) -> list[Variant]:
         """One way."""
-        if mode.reproducible:
+        if mode.reproducible or mode.by:
             raise UnsupportedError("plain code has no such mode")
         x, w = case.arrays()
         drive = _Dense if not case.space else _DepthWise if case.groups > 1 else _Unfolded

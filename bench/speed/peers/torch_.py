@@ -1,8 +1,9 @@
-"""Plain PyTorch, and the SNN libraries made of it: snnTorch, SpikingJelly, norse. All of them without gradients."""
+"""Plain PyTorch, and the SNN libraries made of it: snnTorch, SpikingJelly, norse. Without gradients, or with those of a training step."""
 
 from __future__ import annotations
 
 import importlib
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from importlib import metadata
@@ -13,10 +14,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
-from bench.timing.cases import BETA, THRESHOLD, Case, Mode
+from bench.timing.cases import BETA, SLOPE, THRESHOLD, Case, Mode
 from bench.timing.subject import Subject, UnsupportedError, Variant, require
+from bench.timing.training import torch_step
 
 Tensor: TypeAlias = Any
+Layer: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 Neurons: TypeAlias = Callable[[Tensor], Tensor]
 
 
@@ -53,31 +56,90 @@ class TorchSubject(Subject):
 
     def _variant(self, name: str, x: Tensor, w: Tensor, layout: Any, case: Case, mode: Mode) -> Variant:
         if case.space:
-            x, w = x.movedim(-1, 2).contiguous(), w.movedim(-1, 1).contiguous(memory_format=layout)
-            x = x.flatten(0, 1).contiguous(memory_format=layout).unflatten(0, (case.T, case.B))
-        layer = self.layer(w, case, mode)
+            w = w.movedim(-1, 1).contiguous(memory_format=layout)
+            x = first(x, layout, case)
+        if mode.by:
+            return self._step(name, x, w, layout, case, mode)
+        layer = self.prepared(self.layer(case, mode), case)
 
         def call() -> Tensor:
             with torch.no_grad():
-                out = layer(x)
-            if out.device.type != "cpu":
-                torch.accelerator.synchronize(out.device)
-            return out
+                return waited(layer(x, w))
 
         return Variant(name, call, lambda out: channels_last(out, case))
+
+    def _step(self, name: str, x: Tensor, w: Tensor, layout: Any, case: Case, mode: Mode) -> Variant:
+        g = torch.asarray(case.upstream(mode))
+        g = first(g, layout, case) if case.space else g
+        step = torch_step(self.prepared(self.layer(case, mode), case), mode.by == "both")
+
+        def gradient(out: Any) -> NDArray[Any]:
+            of = out[1].movedim(1, -1) if case.space else out[1]
+            return np.asarray((of * self.scale).cpu())
+
+        return Variant(name, lambda: waited(*step(x, w, g)), lambda out: channels_last(out[0], case), gradient)
+
+    def prepared(self, layer: Layer, case: Case) -> Layer:
+        """What is called: the layer as it is."""
+        del case
+        return layer
 
     def check(self, case: Case, mode: Mode) -> None:
         """Only exact."""
         require("the library", case, mode)
 
-    def layer(self, w: Tensor, case: Case, mode: Mode) -> Callable[[Tensor], Tensor]:
-        """Make the function from input to spikes."""
+    def layer(self, case: Case, mode: Mode) -> Layer:
+        """Make the function from input and weight to spikes."""
         neurons = self.neurons(mode)
-        return lambda x: neurons(convolve(x, w, case))
+        return lambda x, w: neurons(convolve(x, w, case))
 
     @abstractmethod
     def neurons(self, mode: Mode) -> Neurons:
         """Make the function from currents (T, ...) to spikes."""
+
+
+class Fire(torch.autograd.Function):  # type: ignore[misc]
+    """A step, whose derivative is arctan's surrogate."""
+
+    @staticmethod
+    def forward(ctx: Any, excess: Tensor) -> Tensor:
+        """Spikes."""
+        ctx.save_for_backward(excess)
+        return (excess >= 0).to(excess.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """As `tacops.surrogate.arctan`."""
+        (excess,) = ctx.saved_tensors
+        return gradient * (SLOPE / 2) / (1 + (math.pi / 2 * SLOPE * excess) ** 2)
+
+
+def stepped(mode: Mode) -> Neurons:
+    """Neurons that can be differentiated: step by step, nothing in place."""
+
+    def run(currents: Tensor) -> Tensor:
+        u, out = torch.zeros_like(currents[0]), []
+        for current in currents:
+            for _ in range(mode.hold):
+                v = mode.decay * u + current
+                spikes = Fire.apply(v - THRESHOLD)
+                u = v - spikes * THRESHOLD
+                out.append(spikes)
+        return torch.stack(out)
+
+    return run
+
+
+def first(x: Tensor, layout: Any, case: Case) -> Tensor:
+    """Images with channels after time and batch, in memory of this layout."""
+    return x.movedim(-1, 2).flatten(0, 1).contiguous(memory_format=layout).unflatten(0, (len(x), case.B))
+
+
+def waited(*out: Tensor) -> Any:
+    """The same, when it is there."""
+    if out[0].device.type != "cpu":
+        torch.accelerator.synchronize(out[0].device)
+    return out if len(out) > 1 else out[0]
 
 
 def convolve(x: Tensor, w: Tensor, case: Case) -> Tensor:
@@ -103,11 +165,11 @@ class PlainTorch(TorchSubject):
         if mode.reproducible:
             raise UnsupportedError("plain code has no such mode")
 
-    def layer(self, w: Tensor, case: Case, mode: Mode) -> Callable[[Tensor], Tensor]:
+    def layer(self, case: Case, mode: Mode) -> Layer:
         """Aggregate, then as ever."""
         neurons, row = self.neurons(mode), torch.tensor([mode.weights])
 
-        def run(x: Tensor) -> Tensor:
+        def run(x: Tensor, w: Tensor) -> Tensor:
             if mode.chunk > 1:
                 memory = x.permute(0, 1, 3, 4, 2) if x.dim() == 5 and not x.is_contiguous() else x
                 total = (row @ memory.reshape(case.T // mode.chunk, mode.chunk, -1)).reshape(-1, *memory.shape[1:])
@@ -118,6 +180,8 @@ class PlainTorch(TorchSubject):
 
     def neurons(self, mode: Mode) -> Neurons:
         """The LIF loop."""
+        if mode.by:
+            return stepped(mode)
 
         def run(currents: Tensor) -> Tensor:
             u = torch.zeros_like(currents[0])
@@ -131,12 +195,23 @@ class PlainTorch(TorchSubject):
         return run
 
 
+class CompiledTorch(PlainTorch):
+    """The same by `torch.compile`."""
+
+    def prepared(self, layer: Layer, case: Case) -> Layer:
+        """Compiled: the first call takes seconds to minutes."""
+        del case
+        compiled: Layer = torch.compile(layer)
+        return compiled
+
+
 class SnnTorch(TorchSubject):
     """`snntorch.Leaky`."""
 
     def __init__(self, device: str = "") -> None:
         super().__init__(device)
         self.library = importlib.import_module("snntorch")
+        self.surrogates = importlib.import_module("snntorch.surrogate")
 
     def version(self) -> str:
         """Its own, too."""
@@ -144,7 +219,8 @@ class SnnTorch(TorchSubject):
 
     def neurons(self, mode: Mode) -> Neurons:
         """Step by step, as its tutorials do."""
-        leaky = self.library.Leaky(beta=BETA, threshold=THRESHOLD)
+        surrogate = self.surrogates.atan(alpha=SLOPE)
+        leaky = self.library.Leaky(beta=BETA, threshold=THRESHOLD, spike_grad=surrogate)
 
         def run(currents: Tensor) -> Tensor:
             membrane, out = torch.zeros_like(currents[0]), []
@@ -162,6 +238,7 @@ class SpikingJelly(TorchSubject):
     def __init__(self, device: str = "") -> None:
         super().__init__(device)
         self.library = importlib.import_module("spikingjelly.activation_based.neuron")
+        self.surrogates = importlib.import_module("spikingjelly.activation_based.surrogate")
 
     def version(self) -> str:
         """Its own, too."""
@@ -170,7 +247,12 @@ class SpikingJelly(TorchSubject):
     def neurons(self, mode: Mode) -> Neurons:
         """All steps in one call."""
         node = self.library.LIFNode(
-            tau=1 / (1 - BETA), decay_input=False, v_threshold=THRESHOLD, v_reset=None, step_mode="m"
+            tau=1 / (1 - BETA),
+            decay_input=False,
+            v_threshold=THRESHOLD,
+            v_reset=None,
+            surrogate_function=self.surrogates.ATan(alpha=SLOPE),
+            step_mode="m",
         )
 
         def run(currents: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""``python -m bench gpu``: what only a machine with a GPU can tell."""
