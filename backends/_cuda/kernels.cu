@@ -4,14 +4,11 @@
 // compile the same text for a CPU, so it keeps to extern "C" kernels, one-dimensional blocks and static shared memory.
 // Arrays are contiguous with channels last; every count of elements is 64 bits wide.
 //
-// mul, add and sub round once each and are never contracted into a fused multiply-add, whatever the compiler's options:
-// neurons and aggregation do the core's operations (tacops/_core/neurons.py, Backend.weighted_sum) in the core's order.
+// The step is lif_step.h's, which is put before this text.
 
 #define LANES 8                              // output channels per thread of conv_lif
 #define ROOM (24 * 1024 / sizeof(REAL))      // weights in shared memory: small enough for full occupancy
 #define MOST_WEIGHTS 32                      // aggregation weights that are passed by value
-
-enum Reset { NONE, SUBTRACT, ZERO, LATE };  // as in tacops/_core/neurons.py
 
 struct Neurons {
     int repeat;          // steps for which a current is held
@@ -34,35 +31,18 @@ struct Window {
 
 struct Weights { REAL at[MOST_WEIGHTS]; };
 
-__device__ __forceinline__ float mul(float a, float b) { return __fmul_rn(a, b); }
-__device__ __forceinline__ float add(float a, float b) { return __fadd_rn(a, b); }
-__device__ __forceinline__ float sub(float a, float b) { return __fsub_rn(a, b); }
-__device__ __forceinline__ double mul(double a, double b) { return __dmul_rn(a, b); }
-__device__ __forceinline__ double add(double a, double b) { return __dadd_rn(a, b); }
-__device__ __forceinline__ double sub(double a, double b) { return __dsub_rn(a, b); }
-
 __device__ __forceinline__ void write(bool* to, bool fired, REAL) { *to = fired; }
 __device__ __forceinline__ void write(REAL* to, bool, REAL spike) { *to = spike; }
 
 __device__ __forceinline__ long long first() { return (long long)blockIdx.x * blockDim.x + threadIdx.x; }
 __device__ __forceinline__ long long stride() { return (long long)gridDim.x * blockDim.x; }
 
-// One step of one neuron, LIFStep.__call__ operation by operation:
-//     v = decay u + i (late: - threshold [u >= threshold])   s = [v >= threshold] + poison
-//     u = v - s threshold  |  0 where s, else v  |  v
 __device__ __forceinline__ void step(REAL& u, REAL current, bool resting, REAL decay, REAL threshold, REAL poison,
                                      const Neurons& n, SPIKE* spike_out)
 {
-    REAL v = current;                        // a resting membrane is zero: nothing decays
-    if (!resting) {
-        const REAL decayed = mul(decay, u);
-        v = add(n.rounded ? rint(decayed) : decayed, current);
-        if (n.reset == LATE) v = sub(v, mul(add(u >= threshold ? (REAL)1 : (REAL)0, poison), threshold));
-    }
-    const bool fired = v >= threshold;
-    const REAL spike = add(fired ? (REAL)1 : (REAL)0, poison);
-    write(spike_out, fired, spike);
-    u = n.reset == SUBTRACT ? sub(v, mul(spike, threshold)) : n.reset == ZERO && fired ? (REAL)0 : v;
+    const Stepped after = lif_step(u, current, resting, decay, threshold, poison, n.reset, n.rounded != 0);
+    write(spike_out, after.fired, after.spike);
+    u = after.membrane;
 }
 
 // Backend.scan: currents (frames, neurons) -> spikes (frames * repeat, neurons), membrane (neurons).

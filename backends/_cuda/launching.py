@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import cupy as cp
 import numpy as np
 
+from tacops.backends._step import LIF_STEP, lif_step
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -58,7 +60,8 @@ WINDOW = np.dtype(
 @cache
 def source() -> str:
     """The text of every kernel."""
-    return resources.files(__package__).joinpath("kernels.cu").read_text(encoding="utf-8")
+    kernels = resources.files(__package__).joinpath("kernels.cu").read_text(encoding="utf-8")
+    return f'#line 1 "{LIF_STEP}"\n{lif_step()}\n#line 1 "kernels.cu"\n{kernels}'
 
 
 def options(real: str, frames: str = "bool", spike: str = "bool") -> tuple[str, ...]:

@@ -24,25 +24,25 @@ MUTANTS = {
     "a tie does not fire": Mutant("v >= threshold", "v > threshold", "lif"),
     "decays twice": Mutant("mul(decay, u)", "mul(decay, mul(decay, u))", "lif"),
     "resets before it fires": Mutant(
-        "const bool fired = v >= threshold;",
-        "if (n.reset == SUBTRACT && v >= threshold) v = sub(v, threshold);\n    const bool fired = v >= threshold;",
+        "after.fired = v >= threshold;",
+        "if (reset == SUBTRACT && v >= threshold) v = sub(v, threshold);\n    after.fired = v >= threshold;",
         "lif",
     ),
     "holds a current for one step": Mutant("r < n.repeat", "r < 1", "lif"),
     "one rounding for decay and current": Mutant(
-        "add(n.rounded ? rint(decayed) : decayed, current)",
-        "n.rounded ? add(rint(decayed), current) : fma(decay, u, current)",
+        "add(rounded ? rint(decayed) : decayed, current)",
+        "rounded ? add(rint(decayed), current) : fma(decay, u, current)",
         "lif",
     ),
-    "does not round the membrane": Mutant("n.rounded ? rint(decayed) : decayed", "decayed", "lif"),
+    "does not round the membrane": Mutant("rounded ? rint(decayed)", "rounded ? decayed", "lif"),
     "rounds halves up": Mutant("rint(decayed)", "floor(add(decayed, (REAL)0.5))", "lif"),
     "resets to zero by multiplication": Mutant(
-        "n.reset == ZERO && fired ? (REAL)0", "n.reset == ZERO ? mul(v, sub((REAL)1, spike))", "lif"
+        "reset == ZERO && after.fired ? (REAL)0", "reset == ZERO ? mul(v, sub((REAL)1, after.spike))", "lif"
     ),
     "resets late by the new membrane": Mutant("add(u >= threshold ?", "add(v >= threshold ?", "lif"),
     "decays a late reset": Mutant(
-        "add(n.rounded ? rint(decayed) : decayed, current);",
-        "add(n.rounded ? rint(decayed) : decayed, current);\n        if (n.reset == LATE && u >= threshold) v = add(v, mul(sub((REAL)1, decay), threshold));",
+        "add(rounded ? rint(decayed) : decayed, current);",
+        "add(rounded ? rint(decayed) : decayed, current);\n        if (reset == LATE && u >= threshold) v = add(v, mul(sub((REAL)1, decay), threshold));",
         "lif",
     ),
     "keeps the membrane": Mutant("        membrane[m] = u;", "        membrane[0] = u;", "lif"),

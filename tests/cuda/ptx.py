@@ -49,6 +49,8 @@ SPECIAL = {
 }
 INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "rem": "%", "and": "&", "or": "|", "xor": "^"}
 COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "lo": "<", "hs": ">="}
+UNORDERED = {"equ": "!=", "neu": "==", "ltu": ">=", "leu": ">", "gtu": "<=", "geu": "<"}
+"""True of NaN, too: the opposite of the opposite."""
 WIDE = {"s32": "int64_t", "u32": "uint64_t"}
 
 
@@ -72,6 +74,10 @@ def translate(ptx: str) -> str:
             pieces.append(f"{label[1:]}:;\n" if label else _Instruction(instruction, symbols).text() + "\n")
         pieces.append("}\n")
     return "".join(pieces)
+
+
+def _comparison(name: str, a: str, b: str) -> str:
+    return f"!({a} {UNORDERED[name]} {b})" if name in UNORDERED else f"({a} {COMPARE[name]} {b})"
 
 
 class _Instruction:
@@ -108,7 +114,7 @@ class _Instruction:
                 return self._convert()
             case "setp":
                 a, b = self._value(1), self._value(2)
-                return self._set(f"({a} {COMPARE[self.dots[0]]} {b})", "bool")
+                return self._set(_comparison(self.dots[0], a, b), "bool")
             case "selp":
                 return self._set(f"({self._value(3, 'pred')} ? {self._value(1)} : {self._value(2)})")
             case "mov" | "cvta":

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from tacops.backends._step import lif_step
 from tests.cuda.mutants import MUTANTS
 from tests.support import ROOT
 
-SOURCE = (ROOT / "backends" / "_cuda" / "kernels.cu").read_text()
+SOURCE = lif_step() + (ROOT / "backends" / "_cuda" / "kernels.cu").read_text()
 CUPY = ("-ftz=true", "--std=c++17", "--device-as-default-execution-space")
 """What CuPy adds to every compilation."""
 ROUNDED = ("lif", "weighted_sum")
@@ -125,7 +126,7 @@ def test_rounds_where_the_core_rounds(variant: tuple[str, str, str]) -> None:
     assert _fused(ptx, "conv_lif") > 0  # sums of products may be fused, and are
     mutant = MUTANTS["one rounding for decay and current"]
     fused, _ = build("80", variant, SOURCE.replace(mutant.old, mutant.new), ptx=True)
-    sum_of_product = "n.rounded ? rint(decay * u) + current : decay * u + current"
+    sum_of_product = "rounded ? rint(decay * u) + current : decay * u + current"
     contracted, _ = build("80", variant, SOURCE.replace(mutant.old, sum_of_product), ptx=True)
     assert _fused(fused, "lif") > 0
     assert _fused(contracted, "lif") > 0  # so this test can fail
