@@ -95,6 +95,14 @@ class Synapses(Protocol):
         """Whether all numbers are integers, which only plain sums of products keep exact."""
 
     @property
+    def fits_half(self) -> bool:
+        """Whether they are `exact`, and those that are multiplied, weights and aggregated frames, fit float16: up to 2048.
+
+        Known without reading them, so it may be False of numbers that do. Where frames break the rules of reproducible mode,
+        and that could not be raised, the step's poison is NaN.
+        """
+
+    @property
     def chunk_size(self) -> int:
         """Frames that share one convolution."""
 

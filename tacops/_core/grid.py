@@ -24,7 +24,7 @@ once, nothing is left for a compiler to contract, and spikes and membranes are e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,11 @@ __all__ = [
     "as_grid",
     "check_inputs",
     "check_units",
+    "fits_half",
 ]
+
+HALF_BITS = 11
+"""float16 and TF32 hold integers of so many bits, and the power of two after them."""
 
 
 @dataclass(frozen=True)
@@ -153,3 +157,14 @@ def _require(backend: Backend, holds: Array, like: Array, error: Callable[[], Ex
     if not known[0]:
         raise error()
     return None
+
+
+def fits_half(grid: Grid, aggregation: Sequence[float | Array]) -> bool:
+    """Whether the integers that a layer multiplies fit float16 and TF32: weights, and frames summed with weights `aggregation`.
+
+    False where those are arrays, which are not read for it.
+    """
+    if not all(isinstance(weight, float) for weight in aggregation):
+        return False
+    most = sum(map(abs, aggregation)) * (grid.input_max / grid.input_step)
+    return grid.weight_bits <= HALF_BITS and bool(most <= 2**HALF_BITS)

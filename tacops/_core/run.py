@@ -13,7 +13,7 @@ from typing import Any
 
 from .._backend.protocol import Array, Backend, State
 from .aggregation import Weights, cast, decay_power, is_one, segments, widen
-from .grid import check_units
+from .grid import check_units, fits_half
 from .layer import Driven, Layer
 from .lengths import run_ragged
 from .neurons import LIFStep, SynapticStep
@@ -151,14 +151,15 @@ def _run_currents(driven: Driven, current: Array, state: State | None) -> tuple[
 
 def _synapses(layer: Layer, drive: Drive, size: int) -> Convolve:
     """The synapses of whole chunks of `size` frames."""
-    weights = drive.weights(size)
+    weights, grid = drive.weights(size), layer.how.grid
     return Convolve(
         layer.backend,
         layer.window,
         drive.weight,
         None if layer.bias is None else drive.bias(layer.bias, _total(weights)),
         None if is_one(weights) else tuple(weights),
-        exact=layer.how.grid is not None,
+        exact=grid is not None,
+        fits_half=grid is not None and fits_half(grid, weights),
     )
 
 

@@ -35,6 +35,8 @@ class Convolve:
         chunk by itself, of weight 1.
     exact : bool
         Reproducible mode: all numbers are integers, and only plain sums of products keep them exact.
+    fits_half : bool
+        The integers that are multiplied are of a magnitude up to 2048, so float16 and TF32 hold them.
     """
 
     products: Products
@@ -43,6 +45,7 @@ class Convolve:
     bias: Array | None
     aggregation: Weights | None = None
     exact: bool = False
+    fits_half: bool = False
 
     arrays: ClassVar[tuple[str, ...]] = ("weight", "bias", "aggregation")
 
