@@ -34,11 +34,20 @@ MOST: dict[str, tuple[int, dict[str, float]]] = {
 
 @pytest.fixture(autouse=True)
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """JAX said to run on a GPU, which is all that the adapter asks; nothing traced so stays behind."""
+    """JAX said to run on a GPU, which is all that the adapter asks; nothing traced so stays behind.
+
+    No program is read from the disk: without a GPU, JAX can't.
+    """
     import jax
+    from jax.experimental.compilation_cache import compilation_cache
 
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
     yield
+    jax.config.update("jax_enable_compilation_cache", before)
+    compilation_cache.reset_cache()
     jax.clear_caches()
 
 
