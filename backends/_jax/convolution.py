@@ -79,7 +79,7 @@ def _exactly(x: Array, weight: Array, window: Window) -> Array:
     )
 
 
-@_exactly.defjvp
+@_exactly.defjvp  # type: ignore[untyped-decorator]
 def _tangent(window: Window, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     """Of float32 products, since tangents, and gradients, are no integers."""
     _, tangent = jax.jvp(lambda x, w: conv_by_unfolding(x, w, None, window), primals, tangents)

@@ -141,8 +141,7 @@ def lif(
         changed = step._replace(decay=decay, threshold=threshold, poison=poison)
         return core(changed, currents, None if start is None else start_)
 
-    @mx.custom_function
-    def fused(currents: Array, start_: Array, *rest: Array) -> tuple[Array, Array]:
+    def kernel(currents: Array, start_: Array, *rest: Array) -> tuple[Array, Array]:
         return launch(
             currents,
             start_,
@@ -153,6 +152,8 @@ def lif(
             compact=step.compact,
             repeat=repeat,
         )
+
+    fused: Any = mx.custom_function(kernel)
 
     @fused.vjp  # type: ignore[untyped-decorator]
     def backward(primals: Sequence[Array], cotangents: Sequence[Array], _: Any) -> Any:

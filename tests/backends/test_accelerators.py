@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -98,17 +99,16 @@ def test_jax_multiplies_integers_in_half_precision(pretend: Callable[[str], Any]
         weight[0] = 2048 - 1536 * (np.arange(weight[0].size).reshape(kernel[1:]) > 0)
         want = conv_by_unfolding(jax.numpy.asarray(x, float), jax.numpy.asarray(weight, float), None, window)
         assert np.abs(want).max() > 2**21
-        for convolve in (halved, lambda x, w, window: conv_in_half(x, w, None, window, True)):
-            got = jax.jit(convolve, static_argnums=2)(x, weight, window)
+        for convolve in (halved, partial(conv_in_half, bias=None, exact=True)):
+            got = jax.jit(partial(convolve, window=window))(x, weight)
             assert got.dtype == np.float32
             np.testing.assert_array_equal(got, want)
-        slopes, plain = (
-            jax.grad(lambda x, w, f=f: (f(x, w, window) / 3e5).sum() ** 2, (0, 1))(x, weight)  # type: ignore[misc]
-            for f in (
-                lambda x, w, window: conv_in_half(x, w, None, window, True),
-                lambda x, w, window: conv_by_unfolding(x, w, None, window),
-            )
-        )
+
+        def loss(convolve: Callable[..., Any], x: Any, w: Any, window: Any = window) -> Any:
+            return (convolve(x, w, None, window) / 3e5).sum() ** 2
+
+        exactly = partial(conv_in_half, exact=True)
+        slopes, plain = (jax.grad(loss, (1, 2))(f, x, weight) for f in (exactly, conv_by_unfolding))
         for a, b in zip(slopes, plain, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-6)
 

@@ -60,7 +60,7 @@ class HostKernel:
 
     def __init__(self, header: str, body: str) -> None:
         text = f'{SHIM}\n#line 1 "lif_step.h"\n{header}{TEMPLATE}{body}{LAUNCH}'
-        self.launch = ctypes.CDLL(str(_compiled(text, ()))).launch
+        self.launch = ctypes.CDLL(str(_compiled(text, ("-Wno-unused", "-Wno-unused-parameter")))).launch
         self.launches = 0
         self.backwards = False
 
@@ -93,6 +93,8 @@ class HostKernel:
         flags = [ctypes.c_int(int(constants[name])) for name in NAMES[:3]]
         results = (ctypes.c_void_p(x.ctypes.data) for x in (spikes, membrane))
         sizes, compact = ctypes.c_void_p(given[5].ctypes.data), ctypes.c_int(int(constants["COMPACT"]))
-        self.launch(*flags, pointers, sizes, compact, *results, ctypes.c_uint(grid[0]), ctypes.c_int(int(self.backwards)))
+        self.launch(
+            *flags, pointers, sizes, compact, *results, ctypes.c_uint(grid[0]), ctypes.c_int(int(self.backwards))
+        )
         self.launches += 1
         return [mx.array(spikes), mx.array(membrane)]

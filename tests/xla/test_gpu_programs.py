@@ -57,12 +57,13 @@ def program(kind: str, size: str, steps: int = 16) -> str:
 
     batch, channels, out, side = SIZES[size]
     x, w = (steps, batch, side, side, channels), (out, 3, 3, channels)
-    options: dict[str, Any] = {
+    choices: dict[str, dict[str, Any]] = {
         "reproducible": {"chunk_size": 1, "reproducible": True},
         "collapse": {"chunk_size": 4},
         "preserve": {"chunk_size": 4, "mode": "preserve"},
         "long chunks": {"chunk_size": 32, "reproducible": True, "aggregation": "normalized_decay"},
-    }.get(kind.removeprefix("gradient of "), {"chunk_size": 1})
+    }
+    options = choices.get(kind.removeprefix("gradient of "), {"chunk_size": 1})
 
     def layer(x: Any, w: Any) -> Any:
         return tuple(tacops.tac_conv(x, w, padding=1, **options))
