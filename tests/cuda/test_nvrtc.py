@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tacops.backends._step import lif_step
 from tests.cuda.mutants import MUTANTS
 from tests.support import ROOT
 
