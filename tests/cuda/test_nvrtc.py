@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tacops.backends._step import lif_step
 from tests.cuda.mutants import MUTANTS
 from tests.support import ROOT
 
