@@ -194,7 +194,13 @@ def test_sizes_and_time_of_the_plans() -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     quick = make_plan(parser.parse_args(["--quick"]))
-    assert {contender.name for contender in quick.contenders} == {"dense", "collapse8", "preserve4", *STRATEGIES}
+    assert {contender.name for contender in quick.contenders} == {
+        "dense",
+        "collapse8",
+        "preserve4",
+        *STRATEGIES,
+        *LAYERS,
+    }
     plan = SparsityPlan(
         cases=list(CASES.values()),
         structures=["iid", "channels"],
