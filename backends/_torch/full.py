@@ -8,6 +8,7 @@ made of that operation, and of a matrix product for the weight's gradient.
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
@@ -71,10 +72,11 @@ class _FullConv(torch.autograd.Function):  # type: ignore[misc]
         (x, weight), window = ctx.saved_tensors, ctx.window
         plain = ctx.extra is None
         by_x = by_weight = None
-        if ctx.needs_input_grad[0]:
-            by_x = full_conv(grad, weight, window, _unreached(x, weight, window) if plain else None)
-        if ctx.needs_input_grad[1]:
-            by_weight = _weight_gradient(*((x, grad) if plain else (grad, x)), weight, window)
+        with _outside_autocast(x):  # which the backward pass may be called in
+            if ctx.needs_input_grad[0]:
+                by_x = full_conv(grad, weight, window, _unreached(x, weight, window) if plain else None)
+            if ctx.needs_input_grad[1]:
+                by_weight = _weight_gradient(*((x, grad) if plain else (grad, x)), weight, window)
         return by_x, by_weight, None, None
 
     @staticmethod
@@ -86,6 +88,12 @@ class _FullConv(torch.autograd.Function):  # type: ignore[misc]
         if dweight is not None:
             terms.append(full_conv(x, dweight, ctx.window, ctx.extra))
         return sum(terms[1:], terms[0])
+
+
+def _outside_autocast(x: Array) -> AbstractContextManager[Any]:
+    kind = x.device.type
+    narrows = kind != "meta" and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if narrows else nullcontext()
 
 
 def _unreached(x: Array, weight: Array, window: Window) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """Layers of reproducible mode on NVIDIA's GPUs whose convolution and neurons are one kernel on tensor cores (``_triton/layers.py``).
 
-Which layers, that is a rule of shapes and dtypes alone, `is_fused`: nothing is read from the device. For inference: where
+Which layers, that is a rule of shapes and dtypes alone, `is_known` and `is_worth_it`: nothing is read from the device. For inference: where
 anything is differentiated, vectorised or exported, PyTorch's convolution and the neurons' own kernel follow each other.
 """
 
@@ -21,12 +21,14 @@ from .training import moves
 if TYPE_CHECKING:
     from tacops._backend.protocol import Array, Synapses
 
-__all__ = ["is_fused", "layer", "learns", "run_fused"]
+__all__ = ["is_known", "is_worth_it", "layer", "learns", "run_fused"]
 
 NEURONS = 1 << 16
 """Neurons from which a layer fills a GPU: 32 programs of the kernel, each of which walks through time alone."""
 WALK = 1 << 12
 """Frames times inputs of a neuron up to which that walk is short, however few they are. Neither was measured, for want of a GPU."""
+MOST_FILTERS = 1 << 20
+"""CUDA's limit of a grid's second axis is 2^16 - 1 programs, of 32 filters or more."""
 _COUNTS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _DTYPES = (*_COUNTS, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -63,7 +65,10 @@ def run_fused(
     """`Backend.schedule` in one launch, after aggregation; None where the layer goes another way."""
     given = conv.weight, conv.bias, membrane, step.decay, step.threshold, step.poison, frames
     tensors = [x for x in given if isinstance(x, torch.Tensor)]
-    if not is_fused(conv, step, frames) or learns(tensors) or not kernels.fuses(step, tensors):
+    if not is_known(conv, step, frames) or learns(tensors) or not kernels.takes(step, tensors):
+        return None
+    # sizes last: an exporter would hold its programs to what is asked of them
+    if not is_worth_it(conv, frames) or not kernels.fuses(tensors):
         return None
     frames, weight = conv.aggregate(frames), conv.weight.to(torch.float16)
     if kernels.is_direct(tensors):
@@ -78,8 +83,8 @@ def run_fused(
     return spikes, after
 
 
-def is_fused(conv: Synapses, step: Recipe, frames: Array) -> bool:
-    """Whether a layer is one for the kernel: its numbers, its dtypes, its geometry, its size.
+def is_known(conv: Synapses, step: Recipe, frames: Array) -> bool:
+    """Whether the kernel can do a layer: its numbers, its dtypes, its geometry.
 
     At most two spatial dimensions, without groups, or a dense layer; float32 weights; parameters that are numbers or rows.
     """
@@ -87,13 +92,19 @@ def is_fused(conv: Synapses, step: Recipe, frames: Array) -> bool:
     if not (conv.fits_half and step.rounded) or weight.dtype != torch.float32 or frames.dtype not in _DTYPES:
         return False
     parameters = [x for x in (step.decay, step.threshold) if not isinstance(x, float)]
-    if dims > 2 or conv.window.groups > 1 or any(x.ndim > 1 for x in parameters):
-        return False
+    return dims <= 2 and conv.window.groups == 1 and all(x.ndim <= 1 for x in parameters)
+
+
+def is_worth_it(conv: Synapses, frames: Array) -> bool:
+    """Whether a layer is of a size for the kernel; a launch has less than 2^16 programs along its filters."""
+    dims, weight = len(conv.window.stride), conv.weight
     count, (batch, *space) = frames.shape[0] // conv.chunk_size, frames.shape[1:-1]
     if dims:
         space = list(conv.window.output_shape(space, weight.shape[1:-1]))
     neurons, fan_in = batch * math.prod(space) * weight.shape[0], math.prod(weight.shape[1:])
-    return bool(count * neurons * fan_in > 0 and (neurons >= NEURONS or count * fan_in <= WALK))
+    if not count * neurons * fan_in > 0 or weight.shape[0] > MOST_FILTERS:
+        return False
+    return bool(neurons >= NEURONS or count * fan_in <= WALK)
 
 
 def learns(tensors: list[Array]) -> bool:

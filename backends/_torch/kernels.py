@@ -74,10 +74,9 @@ def _is_plain(x: Array) -> bool:
     return (type(x) in _PLAIN or isinstance(x, FakeTensor)) and not (x.is_neg() or x._is_zerotensor())
 
 
-def fuses(step: Recipe, tensors: Sequence[Array]) -> bool:
-    """Whether the kernel of whole layers knows a step, and may read the tensors: float32 but for the last, the frames."""
-    real = all(x.dtype == torch.float32 for x in tensors[:-1])
-    return real and takes(step, tensors) and missing_layers(tensors[0].device) is None
+def fuses(tensors: Sequence[Array]) -> bool:
+    """Whether the kernel of whole layers may read what `takes` allows: float32 but for the last, the frames."""
+    return all(x.dtype == torch.float32 for x in tensors[:-1]) and missing_layers(tensors[0].device) is None
 
 
 def is_direct(tensors: Sequence[Array]) -> bool:

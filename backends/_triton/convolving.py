@@ -94,8 +94,8 @@ def conv_lif(
     y0 = (p // columns % rows).to(tl.int32) * stride_y - top
     x0 = (p % columns).to(tl.int32) * stride_x - left
     corner = p // columns // rows * by_sample + y0.to(tl.int64) * by_row + x0.to(tl.int64) * by_column
-    beta = number(decays, decay, decay_step, f, is_filter, DECAYS, tl.float32)[None, :]
-    theta = number(thresholds, threshold, threshold_step, f, is_filter, THRESHOLDS, tl.float32)[None, :]
+    beta = number(decays, decay, decay_step, f.to(tl.int64), is_filter, DECAYS, tl.float32)[None, :]
+    theta = number(thresholds, threshold, threshold_step, f.to(tl.int64), is_filter, THRESHOLDS, tl.float32)[None, :]
     bad = tl.load(poison) if POISON else 0.0
     offset = tl.load(bias + f, mask=is_filter, other=0.0)[None, :] if BIAS else 0.0
     neuron, inside = p[:, None] * filters + f[None, :], is_place[:, None] & is_filter[None, :]

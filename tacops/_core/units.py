@@ -118,6 +118,7 @@ def layer_units(
     # weights of less than 2^-31 may round to nothing, unless it is a bias that has made the grid coarse
     nothing = xp.logical_or(widest < TINY, scale >= FINEST)
     enough = xp.logical_and(xp.logical_or(nothing, widest * scale >= MIN_WEIGHT), exact(scale / fine))
+    enough = xp.logical_and(enough, fits(fine))  # not of numbers beyond the coarsest units that are tried
     per_one = scale * (2.0**q / grid.input_step)
     return Units(per_one, _reciprocal(xp, per_one), scale, xp.all(enough))
 

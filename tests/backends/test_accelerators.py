@@ -239,6 +239,20 @@ def test_full_float32_convolution_of_torch(case: int, monkeypatch: pytest.Monkey
     torch.testing.assert_close(twice[1], 2 * got[0])
 
 
+def test_full_float32_convolution_backwards_in_autocast() -> None:
+    """Its gradients are not narrowed where the backward pass is called inside autocast."""
+    torch = pytest.importorskip("torch", reason="gradients in autocast are not checked: PyTorch is not installed")
+    from tacops.backends._torch.full import full_conv
+
+    shape, kernel, window = list(_full_conv_cases())[1]
+    x, w = (torch.from_numpy(RNG.normal(size=size)).float().requires_grad_() for size in (shape, kernel))
+    out = full_conv(x, w, window)
+    want = torch.autograd.grad(out, (x, w), torch.ones_like(out), retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = torch.autograd.grad(out, (x, w), torch.ones_like(out))
+    assert all(map(torch.equal, got, want))
+
+
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 def test_forward_mode_of_full_float32_convolution() -> None:
     torch = pytest.importorskip("torch", reason="what PyTorch is asked for is not checked: PyTorch is not installed")

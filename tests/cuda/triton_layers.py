@@ -151,5 +151,5 @@ MUTANTS = {
     "one position too few": _mutant("p < positions", "p < positions - 1"),
     "one program for all filters": _mutant("-(-filters // block))]", "1)]", "layers"),
     "one program for all positions": _mutant("(-(-positions // places)", "(1", "layers"),
-    "one parameter for all channels": _mutant("threshold_step, f, is_filter", "threshold_step, f * 0, is_filter"),
+    "one parameter for all channels": _mutant("threshold_step, f.to(tl.int64), is_filter", "threshold_step, f.to(tl.int64) * 0, is_filter"),
 }  # fmt: skip

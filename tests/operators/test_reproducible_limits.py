@@ -104,6 +104,8 @@ def test_eleven_bits_survive_tf32_and_winograd() -> None:
         ({"x": 16.0}, {"reproducible": Grid(input_max=15)}, "between -15 and 15"),
         ({"x": 0.25}, {"reproducible": Grid(input_step=0.5)}, "multiples of 0.5"),
         ({"w": 1e30}, {}, "too far apart"),
+        ({"w": 2e13}, {"threshold": 2e13}, "too far apart"),  # beyond the coarsest units
+        ({"w": 1e12, "b": 1e18}, {"threshold": 1e18}, "too far apart"),
         ({"w": 1e-30}, {}, "too far apart"),
         ({"w": float("nan")}, {}, "too far apart"),
         ({"b": 1e9}, {}, "too far apart"),
