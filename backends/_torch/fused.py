@@ -63,7 +63,8 @@ def run_fused(
     """`Backend.schedule` in one launch, after aggregation; None where the layer goes another way."""
     given = conv.weight, conv.bias, membrane, step.decay, step.threshold, step.poison, frames
     tensors = [x for x in given if isinstance(x, torch.Tensor)]
-    if not is_fused(conv, step, frames) or learns(tensors) or not kernels.fuses(step, tensors):
+    # the sizes last: to ask for one that varies is a guard, which a program made for a CPU must not have
+    if learns(tensors) or not kernels.fuses(step, tensors) or not is_fused(conv, step, frames):
         return None
     frames, weight = conv.aggregate(frames), conv.weight.to(torch.float16)
     if kernels.is_direct(tensors):
