@@ -20,7 +20,7 @@ from tacops._backend.protocol import Array, Backend, Window
 from tacops._backend.steps import State, Step, Synapses
 
 from ._jax.by_value import ByValue
-from ._jax.convolution import PRECISION, Products, conv, conv_one_frame, wide
+from ._jax.convolution import PRECISION, Products, conv, conv_in_half, conv_one_frame, wide
 from ._jax.cut import check_cut
 
 if TYPE_CHECKING:
@@ -236,7 +236,8 @@ def _schedule(conv: Any, step: Step, frames: Array, state: State | None, repeat:
         # a gradient by the weights reads unfolded frames: they are unfolded again, not kept for every step
         drive = jax.checkpoint(lambda frame: conv(frame), prevent_cse=False)
         return _over_time(step, drive, frames, state, repeat)
-    currents = jax.vmap(replace(conv, products=_ELSEWHERE))(frames)
+    products = _IN_HALF if conv.exact and conv.fits_half else _ELSEWHERE
+    currents = jax.vmap(replace(conv, products=products))(frames)
     spikes, state = _scan(step, currents, state, repeat, cpu)
     return spikes, state
 
@@ -299,4 +300,5 @@ def _swap(pair: tuple[Any, Any]) -> tuple[Any, Any]:
 BACKEND = JAXBackend()
 _ON_CPU = Products(partial(conv, cpu=True), BACKEND.weighted_sum)
 _ELSEWHERE = Products(partial(conv, cpu=False), BACKEND.weighted_sum)
+_IN_HALF = Products(conv_in_half, BACKEND.weighted_sum)
 _ONE_FRAME = Products(conv_one_frame, BACKEND.weighted_sum)

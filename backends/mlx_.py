@@ -18,8 +18,9 @@ import mlx.core as mx
 import numpy as np
 
 from tacops._backend.protocol import Array, Backend, Window
-from tacops._backend.steps import State, Step
+from tacops._backend.steps import Recipe, State, Step
 
+from ._metal import launching as metal
 from ._unfold import conv_by_unfolding
 
 __all__ = ["BACKEND", "MLXBackend"]
@@ -69,12 +70,20 @@ class MLXBackend(Backend):
         return _weighted_sum(dtype)(x, tuple(weights))
 
     def scan(self, step: Step, currents: Array, state: State | None, repeat: int) -> tuple[Array, State]:
-        """On GPUs compiled, some steps at a time: kernels that do several operations of several steps.
+        """On Metal one kernel of ours, where it serves; on GPUs compiled, some steps at a time.
 
         Inside a transformation MLX sees through its compiler, so that gradients flow and nothing is compiled twice.
         """
         if not _compiles():
             return super().scan(step, currents, state, repeat)
+        recipe, start = step.recipe, None if state is None else state[0]
+        if recipe is not None and metal.serves(recipe, currents, start) and metal.missing() is None:
+            fired, membrane = metal.lif(recipe, currents, start, repeat, _as_operations(step, repeat))
+            return fired, (membrane,)
+        return self._in_blocks(step, currents, state, repeat)
+
+    def _in_blocks(self, step: Step, currents: Array, state: State | None, repeat: int) -> tuple[Array, State]:
+        """Kernels that do several operations of several steps."""
         template: Any = _with_arrays(step, [None] * len(step.arrays))
         arrays = [getattr(step, name) for name in step.arrays]
         frames, steps, spikes = self.unstack(currents), currents.shape[0] * repeat, []
@@ -151,7 +160,8 @@ class MLXBackend(Backend):
         precision = "full float32" + " (MLX_ENABLE_TF32=0)" * forbidden
         if _rounds_operands():
             precision = "TF32 where the GPU has it (the default; MLX_ENABLE_TF32=0 forbids it)"
-        return {"version": version("mlx"), "device": _device_name(), "precision": precision}
+        about = {"version": version("mlx"), "device": _device_name(), "precision": precision}
+        return {**about, "neurons": _neurons()} if _compiles() else about
 
     def devices(self) -> Sequence[str]:
         """The default device, and the other kind if it is there."""
@@ -186,6 +196,24 @@ class MLXBackend(Backend):
 def _compiles() -> bool:
     """Whether MLX compiles by itself. For a CPU it calls the system's C++ compiler, a second and more for each new layer."""
     return mx.default_device().type == mx.DeviceType.gpu
+
+
+def _neurons() -> str:
+    """What steps neurons on a GPU."""
+    reason = metal.missing()
+    return "one Metal kernel" if reason is None else f"MLX's operations, compiled ({reason})"
+
+
+def _as_operations(step: Step, repeat: int) -> Callable[..., tuple[Array, Array]]:
+    """What `metal.lif` does, by operations that have derivatives."""
+
+    def scan(numbers: Recipe, currents: Array, start: Array | None) -> tuple[Array, Array]:
+        names = ("decay", "threshold", "poison")
+        made: Any = replace(step, **{name: getattr(numbers, name) for name in names})  # type: ignore[type-var]
+        spikes, state = BACKEND._in_blocks(made, currents, None if start is None else (start,), repeat)
+        return spikes, state[0]
+
+    return scan
 
 
 def _kinds() -> list[Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from itertools import product
 from operator import add
 from typing import TYPE_CHECKING, Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from tacops._backend.window import Array, Window
 
-__all__ = ["PRECISION", "Products", "conv", "conv_by_unfolding", "conv_one_frame", "wide"]
+__all__ = ["PRECISION", "Products", "conv", "conv_by_unfolding", "conv_in_half", "conv_one_frame", "halved", "wide"]
 
 # The default precision of float32 products is TF32 on recent NVIDIA GPUs and bfloat16 on TPUs; HIGHEST is float32.
 PRECISION = lax.Precision.HIGHEST
@@ -56,18 +57,56 @@ def conv_one_frame(x: Array, weight: Array, bias: Array | None, window: Window, 
     return conv(x, weight, bias, window, exact, cpu=True)
 
 
-def conv_by_unfolding(x: Array, weight: Array, bias: Array | None, window: Window, *, looped: bool = True) -> Array:
+def conv_in_half(x: Array, weight: Array, bias: Array | None, window: Window, exact: bool) -> Array:
+    """Of integers that float16 holds, with sums that float32 holds: exact, and on NVIDIA's GPUs for tensor cores.
+
+    Other dtypes, and depth-wise convolutions, whose taps are no matrix product, are multiplied as they are.
+    """
+    if x.dtype != jnp.float32 or weight.dtype != jnp.float32 or sums_taps(jnp, weight, window):
+        return conv_by_unfolding(x, weight, bias, window)
+    out = _exactly(x, weight, window)
+    return out if bias is None else out + bias
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _exactly(x: Array, weight: Array, window: Window) -> Array:
+    """The platform is known when the program is compiled for it, and then it has one of both ways."""
+    return lax.platform_dependent(
+        x,
+        weight,
+        cuda=lambda x, weight: halved(x, weight, window),
+        default=lambda x, weight: conv_by_unfolding(x, weight, None, window),
+    )
+
+
+@_exactly.defjvp  # type: ignore[untyped-decorator]
+def _tangent(window: Window, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Of float32 products, since tangents, and gradients, are no integers."""
+    _, tangent = jax.jvp(lambda x, w: conv_by_unfolding(x, w, None, window), primals, tangents)
+    return _exactly(*primals, window), tangent
+
+
+def halved(x: Array, weight: Array, window: Window) -> Array:
+    """Products of float16, summed in float32."""
+    return conv_by_unfolding(x.astype(jnp.float16), weight.astype(jnp.float16), None, window, dtype=jnp.float32)
+
+
+def conv_by_unfolding(
+    x: Array, weight: Array, bias: Array | None, window: Window, *, looped: bool = True, dtype: Any = None
+) -> Array:
     """As the generic one, in the form that XLA fuses best: inside a loop taps side by side, elsewhere on an axis of their own.
 
     No axis is merged with the batch, which may be cut by a mesh or of unknown size, and no work area counts on its size.
+    The result is of `dtype`, that of `x` unless given.
     """
+    dtype = x.dtype if dtype is None else dtype
     padded, kernel, groups = jnp.pad(x, ((0, 0), *window.padding, (0, 0))), weight.shape[1:-1], window.groups
     space = window.output_shape(x.shape[1:-1], kernel)
     places = list(taps(padded, kernel, space, window))
     if groups == 1:
         columns = jnp.concatenate(places, axis=-1) if looped else jnp.stack(places, axis=-2)
         columns = columns.reshape(*places[0].shape[:-1], -1)
-        out = _matmul(columns, weight.reshape(len(weight), -1).T, x.dtype)
+        out = _matmul(columns, weight.reshape(len(weight), -1).T, dtype)
     elif sums_taps(jnp, weight, window):
         terms = zip(places, product(*map(range, kernel)), strict=True)
         out = reduce(add, [tap * weight[(slice(None), *place, 0)] for tap, place in terms])
@@ -76,7 +115,7 @@ def conv_by_unfolding(x: Array, weight: Array, bias: Array | None, window: Windo
         flat = weight.reshape(groups, len(weight) // groups, -1)
         kind = wide(x.dtype)
         out = jnp.einsum("...gk,gok->...go", columns, flat, precision=PRECISION, preferred_element_type=kind)
-        out = out.astype(x.dtype).reshape(*out.shape[:-2], -1)
+        out = out.astype(dtype).reshape(*out.shape[:-2], -1)
     return out if bias is None else out + bias
 
 
@@ -87,7 +126,7 @@ def wide(dtype: Any) -> Any:
 
 def _matmul(a: Array, b: Array, dtype: Any) -> Array:
     """Full precision; half-precision products are summed in float32 (this is what the hardware does, where it has them)."""
-    return jnp.matmul(a, b, precision=PRECISION, preferred_element_type=wide(dtype)).astype(dtype)
+    return jnp.matmul(a, b, precision=PRECISION, preferred_element_type=wide(a.dtype)).astype(dtype)
 
 
 @dataclass(frozen=True)

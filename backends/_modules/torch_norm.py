@@ -12,7 +12,7 @@ from tacops._layers.spec import STATISTICS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .torch_ import Layer
+    from tacops._layers.mapping import TrainableLayer
 
 __all__ = ["Norm"]
 
@@ -24,7 +24,7 @@ class Norm(nn.modules.batchnorm._BatchNorm):  # type: ignore[misc]
     the statistics are those of all processes of its `process_group` (None: of all).
     """
 
-    def __init__(self, layer: Layer, sync: bool) -> None:
+    def __init__(self, layer: TrainableLayer, sync: bool) -> None:
         self._layer = (layer,)  # in a tuple, because a module's attributes that are modules are its children
         self.batches = 0
         self.sync, self.process_group = sync, None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,48 @@ def test_jax_is_asked_for_full_float32(platform: str, pretend: Callable[[str], A
             assert set(asked) == {jax.lax.Precision.HIGHEST}, product
         names |= {product.primitive.name for product in products}
     assert ("conv_general_dilated" in names) == (platform != "cpu")
+
+
+def test_jax_multiplies_integers_in_half_precision(pretend: Callable[[str], Any]) -> None:
+    """On GPUs' way, run on the CPU: exact sums of up to 2^24, of integers of up to 2048; float32 gradients."""
+    jax = pretend("gpu")
+    from tacops.backends import Window
+    from tacops.backends._jax.convolution import conv_by_unfolding, conv_in_half, halved
+
+    for groups, kernel in ((1, (4, 2, 2, 2)), (2, (4, 2, 2, 1))):
+        window = Window((1, 1), ((1, 0), (0, 1)), (1, 1), groups)
+        x = RNG.integers(-2048, 2049, (3, 5, 4, 2)).astype(np.float32)
+        weight = RNG.integers(-256, 257, kernel).astype(np.float32)
+        weight[0] = 2048 - 1536 * (np.arange(weight[0].size).reshape(kernel[1:]) > 0)
+        want = conv_by_unfolding(jax.numpy.asarray(x, float), jax.numpy.asarray(weight, float), None, window)
+        assert np.abs(want).max() > 2**21
+        for convolve in (halved, partial(conv_in_half, bias=None, exact=True)):
+            got = jax.jit(partial(convolve, window=window))(x, weight)
+            assert got.dtype == np.float32
+            np.testing.assert_array_equal(got, want)
+
+        def loss(convolve: Callable[..., Any], x: Any, w: Any, window: Any = window) -> Any:
+            return (convolve(x, w, None, window) / 3e5).sum() ** 2
+
+        exactly = partial(conv_in_half, exact=True)
+        slopes, plain = (jax.grad(loss, (1, 2))(f, x, weight) for f in (exactly, conv_by_unfolding))
+        for a, b in zip(slopes, plain, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_jax_s_reproducible_program_for_gpus_fires_the_same(pretend: Callable[[str], Any]) -> None:
+    """Its half precision is for CUDA alone: on another platform the same program multiplies in float32."""
+    options: dict[str, Any] = {"chunk_size": 4, "padding": 1, "reproducible": True}
+    want = tacops.tac_conv(SPIKES, WEIGHT, **options)
+    jax = pretend("gpu")
+    layer = jax.jit(lambda x, w: tuple(tacops.tac_conv(x, w, **options)))
+    for a, b in zip(layer(jax.numpy.asarray(SPIKES), jax.numpy.asarray(WEIGHT)), want, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for platform, halves in (("cuda", True), ("rocm", False), ("tpu", False)):
+        program = jax.export.export(layer, platforms=[platform])(
+            jax.ShapeDtypeStruct(SPIKES.shape, bool), jax.ShapeDtypeStruct(WEIGHT.shape, np.float32)
+        ).mlir_module()
+        assert ("xf16>" in program) is halves, platform
 
 
 @pytest.mark.parametrize(("platform", "runs_on"), [("cuda", "gpu"), ("tpu", "tpu")])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tacops import Grid, SpikeTrain, surrogate, tac_conv
+from tacops import Grid, SpikeTrain, lif, surrogate, tac_conv
 from tacops.backends import Backend
 from tests.support.cases import assert_same
 
@@ -77,6 +79,21 @@ def test_long_simulation_needs_few_programs(mlx: Any, monkeypatch: pytest.Monkey
         mlx._block.cache_clear()
         layer(mlx, "exact", steps)
         assert mlx._block.cache_info().currsize == 2
+
+
+def test_launches(mlx: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """16 steps are 14 compiled kernels and one that joins them; everything else is a view, and nothing is gathered."""
+    monkeypatch.setattr(mlx, "_compiles", lambda: True)
+    current = mlx.BACKEND.from_numpy(np.ones((16, 2, 3), "f4"))
+    graph = io.StringIO()
+    mlx.mx.export_to_dot(graph, *lif(current))
+    found = re.findall(r'label ?= ?"(\w+)", shape=rectangle', graph.getvalue())
+    views = {"Slice", "Squeeze", "ExpandDims", "StopGradient", "CustomTransforms"}
+    launched = [re.sub("(Compiled).*", r"\1", name) for name in found if name not in views]
+    assert views <= set(found)
+    assert launched.count("Compiled") <= 14
+    assert sorted(set(launched)) == ["Compiled", "Concatenate"]
+    assert launched.count("Concatenate") == 1
 
 
 def test_gradients(mlx: Any, monkeypatch: pytest.MonkeyPatch) -> None:

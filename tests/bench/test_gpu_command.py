@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from bench.gpu.layers import BACKENDS, entries, work
 from bench.gpu.report import layers
 from bench.machine import result as files
 from bench.machine.parts import Job
+from bench.shared.results import ResultError
 from bench.shared.store import Store
 from tacops.backends import BackendUnavailable, get_backend
 
@@ -86,7 +88,7 @@ def test_the_schema_refuses_what_is_incomplete(part: str, rehearsed: Path) -> No
     content = json.loads(rehearsed.read_text())
     step = next(iter(content["parts"][part].values()))
     step["result"].pop(next(iter(step["result"])))
-    with pytest.raises(files.ResultError, match="damaged or incomplete"):
+    with pytest.raises(ResultError, match="damaged or incomplete"):
         files.check(files.sealed(content), "it")
 
 
@@ -116,7 +118,7 @@ def test_a_backend_on_a_cpu_is_no_gpu() -> None:
 
 def test_a_part_that_dies_is_recorded_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     code = "import sys; sys.stdin.readline(); print('the last words'); sys.exit(7)"
-    monkeypatch.setattr(jobs, "COMMAND", (jobs.sys.executable, "-c", code))
+    monkeypatch.setattr(jobs, "COMMAND", (sys.executable, "-c", code))
     monkeypatch.setattr(jobs, "run_speed", lambda *_: 1 / 0)
     todo = [Job("peaks", "torch"), Job("speed", ""), Job("launches", "snnTorch")]
     done = jobs.run_jobs(todo, Store(tmp_path), {"on": {}, "quick": True, "backends": {}}, lambda _: None)
@@ -195,7 +197,7 @@ def test_wrong_sums_are_counted_and_refusals_named(monkeypatch: pytest.MonkeyPat
 
             return {"right": lambda x, w: x @ w.astype(np.float64), "wrong": off_by_one, "broken": broken}, {}
 
-    monkeypatch.setattr(sums.importlib, "import_module", lambda name: Library)
+    monkeypatch.setattr("bench.gpu.sums.importlib.import_module", lambda name: Library)
     for name, about in sums.exactness("torch", "mars", rehearsal=True)["sums"].items():
         if name.startswith("product"):
             assert about["differing"] == {"right": 0, "wrong": 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from bench.shared.files import write_whole
 from bench.shared.machine import machine
 from bench.shared.page import markers
 from bench.shared.results import ResultError, read_content
-from bench.sparsity.cases import DENSE, STRATEGIES
+from bench.sparsity.cases import DENSE, LAYERS, STRATEGIES
 from bench.sparsity.command import add_arguments, choose, make_plan
 from bench.sparsity.conclusion import conclusion
 from bench.sparsity.result import (
@@ -189,11 +190,17 @@ def test_tables_go_between_the_markers(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_sizes_and_time_of_the_plans() -> None:
     names = {contender.name for contender in choose_contenders(["table"], ["collapse8"])}
-    assert names == {"dense", "collapse8", "table"}
+    assert names == {"dense", "collapse8", "table", *LAYERS}
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     quick = make_plan(parser.parse_args(["--quick"]))
-    assert {contender.name for contender in quick.contenders} == {"dense", "collapse8", "preserve4", *STRATEGIES}
+    assert {contender.name for contender in quick.contenders} == {
+        "dense",
+        "collapse8",
+        "preserve4",
+        *STRATEGIES,
+        *LAYERS,
+    }
     plan = SparsityPlan(
         cases=list(CASES.values()),
         structures=["iid", "channels"],
@@ -234,7 +241,9 @@ def test_the_command_measures_a_small_layer(
     assert "compared with NumPy's dense one, bit for bit" in out
     result = from_dict(read_content(tmp_path / "r.json"), "it")
     assert result.failed == {}
-    assert {row.contender for row in result.rows} == {"dense", "collapse8", "preserve4", "table", "frames"}
+    ways = set(LAYERS) if importlib.util.find_spec("numba") else {"rule", "by dense", "neurons"}
+    assert {row.contender for row in result.rows} == {"dense", "collapse8", "preserve4", "table", "frames", *ways}
+    assert "beats what the operator on NumPy does by its rule" in out or "would be beaten by more than" in out
     assert result.curve("S1", "events", "numpy", "table").keys() == {0.01, 0.5}
     assert json.loads((tmp_path / "r.json").read_text())["conclusion"] == conclusion(result)
     assert (tmp_path / "r.svg").read_text().count("event-camera-like frames") == 1

@@ -1,0 +1,1 @@
+"""MLX's Metal kernel, without Metal."""

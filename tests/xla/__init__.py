@@ -1,0 +1,1 @@
+"""JAX's programs, compiled for a GPU that is not here."""
