@@ -139,7 +139,19 @@ def test_wrong_steps(need: Need) -> None:
         step(frames[:3], state)
     with pytest.raises(ValueError, match=r"Step: state must be of 2 tensors, as of `initial`; got 1"):
         step(frames, state[:1])
+    for other in (None, state[0], iter(state)):
+        with pytest.raises(TypeError, match="Step: state must be a tuple of tensors, as of `initial`; got "):
+            step(frames, other)
+    for other in (frames.numpy(), frames.tolist(), None, frames[0, 0, 0]):
+        for call in (step.initial, lambda other: step(other, state)):
+            with pytest.raises(TypeError, match=r"Step: frames must be a tensor \(T, B, ...\); got "):
+                call(other)
     assert len(Step(layer.frozen()).initial(frames)) == 2
+    with pytest.raises(ValueError, match="Step: net must be in evaluation mode: net.eval.*; got a Dropout in training"):
+        Step(Sequential(layer, torch.nn.Dropout()))
+    layer.train()
+    with pytest.raises(ValueError, match="got one whose batch_norm is being trained"):
+        step(frames, state)
 
 
 def test_period_of_steps(need: Need) -> None:
