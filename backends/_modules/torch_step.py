@@ -72,7 +72,11 @@ class Step(nn.Module):  # type: ignore[misc]
         """What other modules do is not known; these are known to do another thing in training."""
         for x in self.net.modules() if isinstance(self.net, nn.Module) else ():
             if x.training and isinstance(x, _MOODY):
-                got = "one whose batch_norm is being trained" if isinstance(x, Norm) else f"a {type(x).__name__} in training"
+                got = (
+                    "one whose batch_norm is being trained"
+                    if isinstance(x, Norm)
+                    else f"a {type(x).__name__} in training"
+                )
                 raise fail("Step", "net", "in evaluation mode: net.eval()", got)
 
     def initial(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -86,7 +90,7 @@ class Step(nn.Module):  # type: ignore[misc]
         _check_frames(frames)
         with torch.no_grad():
             train = self.net(torch.zeros_like(frames[: self.period]))
-        return tuple(map(torch.zeros_like, _flat(train.membrane)))
+        return tuple(torch.zeros_like(x, memory_format=torch.contiguous_format) for x in _flat(train.membrane))
 
     def forward(
         self, frames: torch.Tensor, state: Sequence[torch.Tensor]
@@ -108,7 +112,8 @@ class Step(nn.Module):  # type: ignore[misc]
         if frames.shape[0] % self.period:
             raise fail("Step", "frames", f"a multiple of {self.period}, in whole chunks", f"{frames.shape[0]} of them")
         train = self.net(frames, membrane=_filled(self.net, iter(state)))
-        return train.spikes, tuple(_flat(train.membrane))
+        # a compiled program reads the state by the example's strides, whatever those that it gets are
+        return train.spikes, tuple(x.contiguous() for x in _flat(train.membrane))
 
 
 def _check_frames(frames: Any) -> None:
