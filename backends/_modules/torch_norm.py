@@ -24,10 +24,13 @@ class Norm(nn.modules.batchnorm._BatchNorm):  # type: ignore[misc]
     the statistics are those of all processes of its `process_group` (None: of all).
     """
 
+    sync = False  # of the class, too: a norm that was pickled when there was no choice has none of its own
+    process_group: Any = None
+
     def __init__(self, layer: TrainableLayer, sync: bool) -> None:
         self._layer = (layer,)  # in a tuple, because a module's attributes that are modules are its children
         self.batches = 0
-        self.sync, self.process_group = sync, None
+        self.sync = sync
         spec = layer.spec
         norm = spec.norm
         assert norm is not None

@@ -18,12 +18,16 @@ from .torch_norm import Norm
 
 __all__ = ["Step"]
 
+_MOODY = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
+"""Modules that compute something else in training; `Norm` is one of them."""
+
 
 class Step(nn.Module):  # type: ignore[misc]
     """A network for deployment: called for ever with some frames and its state, it returns spikes and the next state.
 
     Call after call gives what one call of the network gives for all frames: bit for bit in reproducible mode, within rounding
-    otherwise. ``torch.export``, AOTInductor and ONNX take it, where the number of frames is that of the example.
+    otherwise. ``torch.export``, AOTInductor and ONNX take it, where the number of frames is that of the example. What is not
+    frozen is differentiated: call it inside ``torch.no_grad()``, or every call's state holds on to all calls before.
 
     Parameters
     ----------
@@ -33,7 +37,7 @@ class Step(nn.Module):  # type: ignore[misc]
     Raises
     ------
     TypeError, ValueError
-        For what is no such network, and for one whose batch normalisation is being trained.
+        For what is no such network, and for one with a norm or a dropout in training. For frames and a state in a call that are none.
 
     Examples
     --------
@@ -56,14 +60,24 @@ class Step(nn.Module):  # type: ignore[misc]
             net = _as_tensors(net)
         elif not isinstance(net, nn.Module) or not keeps_membrane(net):
             raise fail("Step", "net", "a layer, or layers one after the other (Sequential)", show(net), TypeError)
-        elif any(isinstance(x, Norm) and x.training for x in net.modules()):
-            raise fail("Step", "net", "in evaluation mode: net.eval()", "one whose batch_norm is being trained")
         self.net = net
+        self._check_mode()
 
     @property
     def period(self) -> int:
         """Frames of which every call takes a whole number: K1 K2 ... where layers collapse time."""
         return period_of((self.net,))
+
+    def _check_mode(self) -> None:
+        """What other modules do is not known; these are known to do another thing in training."""
+        for x in self.net.modules() if isinstance(self.net, nn.Module) else ():
+            if x.training and isinstance(x, _MOODY):
+                got = (
+                    "one whose batch_norm is being trained"
+                    if isinstance(x, Norm)
+                    else f"a {type(x).__name__} in training"
+                )
+                raise fail("Step", "net", "in evaluation mode: net.eval()", got)
 
     def initial(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The state before the first frames: zeros, on their device, a tensor for each membrane and synaptic current.
@@ -73,9 +87,10 @@ class Step(nn.Module):  # type: ignore[misc]
         frames : tensor, shape (T, B, ...)
             Such as the calls are given; their values don't matter.
         """
+        _check_frames(frames)
         with torch.no_grad():
             train = self.net(torch.zeros_like(frames[: self.period]))
-        return tuple(map(torch.zeros_like, _flat(train.membrane)))
+        return tuple(torch.zeros_like(x, memory_format=torch.contiguous_format) for x in _flat(train.membrane))
 
     def forward(
         self, frames: torch.Tensor, state: Sequence[torch.Tensor]
@@ -88,12 +103,26 @@ class Step(nn.Module):  # type: ignore[misc]
         state : sequence of tensors
             `initial` of the first frames, then what the call before has returned.
         """
+        _check_frames(frames)
+        self._check_mode()
+        if not isinstance(state, (tuple, list)):
+            raise fail("Step", "state", "a tuple of tensors, as of `initial`", _kind(state), TypeError)
         if len(state) != _count(self.net):
             raise fail("Step", "state", f"of {_count(self.net)} tensors, as of `initial`", f"{len(state)}")
         if frames.shape[0] % self.period:
             raise fail("Step", "frames", f"a multiple of {self.period}, in whole chunks", f"{frames.shape[0]} of them")
         train = self.net(frames, membrane=_filled(self.net, iter(state)))
-        return train.spikes, tuple(_flat(train.membrane))
+        # a compiled program reads the state by the example's strides, whatever those that it gets are
+        return train.spikes, tuple(x.contiguous() for x in _flat(train.membrane))
+
+
+def _check_frames(frames: Any) -> None:
+    if not isinstance(frames, torch.Tensor) or not frames.ndim:
+        raise fail("Step", "frames", "a tensor (T, B, ...)", _kind(frames), TypeError)
+
+
+def _kind(value: Any) -> str:
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
 
 
 def _as_tensors(net: FrozenLayer | Frozen) -> FrozenLayer | Frozen:

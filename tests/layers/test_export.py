@@ -58,6 +58,23 @@ def test_chunk_after_chunk(exported_module: tuple[Any, Any, bool]) -> None:
     compare(module, module, 0.0 if exact else 1e-5)
 
 
+def test_states_are_contiguous(need: Need) -> None:
+    """Compiled programs read a state by the example's strides, so those of all calls must be alike, channels first too."""
+    framework = made(need, "torch")
+    import torch
+
+    from tacops.backends.torch_layers import Step
+
+    frames = torch.ones(2, 3, 2, 5, 4)
+    for norm in (False, True):
+        layer = framework.layer("ConvLIF", 2, 4, 3, layout="channels_first", batch_norm=norm)
+        step = Step(layer.eval())
+        state = step.initial(frames)
+        assert not layer(frames).membrane.is_contiguous()
+        assert state[0].is_contiguous()
+        assert step(frames, state)[1][0].is_contiguous()
+
+
 def test_exported_file(exported_module: tuple[Any, Any, bool]) -> None:
     """`torch.export`, with any number of samples, through a file."""
     import torch
@@ -139,7 +156,21 @@ def test_wrong_steps(need: Need) -> None:
         step(frames[:3], state)
     with pytest.raises(ValueError, match=r"Step: state must be of 2 tensors, as of `initial`; got 1"):
         step(frames, state[:1])
+    for other in (None, state[0], iter(state)):
+        with pytest.raises(TypeError, match="Step: state must be a tuple of tensors, as of `initial`; got "):
+            step(frames, other)
+    for other in (frames.numpy(), frames.tolist(), None, frames[0, 0, 0]):
+        for call in (step.initial, lambda other: step(other, state)):
+            with pytest.raises(TypeError, match=r"Step: frames must be a tensor \(T, B, ...\); got "):
+                call(other)
     assert len(Step(layer.frozen()).initial(frames)) == 2
+    with pytest.raises(
+        ValueError, match=r"Step: net must be in evaluation mode: net.eval\(\); got a Dropout in training"
+    ):
+        Step(Sequential(layer, torch.nn.Dropout()))
+    layer.train()
+    with pytest.raises(ValueError, match="got one whose batch_norm is being trained"):
+        step(frames, state)
 
 
 def test_period_of_steps(need: Need) -> None:

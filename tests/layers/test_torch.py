@@ -63,6 +63,16 @@ def test_files_with_scalar_parameters_are_loaded(need: Need) -> None:
             torch.testing.assert_close(twin.state_dict()[name], value, rtol=0, atol=0)
 
 
+def test_old_norms_are_unpickled(need: Need) -> None:
+    """Of a network that was pickled whole before norms had `sync` and `process_group`."""
+    layer = trained(made(need, "torch"))
+    for name in ("sync", "process_group"):
+        layer.norm.__dict__.pop(name, None)
+    twin = pickle.loads(pickle.dumps(layer))
+    assert "sync=False" in repr(twin)
+    assert_close(made(need, "torch").run(twin, FRAMES), made(need, "torch").run(layer, FRAMES), atol=0)
+
+
 def test_update_bn(need: Need) -> None:
     """The statistics become the mean over all batches of each batch's own; momentum is as it was."""
     framework = made(need, "torch")
