@@ -116,7 +116,8 @@ def _lengths(call: Call, backend: Backend, frames: Array, lengths: Any) -> Any:
         if not 0 <= length <= call.total:
             raise fail(call.function, "lengths", f"from 0 to the {call.total} frames", length)
     if known is None:
-        xp, mine = backend.namespace(lengths), lengths - call.start
+        xp = backend.namespace(lengths)
+        mine = xp.astype(lengths, xp.int32) - call.start
         mine = xp.where(mine < 0, xp.zeros_like(mine), mine)
         mine = xp.where(mine > frames.shape[0], xp.zeros_like(mine) + frames.shape[0], mine)
     else:
