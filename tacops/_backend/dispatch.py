@@ -248,7 +248,10 @@ def _load_built_in(name: str, *, check: bool = True) -> Backend:
     built_in = _BUILT_INS[name]
     try:
         # looked up first: torch.compile follows no import, not even of what is imported
-        backend: Backend = (sys.modules.get(built_in.module) or import_module(built_in.module)).BACKEND
+        module = sys.modules.get(built_in.module)
+        if not hasattr(module, "BACKEND"):  # not there, or another thread is importing it: then this one waits
+            module = import_module(built_in.module)
+        backend: Backend = module.BACKEND
     except ImportError as error:
         raise BackendUnavailable(_lacking(name, built_in, error)) from error
     if check and (reason := backend.unavailable()):
