@@ -26,6 +26,10 @@ class Cut(NamedTuple):
     padding: tuple[int, int] = (0, 0)
     """Zeros around them."""
 
+    def frames(self, chunks: tuple[int, ...]) -> int:
+        """How many the parts are together, of blocks of these sizes."""
+        return sum(chunks[n] if part is None else part.stop - part.start for n, part in self.parts)
+
 
 def cuts_of(whole: Whole, frames: Array) -> tuple[tuple[Cut, ...], ...]:
     """Every axis; ValueError, with the `rechunk` to use, where the chunks of the frames don't allow it.

@@ -219,6 +219,14 @@ def test_values_are_checked_when_they_are_known() -> None:
             train.spikes.compute()
 
 
+def test_blocks_of_other_shapes_are_refused() -> None:
+    """Of a function that says nothing of the frames it drops; else chunks of time would end elsewhere."""
+    shorter = da.map_blocks(lambda block: block[:3], cut(4, 2, 6, 6, 2), dtype=bool, meta=np.empty((0,) * 5, bool))
+    words = r"tac_conv: spikes must be in blocks as large as its chunks say, \(4, 2, 6, 6, 2\); got a block of shape \(3, 2, 6, 6, 2\)"
+    with pytest.raises(ValueError, match=f"^{words}$"):
+        tacops.tac_conv(shorter, kernel(), **OPTIONS).spikes.compute()
+
+
 def test_chunks_without_anything_are_passed_over() -> None:
     """Dask allows chunks of size 0."""
     spikes = cut((0, 4, 0, 4), (2, 0, 2), (0, 3, 3), 6, 2)
