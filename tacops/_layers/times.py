@@ -102,7 +102,9 @@ class ModeTimes:
         for first in range(0, len(self.rows), len(MODES)):  # two layers may have one name
             rows = self.rows[first : first + len(MODES)]
             cells = (f"{1e3 * row.seconds:.3g} ms" + f" K={row.chunk_size}" * (row.mode != "exact") for row in rows)
-            lines.append(f"{rows[0].layer:>{width}}  {rows[0].density:>12.1%}  " + "  ".join(f"{cell:>14}" for cell in cells))
+            lines.append(
+                f"{rows[0].layer:>{width}}  {rows[0].density:>12.1%}  " + "  ".join(f"{cell:>14}" for cell in cells)
+            )
         return "\n".join([*lines, f"({self.backend}) {self.reason}"])
 
 

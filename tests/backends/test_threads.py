@@ -161,6 +161,7 @@ def test_cores_heed_quota_and_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cores, "_quota", lambda: 1 << 30)
     assert 1 <= cores.count_cores() <= (os.cpu_count() or 1)
 
+
 FIRST_CALLS = """
 import sys, threading
 import numpy as np
@@ -196,6 +197,8 @@ print(names)
 
 def test_first_calls_of_two_threads() -> None:
     """A process whose threads begin together, as a worker's do: the second waits until the adapter is imported."""
-    done = subprocess.run([sys.executable, "-c", FIRST_CALLS], capture_output=True, text=True, timeout=HANGS, cwd=ROOT, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_CALLS], capture_output=True, text=True, timeout=HANGS, cwd=ROOT, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "['numpy', 'numpy']\n"

@@ -130,7 +130,9 @@ def test_bad_calls() -> None:
         mode_times(layer, X[..., :1])
     found = mode_times(layer, X, repeats=1)
     for call in (found.total, found.gains):
-        with pytest.raises(ValueError, match="^ModeTimes: mode must be one of 'exact', 'collapse', 'preserve'; got 'x'$"):
+        with pytest.raises(
+            ValueError, match="^ModeTimes: mode must be one of 'exact', 'collapse', 'preserve'; got 'x'$"
+        ):
             call("x")  # type: ignore[arg-type]
 
 
