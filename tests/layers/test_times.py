@@ -131,7 +131,7 @@ def test_bad_calls() -> None:
     found = mode_times(layer, X, repeats=1)
     for call in (found.total, found.gains):
         with pytest.raises(
-            ValueError, match="^ModeTimes: mode must be one of 'exact', 'collapse', 'preserve'; got 'x'$"
+            ValueError, match=r"^ModeTimes: mode must be one of 'exact', 'collapse', 'preserve'; got 'x'$"
         ):
             call("x")  # type: ignore[arg-type]
 
