@@ -26,6 +26,10 @@ class Cut(NamedTuple):
     padding: tuple[int, int] = (0, 0)
     """Zeros around them."""
 
+    def frames(self, chunks: tuple[int, ...]) -> int:
+        """How many the parts are together, of blocks of these sizes."""
+        return sum(chunks[n] if part is None else part.stop - part.start for n, part in self.parts)
+
 
 def cuts_of(whole: Whole, frames: Array) -> tuple[tuple[Cut, ...], ...]:
     """Every axis; ValueError, with the `rechunk` to use, where the chunks of the frames don't allow it.
@@ -38,7 +42,8 @@ def cuts_of(whole: Whole, frames: Array) -> tuple[tuple[Cut, ...], ...]:
     _check_time(whole, frames)
     axis = whole.channel_axis
     if axis is not None and len(frames.chunks[axis]) > 1:
-        rule = f"in one chunk along the channels, as of {whole.argument}.rechunk({{{axis}: -1}})"
+        named = axis if whole.named_axis is None else whole.named_axis
+        rule = f"in one chunk along the channels, as of {whole.argument}.rechunk({{{named}: -1}})"
         raise fail(whole.function, whole.argument, rule, f"chunks {frames.chunks[axis]}")
     cuts = [_along(frames.chunks[0], whole.steps)]
     for n, chunks in enumerate(frames.chunks[1:], start=1):
@@ -65,7 +70,7 @@ def _along(chunks: tuple[int, ...], size: Callable[[int], int]) -> tuple[Cut, ..
         if count:  # Dask allows empty ones
             cuts.append(Cut(size(count), start, ((n, None),)))
         start += count
-    return tuple(cuts)
+    return tuple(cuts) or (Cut(0, 0, ((0, None),)),)
 
 
 def _moved(chunks: tuple[int, ...], move: Move) -> tuple[Cut, ...]:

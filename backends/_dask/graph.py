@@ -56,7 +56,9 @@ def blocks_of(whole: Whole, frames: Array, state: State | None, lengths: Any) ->
     places, values = list(_places(cuts)), TaskRef((f"{graph.name}-values",))
     for place, axes in places:
         padding = tuple(axes[n].padding for n in sorted(whole.moves)) or None
-        call = Call(whole.run, described, whole.function, whole.argument, padding, axes[0].start, frames.shape[0])
+        shape = tuple(cut.frames(chunks) for cut, chunks in zip(axes, frames.chunks, strict=True))
+        place_of = axes[0].start, frames.shape[0], shape
+        call = Call(whole.run, described, whole.function, whole.argument, padding, *place_of)
         block = _block(graph, frames, place, axes)
         if not whole.stateful:
             _add(graph, (graph.name, *place), run_call, call, values, block)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tacops._backend.dispatch import backend_of
-from tacops._core.checks import check_decay, check_lengths, check_threshold, fail
+from tacops._core.checks import check_decay, check_lengths, check_threshold, fail, shape_of
 from tacops._core.layer import Driven, Layer
 
 from .._cpu.blas import OneBlasThread
@@ -34,6 +34,8 @@ class Call(NamedTuple):
     """Of the block's frames, in time."""
     total: int = 0
     """Frames of the whole recording."""
+    shape: tuple[int, ...] = ()
+    """Of the block and its neighbours' borders, as the chunks of the frames say."""
 
 
 def gather(*values: Any) -> list[Any]:
@@ -70,6 +72,9 @@ def _run(call: Call, values: Sequence[Any], block: Any, state: State | None, len
         held.hold()
         with one_core(), backend.undisturbed() or nullcontext():
             frames = _joined(backend, block, 0)
+            if shape_of(frames) != call.shape:
+                rule = f"in blocks as large as its chunks say, {call.shape}"
+                raise fail(call.function, call.argument, rule, f"a block of shape {shape_of(frames)}")
             described = call.described.at(backend, tuple(values), call.padding)
             _check_values(described, frames)
             mine = None if lengths is None else _lengths(call, backend, frames, lengths)
@@ -116,7 +121,8 @@ def _lengths(call: Call, backend: Backend, frames: Array, lengths: Any) -> Any:
         if not 0 <= length <= call.total:
             raise fail(call.function, "lengths", f"from 0 to the {call.total} frames", length)
     if known is None:
-        xp, mine = backend.namespace(lengths), lengths - call.start
+        xp = backend.namespace(lengths)
+        mine = xp.astype(lengths, xp.int32) - call.start
         mine = xp.where(mine < 0, xp.zeros_like(mine), mine)
         mine = xp.where(mine > frames.shape[0], xp.zeros_like(mine) + frames.shape[0], mine)
     else:

@@ -186,6 +186,9 @@ def main(args: argparse.Namespace) -> int:
     check_figure(args.plot)
     if args.redraw:
         return redraw(args.redraw, args.plot)
+    if args.plot and not (args.draws or args.power_draws or args.motion_draws):
+        print("python -m bench advise: --plot needs draws of something", file=sys.stderr)
+        return 2
     started = time.perf_counter()
     alarms = simulate_false_alarms(args.draws, args.seed) if args.draws else []
     powers = simulate_power(args.power_draws, args.seed) if args.power_draws else []

@@ -36,7 +36,9 @@ def save_flips(rows: Rows, stem: Path) -> list[Path]:
 def draw_advise(found: Mapping[str, Rows]) -> Figure:
     """False alarms, drifts and motions, one below the other; `found` as in the JSON file of the command."""
     panels = {"false_alarms": draw_alarms, "power": draw_power, "motion": draw_motion}
-    chosen = [name for name in panels if found.get(name)]
+    chosen = [name for name in panels if found.get(name)] if isinstance(found, Mapping) else []
+    if not chosen:
+        raise ValueError(f"there is nothing to draw: no {', '.join(panels)}")
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7, 3.2 * len(chosen)), layout="constrained")
         for name, axes in zip(chosen, figure.subplots(len(chosen), squeeze=False)[:, 0], strict=True):
@@ -52,10 +54,11 @@ def draw_alarms(axes: Axes, rows: Rows) -> None:
         shares = sorted(100 * row["alarms"][level] / row["draws"] for row in rows)
         share, draws = float(level), rows[0]["draws"]
         band = 300 * math.sqrt(share * (1 - share) / draws)
-        axes.axhspan(100 * share - band, 100 * share + band, color=COLOURS[n], alpha=0.15, linewidth=0)
-        axes.axhline(100 * share, color=COLOURS[n], linewidth=0.8)
-        axes.plot(range(1, len(shares) + 1), shares, MARKS[n], color=COLOURS[n], markersize=4)
-        _name(axes, len(shares) + 1, 100 * share, f"p ≤ {share:g}", COLOURS[n], "bottom")
+        colour = _colour(n)
+        axes.axhspan(100 * share - band, 100 * share + band, color=colour, alpha=0.15, linewidth=0)
+        axes.axhline(100 * share, color=colour, linewidth=0.8)
+        axes.plot(range(1, len(shares) + 1), shares, MARKS[n % 7], color=colour, markersize=4)
+        _name(axes, len(shares) + 1, 100 * share, f"p ≤ {share:g}", colour, "bottom")
     axes.set_xlim(0, 1.16 * (len(rows) + 1))
     axes.set_ylim(bottom=0)
     axes.set(xlabel=f"{len(rows)} codes of a constant rate, by their share", ylabel="false alarms, %")
@@ -104,27 +107,28 @@ def draw_flips(rows: Rows) -> Figure:
     for row in rows:
         if not row["reproducible"]:
             groups.setdefault(tuple(row["differing"]), []).append(row["name"])
-    worst = tuple(
-        max(row["differing"][n] for row in rows if row["reproducible"]) for n in range(len(rows[0]["differing"]))
-    )
+    layers = range(1, len(rows[0]["differing"]) + 1)
+    kept = [row["differing"] for row in rows if row["reproducible"]]  # none of NumPy alone
+    worst = tuple(max(row) for row in zip(*kept, strict=True))
     same = groups.pop(worst, [])
     name = "every library, reproducible=True" + f"; by default {', '.join(same)}" * bool(same)
+    claim = "; in reproducible mode there are " + ("some, too" if any(worst) else "none")
     least = 10.0 ** math.floor(math.log10(1 / decisions))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.0), layout="constrained")
         axes = figure.subplots()
-        lines = {**{", ".join(names): differing for differing, names in groups.items()}, name: worst}
+        lines = {", ".join(names): differing for differing, names in groups.items()} | ({name: worst} if worst else {})
         for n, (label, differing) in enumerate(lines.items()):
-            colour = "black" if label == name else COLOURS[n]
-            shares, layers = [count / decisions for count in differing], range(1, len(differing) + 1)
+            colour = "black" if label == name else COLOURS[n % len(COLOURS)]
+            shares = [count / decisions for count in differing]
             axes.plot(layers, shares, f"{MARKS[n % 7]}-", color=colour, clip_on=False, zorder=5)
             where = "bottom" if label == name else "center"  # above the axis
             _name(axes, len(differing) + 0.12, shares[-1], _wrapped(label), colour, where)
         axes.set_yscale("symlog", linthresh=least, linscale=0.6)
-        axes.set(ylabel="share of spikes that differ from NumPy's", ylim=(0, 1), xlim=(0.9, 1.55 * len(worst)))
-        axes.set_xticks(range(1, len(worst) + 1), [f"layer {n + 1}" for n in range(len(worst))])
+        axes.set(ylabel="share of spikes that differ from NumPy's", ylim=(0, 1), xlim=(0.9, 1.55 * len(layers)))
+        axes.set_xticks(layers, [f"layer {n}" for n in layers])
         axes.set_title(
-            f"Differences grow from layer to layer; in reproducible mode there are none\n"
+            f"Differences grow from layer to layer{claim * bool(worst)}\n"
             f"({decisions:,} decisions to fire in each layer)",
             loc="left",
             fontsize=10,

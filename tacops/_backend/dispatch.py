@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial, wraps
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from .._values import fail, is_array, show
 from .protocol import Array, Backend, BackendUnavailable
@@ -248,7 +248,10 @@ def _load_built_in(name: str, *, check: bool = True) -> Backend:
     built_in = _BUILT_INS[name]
     try:
         # looked up first: torch.compile follows no import, not even of what is imported
-        backend: Backend = (sys.modules.get(built_in.module) or import_module(built_in.module)).BACKEND
+        module: Any = sys.modules.get(built_in.module)
+        if not hasattr(module, "BACKEND"):  # not there, or another thread is importing it: then this one waits
+            module = import_module(built_in.module)
+        backend: Backend = module.BACKEND
     except ImportError as error:
         raise BackendUnavailable(_lacking(name, built_in, error)) from error
     if check and (reason := backend.unavailable()):

@@ -60,6 +60,8 @@ class Whole:
     states : int
         Arrays of a state: a membrane, and perhaps a synaptic current.
     trace : bool
+    named_axis : int or None
+        What errors call the channel axis, where it is another one of the caller's array.
     """
 
     run: Callable[..., Any]
@@ -76,6 +78,7 @@ class Whole:
     stateful: bool = False
     states: int = 1
     trace: bool = False
+    named_axis: int | None = None
 
     def result(self, frames: Array, state: Any, lengths: Any) -> Any:
         """What the call returns for arrays that are no blocks."""

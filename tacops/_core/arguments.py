@@ -107,9 +107,16 @@ def run_linear(given: Given, time: TimeOptions, neurons: NeuronOptions, how: How
 
 
 def run_lif(
-    current: Array, repeat: Any, membrane: Any, lengths: Any, layout: Any, neurons: NeuronOptions, how: HowOptions
+    current: Array,
+    repeat: Any,
+    membrane: Any,
+    lengths: Any,
+    layout: Any,
+    neurons: NeuronOptions,
+    how: HowOptions,
+    axis: int | None = None,
 ) -> SpikeTrain:
-    """`tacops.lif`."""
+    """`tacops.lif`; `axis` is where the channels were before they were moved to the end."""
     function = "lif"
     if check.check_choice(function, "layout", layout, LAYOUTS) == "channels_first" and _axes(current) > 3:
         return _run_lif_first(current, repeat, membrane, lengths, neurons, how)
@@ -125,7 +132,8 @@ def run_lif(
         raise check.fail(function, "repeat", f"at most {MOST_STEPS}", steps)
     check_size(function, "repeat", (current.shape[0] * steps, *current.shape[1:]))
     _check_shapes(function, state, current, tuple(current.shape[1:]), "current")
-    driven = Driven(function, backend, lif, kept, steps)
+    moved = (1 if current.ndim == 2 else axis) if backend.blockwise else None
+    driven = Driven(function, backend, lif, kept, steps, moved)
     if current.ndim > 2:
         return run_currents(driven, current, state, check.check_lengths(function, backend, lengths, current))
     if lengths is not None:
@@ -145,7 +153,7 @@ def _run_lif_first(
     _check_shapes("lif", state, current, tuple(current.shape[1:]), "current")
     moved: Any = None if state is None else tuple(channel_to_last(xp, x, 1) for x in state)
     start = moved[0] if moved and neurons.synapse_decay is None else moved
-    train = run_lif(channel_to_last(xp, current, 2), repeat, start, lengths, LAYOUTS[0], neurons, how)
+    train = run_lif(channel_to_last(xp, current, 2), repeat, start, lengths, LAYOUTS[0], neurons, how, axis=2)
     return remap(train, lambda x: channel_from_last(xp, x, 2), lambda x: channel_from_last(xp, x, 1))
 
 

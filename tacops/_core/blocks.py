@@ -52,6 +52,7 @@ def whole_neurons(run: Callable[..., Any], driven: Driven, current: Array) -> Wh
         state_dtype=current.dtype,
         stateful=True,
         states=_states(driven),
+        named_axis=driven.axis,
         trace=driven.how.trace,
     )
 

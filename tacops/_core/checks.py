@@ -296,7 +296,8 @@ def check_lengths(function: str, backend: Backend, lengths: Any, frames: Array) 
         raise fail(function, "lengths", rule, getattr(lengths, "dtype", type(lengths).__name__), TypeError)
     known = backend.read(lengths) if shape_of(lengths) == (B,) else None
     _check_lengths(function, shape_of(lengths), known or (), B, T)
-    return xp.astype(lengths, dtype)
+    # blocks check what they hold, which a narrower dtype would change
+    return lengths if backend.blockwise else xp.astype(lengths, dtype)
 
 
 def _check_lengths(function: str, shape: tuple[int, ...], counts: Iterable[Any], B: int, T: int) -> None:

@@ -51,6 +51,8 @@ class Driven:
     neurons: Neurons
     how: How
     repeat: int
+    axis: int | None = None
+    """Where a caller's channels are, if they were moved to the end."""
 
     def with_values(self, *values: Any) -> Driven:
         """The same neurons of other `Neurons.values`."""

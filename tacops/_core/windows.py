@@ -48,6 +48,8 @@ def run_windows(windows: Windows, x: Array, *_: Any) -> Array:
     except NotImplementedError as error:  # PyTorch's unsigned integers of more than 8 bits
         rule = "of a dtype that its library can compare"
         raise fail(windows.function, "spikes", rule, str(x.dtype), TypeError) from error
+    if math.prod(windows.kernel) == 1:  # a copy: else it may be a view of the caller's array
+        return xp.astype(x, dtype)
     return cast(xp, x * (1.0 / math.prod(windows.kernel)) if kind == "mean" else x, dtype)
 
 

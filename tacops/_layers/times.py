@@ -10,7 +10,7 @@ from typing import Any
 
 from .._backend.dispatch import backend_of
 from .._backend.protocol import Array
-from .._core.checks import check_count
+from .._core.checks import check_choice, check_count, fail
 from ..layers import FrozenLayer
 from .forward import spikes_of
 from .memory import check_frames
@@ -72,6 +72,7 @@ class ModeTimes:
         ----------
         mode : {"exact", "collapse", "preserve"}
         """
+        check_choice("ModeTimes", "mode", mode, MODES)
         return sum(row.seconds for row in self.rows if row.mode == mode)
 
     def gains(self, mode: OperationMode) -> bool:
@@ -96,11 +97,14 @@ class ModeTimes:
 
     def __str__(self) -> str:
         """A table, and the sentence."""
-        lines = [f"{'layer':>12}  {'inputs not 0':>12}  " + "  ".join(f"{mode:>14}" for mode in MODES)]
-        for name in dict.fromkeys(row.layer for row in self.rows):
-            rows = [row for row in self.rows if row.layer == name]
+        width = max(12, *(len(row.layer) for row in self.rows))
+        lines = [f"{'layer':>{width}}  {'inputs not 0':>12}  " + "  ".join(f"{mode:>14}" for mode in MODES)]
+        for first in range(0, len(self.rows), len(MODES)):  # two layers may have one name
+            rows = self.rows[first : first + len(MODES)]
             cells = (f"{1e3 * row.seconds:.3g} ms" + f" K={row.chunk_size}" * (row.mode != "exact") for row in rows)
-            lines.append(f"{name:>12}  {rows[0].density:>12.1%}  " + "  ".join(f"{cell:>14}" for cell in cells))
+            lines.append(
+                f"{rows[0].layer:>{width}}  {rows[0].density:>12.1%}  " + "  ".join(f"{cell:>14}" for cell in cells)
+            )
         return "\n".join([*lines, f"({self.backend}) {self.reason}"])
 
 
@@ -123,7 +127,8 @@ def mode_times(
         As of `tacops.synops`: frozen layers, and functions from spikes to spikes, which are run and not timed. A weight with
         its geometry is ``FrozenLayer({"weight": weight}, {"chunk_size": 4, "padding": 1})``.
     spikes : array, shape (T, B, ...)
-        As the first layer takes them, of the library and on the device that are to be timed; as many samples as your batches have.
+        As the first layer takes them, of the library and on the device that are to be timed; as many samples as your batches have. Of a recording in
+        Dask's blocks, a block that has been computed.
     chunk_size : int, optional
         K of collapse and preserve, such as `tacops.advise` advises; else each layer's own.
     repeats : int
@@ -154,6 +159,9 @@ def mode_times(
     rounds = check_count("mode_times", "repeats", repeats)
     x, rows = spikes_of(spikes), list[LayerTime]()
     backend = backend_of(x, function="mode_times", names=("spikes",))
+    if backend.blockwise:
+        rule = "frames that are at hand, such as one block of a recording"
+        raise fail("mode_times", "spikes", rule, f"a {backend.name} array", TypeError)
     last = max(n for n, (_, stage) in enumerate(stages) if isinstance(stage, FrozenLayer))
     for n, (name, stage) in enumerate(stages[: last + 1]):
         if isinstance(stage, FrozenLayer):

@@ -183,7 +183,9 @@ def test_what_can_not_be_done_is_refused_with_what_to_do() -> None:
         (lambda: tacops.tac_conv(cut(3, 2, 6, 6, 2), weight, chunk_size=2), r"tac_conv: spikes must be cut in time at multiples of chunk_size 2, as spikes.rechunk\({0: 2}\) is; got chunks \(3, 3, 2\)"),
         (lambda: tacops.tac_conv(cut(3, 2, 6, 6, 2), weight, chunk_size=16), r"tac_conv: spikes .*, as spikes.rechunk\({0: 16}\) is"),
         (lambda: tacops.conv_lif(current, weight), r"conv_lif: spikes must be in one chunk along the channels, as of spikes.rechunk\({4: -1}\); got chunks \(1, 1\)"),
-        (lambda: tacops.lif(current.astype(np.float32)), r"lif: current must be in one chunk along the channels"),
+        (lambda: tacops.lif(current.astype(np.float32)), r"lif: current must be in one chunk along the channels, as of current.rechunk\({4: -1}\)"),
+        (lambda: tacops.lif(cut(4, 2, 3, 6, 2).astype(np.float32), layout="channels_first"), r"lif: current .*, as of current.rechunk\({2: -1}\)"),
+        (lambda: tacops.lif(current[:, 0, 0, 0].astype(np.float32)), r"lif: current .*, as of current.rechunk\({1: -1}\)"),
         (lambda: tacops.conv_lif(unknown, weight), r"conv_lif: spikes must be a plain array of numbers; got a Dask array of unknown chunk sizes \(its compute_chunk_sizes\(\) finds them\)"),
         (lambda: tacops.max_pool(unknown, 2), r"max_pool: spikes .* unknown chunk sizes"),
     ):  # fmt: skip
@@ -204,15 +206,25 @@ def test_values_are_checked_when_they_are_known() -> None:
     """What nobody could read when the graph was made is refused by the block that meets it, in the same words."""
     wrong = da.from_array(np.full(3, 1.5, np.float32), chunks=-1)
     ends = da.from_array(np.array([8, 9, 0, 1]), chunks=2)
+    large = da.from_array(np.array([2**32 + 1, 2, 3, 4]), chunks=2)  # 1 in 32 bits
     counts = cut(4, 2, 6, 6, 2, x=2 * SPIKES.astype(np.float32))
     for options, words in (
         ({"beta": wrong}, r"tac_conv: beta must be in \[0, 1\]; got an array that holds 1.5"),
         ({"lengths": ends}, r"tac_conv: lengths must be from 0 to the 8 frames; got 9"),
+        ({"lengths": large}, r"tac_conv: lengths must be from 0 to the 8 frames; got 4294967297"),
         ({"spikes": counts}, r"tac_conv: spikes must be multiples of 1.0 between -1.0 and 1.0 in reproducible mode"),
     ):
         train = tacops.tac_conv(**{"spikes": cut(4, 2, 6, 6, 2), "weight": kernel(), **OPTIONS, **options})
         with pytest.raises(ValueError, match=f"^{words}"):
             train.spikes.compute()
+
+
+def test_blocks_of_other_shapes_are_refused() -> None:
+    """Of a function that says nothing of the frames it drops; else chunks of time would end elsewhere."""
+    shorter = da.map_blocks(lambda block: block[:3], cut(4, 2, 6, 6, 2), dtype=bool, meta=np.empty((0,) * 5, bool))
+    words = r"tac_conv: spikes must be in blocks as large as its chunks say, \(4, 2, 6, 6, 2\); got a block of shape \(3, 2, 6, 6, 2\)"
+    with pytest.raises(ValueError, match=f"^{words}$"):
+        tacops.tac_conv(shorter, kernel(), **OPTIONS).spikes.compute()
 
 
 def test_chunks_without_anything_are_passed_over() -> None:
@@ -221,6 +233,8 @@ def test_chunks_without_anything_are_passed_over() -> None:
     got, want = (tacops.tac_conv(x, w, **OPTIONS) for x, w in ((spikes, kernel()), (SPIKES, WEIGHT)))
     np.testing.assert_array_equal(got.spikes.compute(), want.spikes)
     np.testing.assert_array_equal(got.membrane.compute(), want.membrane)
+    nothing = np.ones((8, 0, 3), np.float32)
+    assert tacops.aggregate(da.from_array(nothing, chunks=(4, 1, 1)), 2).compute().shape == (4, 0, 3)
 
 
 def test_a_recording_goes_on_from_a_membrane() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import queue
+import subprocess
+import sys
 import threading
 import weakref
 from pathlib import Path
@@ -13,6 +15,8 @@ import pytest
 
 from tacops.backends._cpu import cores, threads
 from tacops.backends._cpu.threads import aside, share_out
+from tests.support import ROOT
+from tests.support.processes import HANGS
 
 
 def test_every_share_is_run_once() -> None:
@@ -156,3 +160,45 @@ def test_cores_heed_quota_and_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cores.count_cores() == 1
     monkeypatch.setattr(cores, "_quota", lambda: 1 << 30)
     assert 1 <= cores.count_cores() <= (os.cpu_count() or 1)
+
+
+FIRST_CALLS = """
+import sys, threading
+import numpy as np
+from tacops.backends import backend_of
+
+importing, asked = threading.Event(), threading.Event()
+names = []
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if "tacops.backends.numpy_" in sys.modules and not importing.is_set():
+            importing.set()  # the adapter is there by half
+            asked.wait(0.5)
+
+def ask():
+    importing.wait()
+    try:
+        names.append(backend_of(np.zeros(1)).name)
+    except BaseException as error:
+        names.append(repr(error))
+    asked.set()
+
+assert "tacops.backends.numpy_" not in sys.modules
+sys.meta_path.insert(0, Slow())
+other = threading.Thread(target=ask)
+other.start()
+names.append(backend_of(np.zeros(1)).name)
+assert importing.is_set()
+other.join()
+print(names)
+"""
+
+
+def test_first_calls_of_two_threads() -> None:
+    """A process whose threads begin together, as a worker's do: the second waits until the adapter is imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_CALLS], capture_output=True, text=True, timeout=HANGS, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "['numpy', 'numpy']\n"

@@ -77,7 +77,7 @@ def test_the_page_shows_what_was_measured() -> None:
 
 def test_pictures_name_what_they_show(tmp_path: Path) -> None:
     """Drawn again from the stored numbers: messages, and every library's line."""
-    from bench.spikes.pictures import save_flips
+    from bench.spikes.pictures import draw_advise, save_flips
 
     stored = json.loads((DOCS / "flips.json").read_text(encoding="utf-8"))
     save_flips(stored["rows"], tmp_path / "flips")
@@ -89,5 +89,31 @@ def test_pictures_name_what_they_show(tmp_path: Path) -> None:
     for words in ("False alarms are as rare", "T = 16, 32 samples of 28 x 28", "1.5 pixels per frame"):
         assert words in drawn
     assert main(["advise", "--redraw", str(DOCS / "flips.json")]) == 2
+    with pytest.raises(ValueError, match=r"^there is nothing to draw: no false_alarms, power, motion$"):
+        draw_advise({})
     assert main(["advise", "--redraw", str(DOCS / "advise.md"), "--plot", str(tmp_path / "x.svg")]) == 2
     assert not (tmp_path / "x.svg").exists()
+
+
+def test_pictures_of_any_rows() -> None:
+    """More lines than colours, NumPy alone, and a difference where there should be none, which no title denies."""
+    from bench.spikes.pictures import draw_flips
+
+    def row(name: str, reproducible: bool, *differing: int) -> dict[str, object]:
+        return {"name": name, "reproducible": reproducible, "differing": differing, "decisions": 1000}
+
+    many = [row(f"library {n}", False, n, n + 1, n + 2) for n in range(9)]
+    for rows, lines, words in (
+        ([*many, row("a", True, 0, 0, 0)], 10, "there are none"),
+        ([*many, row("a", True, 0, 0, 0), row("b", True, 0, 5, 0)], 10, "there are some, too"),
+        (many[:1], 1, "layer to layer\n"),
+    ):
+        axes = draw_flips(rows).axes[0]
+        assert len(axes.lines) == lines
+        assert words in axes.get_title(loc="left")
+
+
+def test_no_draws_no_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = ["--draws", "0", "--power-draws", "0", "--motion-draws", "0"]
+    assert main(["advise", *nothing, "--plot", str(tmp_path / "advise.svg")]) == 2
+    assert capsys.readouterr().err == "python -m bench advise: --plot needs draws of something\n"

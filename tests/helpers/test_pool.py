@@ -217,3 +217,12 @@ def test_refusals(number: int) -> None:
     call, words = BAD[number]
     with pytest.raises((TypeError, ValueError), match=words):
         call()
+
+
+@pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
+def test_windows_of_one_are_copies(pool: Any) -> None:
+    """Writing to the result must not change the caller's frames."""
+    spikes = np.ones((2, 1, 3, 3, 1), np.float32)
+    pool(spikes, 1)[...] = 7
+    pool(spikes, 1, stride=2)[...] = 7
+    assert (spikes == 1).all()

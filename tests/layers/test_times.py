@@ -12,7 +12,7 @@ from tacops import conv_lif, mode_times, tac_conv, tac_linear
 from tacops.__main__ import main
 from tacops._layers import times
 from tacops._layers.times import _in_mode
-from tacops.layers import Flatten, FrozenLayer, save_frozen
+from tacops.layers import Flatten, FrozenLayer, Sequential, save_frozen
 
 RNG = np.random.default_rng(0)
 X = (RNG.random((8, 2, 6, 6, 2)) < 0.3).astype(np.float32)
@@ -128,6 +128,29 @@ def test_bad_calls() -> None:
         mode_times(3, X)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^mode_times: "):
         mode_times(layer, X[..., :1])
+    found = mode_times(layer, X, repeats=1)
+    for call in (found.total, found.gains):
+        with pytest.raises(
+            ValueError, match=r"^ModeTimes: mode must be one of 'exact', 'collapse', 'preserve'; got 'x'$"
+        ):
+            call("x")  # type: ignore[arg-type]
+
+
+def test_layers_of_one_name_have_lines_of_their_own() -> None:
+    """A long name widens its column."""
+    layer, other = (FrozenLayer({"weight": w}, {"chunk_size": 2}) for w in (WEIGHT, WEIGHT.repeat(2, -1)))
+    network: dict[str, Any] = {"a" * 20: Sequential(layer), "a" * 20 + ".0": other}
+    lines = str(mode_times(network, X, repeats=1)).splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["layer", "a" * 20 + ".0", "a" * 20 + ".0"]
+    assert len({len(line) for line in lines[:3]}) == 1
+
+
+def test_blocks_that_are_not_computed_are_not_timed() -> None:
+    """Reading one number of a result would compute one block."""
+    da = pytest.importorskip("dask.array", reason="backend dask: it is not installed")
+    layer = FrozenLayer({"weight": WEIGHT}, {"chunk_size": 2})
+    with pytest.raises(TypeError, match=r"^mode_times: spikes must be frames that are at hand, .*; got a dask array$"):
+        mode_times(layer, da.from_array(X))
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
