@@ -165,8 +165,10 @@ class JAXBackend(Backend):
         return ", ".join(map(_device_name, sorted(array.devices(), key=lambda device: device.id)))
 
     def read(self, array: Array) -> list[float] | None:
-        """Values on a CPU, not of tracers."""
+        """Values on a CPU, not of tracers, nor of an array that is cut over processes: what all know decides what all run."""
         if isinstance(array, jax.core.Tracer) or any(d.platform != "cpu" for d in array.devices()):
+            return None
+        if not (array.is_fully_addressable or array.is_fully_replicated):
             return None
         values: list[float] = np.ravel(np.asarray(array)).tolist()
         return values
