@@ -21,7 +21,7 @@ from tacops._backend.steps import State, Step, Synapses
 
 from ._jax.by_value import ByValue
 from ._jax.convolution import PRECISION, Products, conv, conv_in_half, conv_one_frame, wide
-from ._jax.cut import check_cut
+from ._jax.cut import check_cut, check_time, on_mesh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -61,6 +61,10 @@ class JAXBackend(Backend):
             ("float8_", "float6_", "float4_", "int4", "int2", "uint4", "uint2")
         )
         return f"an array of {array.dtype}" if narrow else None
+
+    def check_time(self, function: str, frames: Any, chunk_size: int, plain: bool) -> None:
+        """T of `jax.export` may be a symbol for a number of whole chunks."""
+        check_time(function, frames, chunk_size, plain)
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
@@ -165,8 +169,10 @@ class JAXBackend(Backend):
         return ", ".join(map(_device_name, sorted(array.devices(), key=lambda device: device.id)))
 
     def read(self, array: Array) -> list[float] | None:
-        """Values on a CPU, not of tracers."""
+        """Values on a CPU, not of tracers, nor of an array that is cut over processes: what all know decides what all run."""
         if isinstance(array, jax.core.Tracer) or any(d.platform != "cpu" for d in array.devices()):
+            return None
+        if not (array.is_fully_addressable or array.is_fully_replicated):
             return None
         values: list[float] = np.ravel(np.asarray(array)).tolist()
         return values
@@ -224,7 +230,8 @@ def _weighted_sum(x: Array, weights: tuple[float | Array, ...], dtype: Any) -> A
 
 @partial(jax.jit, static_argnames=("repeat", "cpu"))
 def _scan(step: Step, currents: Array, state: State | None, repeat: int, cpu: bool) -> tuple[Array, State]:
-    unroll = 1 if cpu else max(1, _BLOCK // repeat)
+    known = isinstance(currents.shape[0], int)  # a number of steps that is a symbol has no blocks
+    unroll = 1 if cpu or not known else max(1, _BLOCK // repeat)
     return _over_time(step, lambda current: current, currents, state, repeat, unroll)
 
 
@@ -232,7 +239,7 @@ def _scan(step: Step, currents: Array, state: State | None, repeat: int, cpu: bo
 def _schedule(conv: Any, step: Step, frames: Array, state: State | None, repeat: int, cpu: bool) -> tuple[Array, State]:
     frames = conv.aggregate(frames)
     if cpu:
-        conv = replace(conv, products=_ONE_FRAME if frames.shape[0] == 1 else _ON_CPU)
+        conv = replace(conv, products=_ONE_FRAME if frames.shape[0] == 1 and not on_mesh(frames) else _ON_CPU)
         # a gradient by the weights reads unfolded frames: they are unfolded again, not kept for every step
         drive = jax.checkpoint(lambda frame: conv(frame), prevent_cse=False)
         return _over_time(step, drive, frames, state, repeat)
@@ -273,7 +280,7 @@ def _over_time(
         return _swap(hold(state, drive(frames[0])))
     start = _start(lambda u: step(u, drive(frames[0]))[0], state)
     after, spikes = lax.scan(lambda u, frame: hold(u, drive(frame)), start, frames, unroll=unroll)
-    return spikes.reshape(-1, *spikes.shape[2:]), after
+    return spikes.reshape(spikes.shape[0] * repeat, *spikes.shape[2:]), after
 
 
 def _start(after: Callable[[State | None], State], state: State | None) -> State:

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from .._unfold import sums_taps, taps
+from .cut import on_mesh
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tacops._backend.window import Array, Window
 
@@ -100,9 +101,12 @@ def conv_by_unfolding(
     The result is of `dtype`, that of `x` unless given.
     """
     dtype = x.dtype if dtype is None else dtype
-    padded, kernel, groups = jnp.pad(x, ((0, 0), *window.padding, (0, 0))), weight.shape[1:-1], window.groups
+    kernel, groups = weight.shape[1:-1], window.groups
     space = window.output_shape(x.shape[1:-1], kernel)
-    places = list(taps(padded, kernel, space, window))
+    if on_mesh(x):
+        places = list(moved_taps(x, kernel, space, window))
+    else:
+        places = list(taps(jnp.pad(x, ((0, 0), *window.padding, (0, 0))), kernel, space, window))
     if groups == 1:
         columns = jnp.concatenate(places, axis=-1) if looped else jnp.stack(places, axis=-2)
         columns = columns.reshape(*places[0].shape[:-1], -1)
@@ -117,6 +121,27 @@ def conv_by_unfolding(
         out = jnp.einsum("...gk,gok->...go", columns, flat, precision=PRECISION, preferred_element_type=kind)
         out = out.astype(dtype).reshape(*out.shape[:-2], -1)
     return out if bias is None else out + bias
+
+
+def moved_taps(x: Array, kernel: tuple[int, ...], space: tuple[int, ...], window: Window) -> Iterator[Array]:
+    """As `taps` of padded inputs, for an axis that a mesh may cut: all taps along it are one array, moved once for each.
+
+    A move has the padding in it and keeps the size where the convolution does. So devices exchange borders once for each
+    move; of `taps`, XLA cuts every tap anew from padded inputs, which it cuts into pieces of another size.
+    """
+    moves = zip(kernel, space, window.stride, window.padding, window.dilation, strict=True)
+    for axis, (size, n, stride, (low, _), dilation) in enumerate(moves, start=1):
+        reach = stride * (n - 1) + 1
+        moved = []
+        for tap in range(size):
+            before = low - tap * dilation
+            config = [(0, 0, 0)] * x.ndim
+            config[axis] = (before, reach - before - x.shape[axis], 0)
+            part = lax.pad(x, jnp.zeros((), x.dtype), config)
+            moved.append(lax.slice_in_dim(part, 0, reach, stride, axis))
+        x = jnp.stack(moved, axis=-2)
+    flat = x.reshape(*x.shape[: 1 + len(kernel)], -1, x.shape[-1])
+    return (flat[..., n, :] for n in range(flat.shape[-2]))
 
 
 def wide(dtype: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Arrays that an explicit mesh cuts: what JAX can't compute on pieces is refused in one sentence."""
+"""Arrays that a mesh cuts, or of unknown size: what JAX can't compute on pieces, or without T, is refused in one sentence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jax import sharding
 from tacops._backend.steps import Synapses
 from tacops._values import fail
 
-__all__ = ["check_cut"]
+__all__ = ["check_cut", "check_time", "on_mesh"]
 
 
 def check_cut(frames: Any, conv: Synapses) -> None:
@@ -32,3 +32,27 @@ def check_cut(frames: Any, conv: Synapses) -> None:
         if found := [name for name in cut if name is not None]:
             rule = "cut along the batch alone by axes of an explicit mesh (for space, make the mesh with AxisType.Auto)"
             raise fail("jax", "spikes", rule, f"{kind} cut along {found[0]!r}")
+
+
+def check_time(function: str, frames: Any, chunk_size: int, plain: bool) -> None:
+    """A number of frames, or of `jax.export` a symbol for it that is a whole number of chunks.
+
+    A shorter last chunk is another part of the program, and so are samples of their own length and the parts of `remat`:
+    whether, and how many, there are must be known when it is written.
+    """
+    if isinstance(frames, int):
+        return
+    if not plain:
+        raise fail(function, "T", "a number, not a symbol, with lengths or remat", str(frames))
+    if frames % chunk_size != 0:
+        rule = f"a number, or a symbol for whole chunks such as {chunk_size}*n (layers of K1 and K2 need K1*K2*n)"
+        raise fail(function, "T", rule, str(frames))
+
+
+def on_mesh(x: Any) -> bool:
+    """Whether an array, or tracer, lies on several devices of a mesh whose pieces XLA arranges."""
+    typeof = getattr(jax, "typeof", None)
+    mesh = getattr(getattr(typeof(x), "sharding", None), "mesh", None) if typeof else None
+    if mesh is None or mesh.empty or mesh.size == 1:
+        return False
+    return any(kind == sharding.AxisType.Auto for kind in mesh.axis_types or ())

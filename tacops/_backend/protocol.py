@@ -94,6 +94,9 @@ class Backend(Devices):
         """One sentence why the library, though it can be imported, cannot run here; None if it can."""
         return None
 
+    def check_time(self, function: str, frames: Any, chunk_size: int, plain: bool) -> None:
+        """Refuse a number of frames that is not known, where a program must be written for it; `plain` without lengths and remat."""
+
     def undisturbed(self) -> AbstractContextManager[Any] | None:
         """A context in which no setting of the library, of this thread, changes what a call returns or makes it raise.
 

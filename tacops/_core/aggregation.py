@@ -175,6 +175,7 @@ def aggregate(x: Array, chunk_size: int, *, aggregation: str | Array = "decay", 
     chunk_size = check_count("aggregate", "chunk_size", chunk_size)
     beta = check_decay("aggregate", backend, x, "beta", beta, channels=1)
     aggregation = check_aggregation("aggregate", backend, x, aggregation, chunk_size)
+    backend.check_time("aggregate", x.shape[0], chunk_size, True)
     chunks = Chunks(backend, chunk_size, aggregation, beta)
     if not backend.blockwise:
         return _aggregate(chunks, x)

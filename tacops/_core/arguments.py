@@ -132,6 +132,7 @@ def run_lif(
         raise check.fail(function, "repeat", f"at most {MOST_STEPS}", steps)
     check_size(function, "repeat", (current.shape[0] * steps, *current.shape[1:]))
     _check_shapes(function, state, current, tuple(current.shape[1:]), "current")
+    backend.check_time(function, current.shape[0], 1, lengths is None and not kept.remat)
     moved = (1 if current.ndim == 2 else axis) if backend.blockwise else None
     driven = Driven(function, backend, lif, kept, steps, moved)
     if current.ndim > 2:
@@ -168,6 +169,7 @@ def run_given(layer: Layer, spikes: Array, membrane: Any, lengths: Any, first: b
     function, backend, window = layer.function, layer.backend, layer.window
     xp, dims, shape = backend.namespace(layer.weight), len(window.stride), output_shape(layer, spikes, first)
     state = None if membrane is None else check_state(layer, membrane, shape)
+    backend.check_time(function, spikes.shape[0], layer.time.chunk_size, lengths is None and not layer.how.remat)
     lengths = check.check_lengths(function, backend, lengths, spikes)
     if dims:
         frames = check.shape_of(spikes)

@@ -45,6 +45,8 @@ def test_page_runs(page: Path, need: Callable[[str], Backend], tmp_path: Path, m
     pytest.importorskip("matplotlib")
     if "import torch" in text:
         need("torch")
+    if "import jax" in text:
+        need("jax")
     if "import snntorch" in text:
         pytest.importorskip("snntorch")
     if "import dask" in text:
