@@ -97,9 +97,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         reports = terminalreporter.stats.get("skipped", ())
         skipped = sum("backend torch: " in str(report.longrepr) for report in reports)
         terminalreporter.write_sep("!", "PyTorch was not tested", red=True, bold=True)
-        terminalreporter.write_line(
-            f"{skipped} tests of PyTorch were skipped, and the tests of every backend ran without it."
-        )
+        terminalreporter.write_line(f"Skipped tests of PyTorch: {skipped}. The tests of every backend ran without it.")
         terminalreporter.write_line(reason)
 
 
