@@ -71,4 +71,4 @@ def test_a_missing_pytorch_is_named_at_the_end(tmp_path: Path, arguments: list[s
     if told:
         assert "Skipped tests of PyTorch: 1." in end
         assert "pip install 'tacops[torch]'" in end
-        assert end.index("skipped") < end.rindex("1 passed, 1 skipped")
+        assert end.index("Skipped") < end.rindex("1 passed, 1 skipped")
