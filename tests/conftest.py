@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tacops.backends import Backend, BackendUnavailable, get_backend
+from tests.support import workers
 
 BACKENDS = ("array_api", "numpy", "jax", "mlx", "torch", "cupy")
 
@@ -86,6 +87,26 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         state = f"missing: {reason}" if reason else f"found: {version(name)}"
         lines.append(f"backend {name}: {state}{'' if not named or name in named else ' (not asked for)'}")
     return lines
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name a missing PyTorch at the end: a large part of the suite needs it, and its skips are easily overlooked."""
+    named = config.getoption("--backend")
+    reason = problem("torch")
+    if reason and not named:
+        reports = terminalreporter.stats.get("skipped", ())
+        skipped = sum("backend torch: " in str(report.longrepr) for report in reports)
+        terminalreporter.write_sep("!", "PyTorch was not tested", red=True, bold=True)
+        terminalreporter.write_line(f"Skipped tests of PyTorch: {skipped}. The tests of every backend ran without it.")
+        terminalreporter.write_line(reason)
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist may be missing
+def pytest_xdist_auto_num_workers() -> int | None:
+    """As many as memory holds; None leaves it to pytest-xdist, which knows this variable."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return workers.workers(workers.cores(), workers.memory())
 
 
 def version(name: str) -> str:

@@ -31,7 +31,8 @@ def code(page: Path) -> str:
     text, lines = page.read_text(encoding="utf-8"), []
     for block in BLOCK.finditer(text):
         lines += [""] * (text.count("\n", 0, block.start(1)) - len(lines)) + block[1].splitlines()
-    lines[0] = SETTINGS
+    if PICTURE.search(text):
+        lines[0] = SETTINGS
     return "\n".join(lines)
 
 

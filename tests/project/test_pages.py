@@ -42,13 +42,16 @@ def test_page_runs(page: Path, need: Callable[[str], Backend], tmp_path: Path, m
     """Its blocks are one program; the pictures that it shows are those that it makes."""
     text = page.read_text(encoding="utf-8")
     monkeypatch.delenv("TACOPS_DATA", raising=False)
-    pytest.importorskip("matplotlib")
-    if "import torch" in text:
-        need("torch")
-    if "import jax" in text:
-        need("jax")
-    if "import snntorch" in text:
-        pytest.importorskip("snntorch")
+    if RUNNER.PICTURE.search(text):
+        pytest.importorskip("matplotlib")
+    for name, sign in (("torch", "import torch"), ("jax", "import jax"), ("mlx", "import mlx")):
+        if sign in text:
+            need(name)
+    for name in ("flax", "optax", "snntorch", "spikingjelly", "norse", "spyx"):
+        if re.search(rf"^(import|from) {name}\b", text, re.MULTILINE):
+            found = importlib.util.find_spec(name)
+            if found is None:
+                pytest.skip(f"{name} is not installed")
     if "import dask" in text:
         need("dask")
         pytest.importorskip("zarr", reason="the extra dask brings it")
@@ -64,6 +67,11 @@ def test_pages_were_found() -> None:
         "events",
         "streaming",
         "snntorch",
+        "spikingjelly",
+        "norse",
+        "spyx",
+        "fashion_mnist_flax",
+        "fashion_mnist_mlx",
         "choose_k",
         "conformance",
         "dask",
