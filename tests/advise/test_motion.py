@@ -204,5 +204,5 @@ def test_print_and_plot_show_motion(tmp_path: Path) -> None:
     assert f"{advice.motion[1]:.2f}* (1 frame apart)" in str(advice)
     assert max(map(len, str(advice).splitlines()[2:])) <= 120
     pytest.importorskip("matplotlib")
-    axes = advice.plot().axes[0]
-    assert "next frames, displaced" in [text.get_text() for text in axes.get_legend().get_texts()]
+    texts = [text.get_text() for axes in advice.plot().axes for text in axes.texts]
+    assert "next frame,\ndisplaced" in texts

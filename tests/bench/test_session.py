@@ -47,7 +47,7 @@ class Stub:
         seconds = 1.0 if self.entry.argument == "slow" else 1e-3
         answers = {
             "where": "cpu",
-            "prepare": {"variant": "only", "seconds": seconds, "spikes": None},
+            "prepare": {"variant": "only", "seconds": seconds, "spikes": None, "gradient": None},
             "measure": [seconds] * (arguments[2] if command == "measure" else 0),
         }
         return answers.get(command)
