@@ -68,6 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Train what is not trained yet, print the tables and write what was asked for."""
     if args.map is not None:
+        if args.modes or args.seeds or args.tasks != list(TASKS):
+            print("python -m bench accuracy: --map takes no --tasks, --modes or --seeds", file=sys.stderr)
+            return 2
         args.map = args.map or list(MAPS)
         return map_command.main(args, versions())
     console = Console(stderr=True)

@@ -185,6 +185,9 @@ def main(args: argparse.Namespace) -> int:
     check_output(args.json)
     check_figure(args.plot)
     if args.redraw:
+        if args.json:
+            print("python -m bench advise: --redraw simulates nothing that --json could write", file=sys.stderr)
+            return 2
         return redraw(args.redraw, args.plot)
     if args.plot and not (args.draws or args.power_draws or args.motion_draws):
         print("python -m bench advise: --plot needs draws of something", file=sys.stderr)

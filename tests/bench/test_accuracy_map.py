@@ -225,6 +225,22 @@ def test_a_damaged_result_is_refused() -> None:
             from_dict({**good, **damage}, "it")
 
 
+@pytest.mark.parametrize("option", [["--seeds", "1"], ["--modes", "exact"], ["--tasks", "dots"]])
+def test_options_of_the_other_command_are_refused(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["accuracy", "--map", "codes", *option]) == 2
+    assert "--map takes no --tasks, --modes or --seeds" in capsys.readouterr().err
+
+
+def test_a_picture_that_cannot_be_written_is_seen_before_hours_of_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "map-codes.svg").mkdir()
+    monkeypatch.setattr(command, "train", lambda *_: pytest.fail("it trained"))
+    stem = str(tmp_path / "map")
+    assert main(["accuracy", "--map", "codes", "--work", str(tmp_path / "work"), "--plot", stem]) == 2
+    assert "map-codes.svg" in capsys.readouterr().err
+
+
 def test_maps_name_real_options() -> None:
     assert all(level for factors in (FACTORS, MOTION) for levels in factors.values() for level in levels)
     assert set(stages.WORDS) == set(Condition.__dataclass_fields__)

@@ -89,6 +89,7 @@ def test_pictures_name_what_they_show(tmp_path: Path) -> None:
     for words in ("False alarms are as rare", "T = 16, 32 samples of 28 x 28", "1.5 pixels per frame"):
         assert words in drawn
     assert main(["advise", "--redraw", str(DOCS / "flips.json")]) == 2
+    assert main(["advise", "--redraw", str(DOCS / "advise.json"), "--json", str(tmp_path / "no.json")]) == 2
     with pytest.raises(ValueError, match=r"^there is nothing to draw: no false_alarms, power, motion$"):
         draw_advise({})
     assert main(["advise", "--redraw", str(DOCS / "advise.md"), "--plot", str(tmp_path / "x.svg")]) == 2

@@ -33,7 +33,7 @@ def main(args: argparse.Namespace, versions: dict[str, str]) -> int:
     check_output(args.json)
     beside = stem(args.json) if args.json else Path("accuracy-map")
     store = Store(args.work or beside.with_name(f"{beside.name}{'-quick' * args.quick}-checkpoints"))
-    check_output(store.path("any"), *(plot_files(args.plot) if args.plot else []))
+    check_output(store.path("any"), *(plot_files(args.plot, *(f"-{name}" for name in args.map)) if args.plot else []))
     if args.plot:
         from bench.accuracy.map.plot import save_map  # what it needs is missed now, not when all is measured
     settings = {"tested": TESTED, "batch": BATCH, "quick": args.quick, "versions": versions, "revision": REVISION}
