@@ -29,14 +29,14 @@ from bench.accuracy.map import command as map_command
 from bench.accuracy.map.conditions import MAPS
 from bench.accuracy.modes import VARIANTS
 from bench.accuracy.report import print_result
-from bench.accuracy.result import AccuracyResult, as_json
+from bench.accuracy.result import AccuracyResult, as_json, from_dict
 from bench.accuracy.run import ADVISED, CALLS, CURVE, LoadedTask, Tick
 from bench.accuracy.tasks import TASKS, Task
 from bench.shared.files import check_output
 from bench.shared.machine import cores, load, machine
 from bench.shared.model import CHANNELS, LAYER
 from bench.shared.plots import plot_files
-from bench.shared.results import stem, write_content
+from bench.shared.results import read_content, stem, write_content
 from bench.shared.store import CheckpointError, Store, fingerprint
 from bench.shared.training import SLOPE
 
@@ -62,11 +62,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write everything into this file; compressed if it ends with .gz"
     )
+    parser.add_argument(
+        "--advise",
+        type=Path,
+        metavar="FILE",
+        help="ask tacops.advise again for the tasks of a stored result; no training",
+    )
     parser.add_argument("--plot", type=Path, metavar="STEM", help="draw STEM.svg, STEM.png and STEM-curves.svg, .png")
 
 
 def main(args: argparse.Namespace) -> int:
     """Train what is not trained yet, print the tables and write what was asked for."""
+    if args.advise:
+        return advise_again(args)
     if args.map is not None:
         if args.modes or args.seeds or args.tasks != list(TASKS):
             print("python -m bench accuracy: --map takes no --tasks, --modes or --seeds", file=sys.stderr)
@@ -93,6 +101,20 @@ def main(args: argparse.Namespace) -> int:
         write_content(args.json, as_json(result))
     if args.plot:
         console.print("wrote", *save_plots(result, args.plot), highlight=False)
+    return 0
+
+
+def advise_again(args: argparse.Namespace) -> int:
+    """Put what `tacops.advise` says today into a stored result, in its place or into ``--json``."""
+    path = args.json or args.advise
+    check_output(path)
+    result = from_dict(read_content(args.advise), args.advise.name)
+    for name, about in result.tasks.items():
+        began, busy = time.perf_counter(), load()
+        loaded = LoadedTask(TASKS[name].quick() if result.settings["quick"] else TASKS[name])
+        about["advice"] = {**loaded.advice(), "load": busy, "seconds": time.perf_counter() - began}
+    print_result(Console(), result)
+    write_content(path, as_json(result))
     return 0
 
 

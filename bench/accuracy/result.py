@@ -60,6 +60,9 @@ class AccuracyRow:
     """Of both layers, per sample."""
 
 
+Word = Literal["confirmed", "no difference", "contradicted", "not trained"]
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Whether training shows the advised mode to be the better one, and what its K costs."""
@@ -71,10 +74,11 @@ class Verdict:
     cost: Spread | None
     """Accuracy of `nearest` minus that of exact, run by run."""
     pair: tuple[str, str] | None
-    """The advised mode and the other one, at the greatest such K at which both were trained."""
+    """The advised mode and the other one, at the greatest such K at which both were trained; where K = 1 is advised,
+    exact and the best of the others."""
     difference: Spread | None
     """Accuracy of the first of the pair minus that of the second, run by run."""
-    word: Literal["confirmed", "no difference", "contradicted", "not trained"]
+    word: Word
     """Of the mode, at equal K: a difference counts if it exceeds its standard deviation and its sampling error."""
 
 
@@ -134,6 +138,8 @@ class AccuracyResult:
         kind, most = advice["mode"], advice["chunk_size"]
         if kind is None:
             return Verdict("can't tell", None, None, None, None, "not trained")
+        if most == 1:
+            return self._exact_verdict(task)
         other = "preserve" if kind == "collapse" else "collapse"
         found_sizes = (int(mode.removeprefix(kind)) for mode in trained if mode.removeprefix(kind).isdigit())
         sizes = sorted((K for K in found_sizes if 1 < K <= most), reverse=True)
@@ -143,10 +149,24 @@ class AccuracyResult:
         pair = next(((f"{kind}{K}", f"{other}{K}") for K in sizes if f"{other}{K}" in trained), None)
         if pair is None:
             return Verdict(advised, nearest, cost, None, None, "not trained")
+        return Verdict(advised, nearest, cost, pair, *self._judged(task, pair))
+
+    def _exact_verdict(self, task: str) -> Verdict:
+        """Compare exact, where K = 1 was advised, with the best of the modes that aggregate."""
+        trained = self.tasks[task]["trained"]
+        others = [mode for mode in trained if mode.startswith(("collapse", "preserve"))]
+        if not others:
+            return Verdict("exact (K=1)", None, None, None, None, "not trained")
+        best = max(others, key=lambda mode: Spread.of(list(self.accuracies(task, mode).values())).mean)
+        pair = ("exact", best)
+        return Verdict("exact (K=1)", "exact", self.difference(task, "exact", "exact"), pair, *self._judged(task, pair))
+
+    def _judged(self, task: str, pair: tuple[str, str]) -> tuple[Spread, Word]:
+        """The difference of two modes, and what it says of the first."""
         found = self.difference(task, *pair)
         if abs(found.mean) <= max(found.deviation, self.sampling_error(task, *pair)):
-            return Verdict(advised, nearest, cost, pair, found, "no difference")
-        return Verdict(advised, nearest, cost, pair, found, "confirmed" if found.mean > 0 else "contradicted")
+            return found, "no difference"
+        return found, "confirmed" if found.mean > 0 else "contradicted"
 
     @property
     def seconds(self) -> float:

@@ -145,6 +145,11 @@ def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert row.convolutions == 8
     assert 0 < row.train < 100
     assert result.verdict("tiny").advised == "collapse K=16"
+    monkeypatch.setattr(LoadedTask, "advice", lambda _: {**result.tasks["tiny"]["advice"], "chunk_size": 4})
+    assert main(["accuracy", "--advise", f"{stem}.json", "--json", str(tmp_path / "again.json")]) == 0
+    again = from_dict(read_content(tmp_path / "again.json"), "it")
+    assert again.verdict("tiny").advised == "collapse K=4"
+    assert again.tasks["tiny"]["trained"] == result.tasks["tiny"]["trained"]
     names = {path.name for path in stem.parent.iterdir() if path.is_file()}
     assert names == {"result.json", "result.svg", "result.png", "result-curves.svg", "result-curves.png"}
     first = stem.with_suffix(".svg").read_bytes()

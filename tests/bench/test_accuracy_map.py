@@ -119,7 +119,7 @@ def test_factors_that_gain_are_combined_and_confirmed() -> None:
         {"epochs": 12},
     ]
     assert {point.modes for point in confirmed} == {("collapse2",)}
-    assert not set(confirmed[0].seeds) & set(stages.SCREENED)
+    assert not set(confirmed[0].seeds) & set(range(part.seeds))
 
 
 def test_an_interval() -> None:
@@ -130,8 +130,8 @@ def test_an_interval() -> None:
     assert found.mean == pytest.approx(0.02)
     assert found.half == pytest.approx(math.hypot(seeds, sampling), rel=1e-4)
     assert found.word == "no difference shown"
-    assert gain([record(n, a=0.3 + n / 1e3) for n in range(3)], "a").word == "gain"
-    assert gain([record(n, a=-0.3 + n / 1e3) for n in range(3)], "a").word == "loss"
+    assert gain([record(n, a=0.3 + n / 1e3) for n in range(3)], "a", tested=1000).word == "gain"
+    assert gain([record(n, a=-0.3 + n / 1e3) for n in range(3)], "a", tested=1000).word == "loss"
 
 
 def test_codes_have_the_rate_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,11 +155,10 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         self.labels, self.test_labels = labels[:40].astype(np.int32), labels[40:].astype(np.int32)
 
     monkeypatch.setattr(train.Samples, "__init__", load)
-    monkeypatch.setattr(train, "TESTED", 20)
     monkeypatch.setattr(train, "TEST_BATCH", 10)
     monkeypatch.setattr(train, "BATCH", 20)
     monkeypatch.setitem(train.CLASSES, "fashion", 4)
-    middle = Condition(training=40, epochs=6, learning_rate=2e-2, width=4, time_steps=4)
+    middle = Condition(training=40, tested=20, epochs=6, learning_rate=2e-2, width=4, time_steps=4)
     monkeypatch.setattr(stages, "PROMISING", -1.0)  # everything is confirmed
     monkeypatch.setattr(stages, "CONFIRMED", (100,))
     part = Map(middle, {"batch normalisation": ({"norm": True},)}, ("collapse2",), "tiny images")
@@ -214,7 +213,7 @@ def test_an_interrupted_run_goes_on(
 
 def test_a_damaged_result_is_refused() -> None:
     point = Point("screen", "epochs", Condition(), ("collapse2",), (0,))
-    content = {"benchmark": "tacops accuracy map", "schema": 1, "settings": {"tested": 10}, "machine": {}}
+    content = {"benchmark": "tacops accuracy map", "schema": 1, "settings": {"batch": 10}, "machine": {}}
     good = json.loads(
         json.dumps({**content, "maps": {"codes": [{**stages.stored(point), "runs": [record(0, collapse2=0.1)]}]}})
     )

@@ -66,7 +66,7 @@ def test_speed_is_a_ratio_of_medians() -> None:
 
 EXACT = [0.90, 0.91, 0.92]
 
-LOW, HIGH, MIXED = [0.70, 0.71, 0.72], [0.80, 0.81, 0.82], [0.75, 0.81, 0.69]
+LOW, HIGH, MIXED, BEST = [0.70, 0.71, 0.72], [0.80, 0.81, 0.82], [0.75, 0.81, 0.69], [0.98, 0.99, 1.00]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,10 @@ LOW, HIGH, MIXED = [0.70, 0.71, 0.72], [0.80, 0.81, 0.82], [0.75, 0.81, 0.69]
             {"collapse16": HIGH, "collapse2": LOW, "preserve2": HIGH},
             ("collapse16", "collapse2", "contradicted"),
         ),
-        (("preserve", 1), {"collapse2": LOW, "preserve2": LOW}, (None, None, "not trained")),
+        # K = 1 is the exact simulation, which stands against the best of the others
+        (("preserve", 1), {"collapse2": LOW, "preserve2": LOW}, ("exact", "exact", "confirmed")),
+        (("preserve", 1), {"collapse2": LOW, "preserve2": BEST}, ("exact", "exact", "contradicted")),
+        (("preserve", 1), {"shuffled": LOW}, (None, None, "not trained")),
         (("collapse", 16), {"collapse16": LOW}, ("collapse16", None, "not trained")),
         ((None, None), {"collapse16": LOW}, (None, None, "not trained")),
     ],

@@ -29,6 +29,7 @@ from bench.timing.pool import Worker, environment
 from bench.timing.subject import Entry, Tacops, fires
 from bench.timing.times import Times
 from tacops._files.damage import LARGEST
+from tests.support.processes import run_script
 from tests.support.speed_subjects import PLAN, SMALL, stored_text
 
 BEGIN, END = markers("speed")
@@ -288,6 +289,24 @@ def test_installed_libraries_run(entry: Entry) -> None:
     lag = 1 if entry.name == "spyx" else 0
     different = np.mean(spikes[lag:] != expected[: len(expected) - lag])
     assert different < (0.05 if entry.name in ("spyx", "snnTorch") else 1e-3)
+
+
+def test_without_numba_no_loop_is_compiled() -> None:
+    """Neither the neurons' loops nor those of layers that follow their spikes, though Numba is installed."""
+    program = """
+import sys
+from bench.timing.cases import EXACT
+from bench.timing.subject import WithoutNumba
+from tacops.backends._cpu import choose
+from tests.support.speed_subjects import SMALL
+
+subject = WithoutNumba()
+with choose.force("events"):
+    for variant in subject.variants(SMALL["S1"], EXACT):
+        variant.call()
+print([name for name, module in sys.modules.items() if name.split(".")[0] == "numba" and module])
+"""
+    assert run_script(program, preamble="").split() == ["[]"]
 
 
 @pytest.mark.parametrize(("value", "text"), [(None, ""), (0.5, "50%"), (1.04, "104%"), (18.49, "> 100%")])

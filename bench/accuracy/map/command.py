@@ -15,7 +15,7 @@ from bench.accuracy.map.conditions import MAPS, Map
 from bench.accuracy.map.report import print_map
 from bench.accuracy.map.result import MapResult, as_json
 from bench.accuracy.map.stages import Point, confirm, screen, shortened, stored, together
-from bench.accuracy.map.train import BATCH, TESTED, Samples, train
+from bench.accuracy.map.train import BATCH, Samples, train
 from bench.shared.files import check_output
 from bench.shared.machine import load, machine
 from bench.shared.plots import plot_files
@@ -36,7 +36,7 @@ def main(args: argparse.Namespace, versions: dict[str, str]) -> int:
     check_output(store.path("any"), *(plot_files(args.plot, *(f"-{name}" for name in args.map)) if args.plot else []))
     if args.plot:
         from bench.accuracy.map.plot import save_map  # what it needs is missed now, not when all is measured
-    settings = {"tested": TESTED, "batch": BATCH, "quick": args.quick, "versions": versions, "revision": REVISION}
+    settings = {"batch": BATCH, "quick": args.quick, "versions": versions, "revision": REVISION}
     trained = Trainings(store, settings, console)
     try:
         maps = {name: trained.map(name, shortened(MAPS[name]) if args.quick else MAPS[name]) for name in args.map}
@@ -69,6 +69,8 @@ class Trainings:
     def map(self, name: str, part: Map) -> Records:
         """The screen, factors together, and fresh seeds for what looks like a gain."""
         found = self.points(name, part, screen(part))
+        if not part.searched:
+            return found
         found |= self.points(name, part, [point for point in together(part, found) if _new(point, found)])
         return found | self.points(name, part, confirm(found))
 

@@ -18,6 +18,8 @@ class Condition:
     data: str = "fashion"
     training: int = 2000
     """Training samples."""
+    tested: int = 2000
+    """Test samples."""
     epochs: int = 4
     learning_rate: float = 5e-3
     """Adam's at the start; it falls to 0 along a cosine."""
@@ -101,6 +103,10 @@ class Map:
     factors: Mapping[str, Levels]
     modes: tuple[str, ...]
     title: str
+    seeds: int = 2
+    """Of each condition."""
+    searched: bool = True
+    """Whether promising factors are tried together, and what looks like a gain again with fresh seeds."""
 
     def conditions(self) -> Iterator[tuple[str, Condition]]:
         """Each condition with its factor; the middle first."""
@@ -115,6 +121,14 @@ MAPS = {
         FACTORS,
         ("collapse2", "collapse4", "collapse8", "collapse16"),
         "images as rate codes",
+    ),
+    "large": Map(
+        Condition(training=60_000, tested=10_000, epochs=6, width=32, kernel=5, norm=True),
+        {"data set": ({"data": "mnist"},)},
+        ("collapse2", "collapse4", "collapse8", "collapse16", "preserve4"),
+        "all training images, a larger network",
+        seeds=3,
+        searched=False,
     ),
     "motion": Map(Condition(data="patches"), MOTION, ("collapse2", "preserve2", "preserve4"), "moving dots"),
 }

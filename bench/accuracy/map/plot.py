@@ -14,7 +14,7 @@ from bench.accuracy.map.stages import Point
 from bench.accuracy.modes import VARIANTS
 from bench.shared.plots import COLOURS, STYLE, save_figure
 
-MARKS = ("o", "^", "D", "s")
+MARKS = ("o", "^", "D", "s", "v")
 ROW, MARGIN = 0.17, 1.5
 """Inches of a condition, and of all the rest."""
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from bench.accuracy.map.conditions import MAPS
 from bench.accuracy.map.result import Gain, MapResult
-from bench.accuracy.map.stages import CONFIRMED, SCREENED, Point
+from bench.accuracy.map.stages import CONFIRMED, Point
 from bench.accuracy.modes import VARIANTS
 from bench.shared.tables import terminal_table
 
@@ -29,10 +29,11 @@ def print_map(console: Console, result: MapResult) -> None:
 def tables(result: MapResult, name: str) -> Iterator[tuple[str, Sequence[str], list[tuple[str, ...]]]]:
     """Title, head and rows: the screen, and what was confirmed."""
     found, title = result.maps[name], MAPS[name].title
-    modes = next(iter(found)).modes
+    middle = next(iter(found))
+    modes = middle.modes
     head = ("factor", "condition", "exact, %", *(VARIANTS[mode].label for mode in modes))
     rows = [_row(result, name, point, modes) for point in found if point.stage != "confirm"]
-    yield f"Gain over exact, points: {title}, {len(SCREENED)} seeds", head, rows
+    yield f"Gain over exact, points: {title}, {len(middle.seeds)} seeds", head, rows
     confirmed = [point for point in found if point.stage == "confirm"]
     if confirmed:
         rows = [_confirmed(result, name, point) for point in confirmed]
@@ -40,7 +41,8 @@ def tables(result: MapResult, name: str) -> Iterator[tuple[str, Sequence[str], l
 
 
 def _row(result: MapResult, name: str, point: Point, modes: Sequence[str]) -> tuple[str, ...]:
-    gains = (points(result.gain(name, point, mode)) if mode in point.modes else "" for mode in modes)
+    shown = points if MAPS[name].searched else interval  # what fresh seeds confirm has its intervals there
+    gains = (shown(result.gain(name, point, mode)) if mode in point.modes else "" for mode in modes)
     return (point.factor, point.label(result.middle(name)), f"{100 * result.exact(name, point):.1f}", *gains)
 
 
@@ -80,10 +82,11 @@ def conditions(result: MapResult) -> list[str]:
     count = sum(
         len(records) * (1 + len(point.modes)) for found in result.maps.values() for point, records in found.items()
     )
+    tested = sorted({point.condition.tested for found in result.maps.values() for point in found})
     return [
         (
             f"{count:,} trainings in {settings['seconds'] / 3600:.1f} hours on {', '.join(settings['processors'])}; "
-            f"{settings['tested']:,} test samples; JAX {settings['versions']['jax']}, tacops {settings['versions']['tacops']}."
+            f"{' or '.join(f'{size:,}' for size in tested)} test samples; JAX {settings['versions']['jax']}, tacops {settings['versions']['tacops']}."
         ),
         (
             "Intervals: 95 %, of the spread over seeds (Student's t) and of drawing the test samples; "

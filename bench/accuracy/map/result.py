@@ -12,7 +12,6 @@ from scipy.stats import t as student  # JAX brings SciPy
 
 from bench.accuracy.map.conditions import Condition
 from bench.accuracy.map.stages import Point, point_from, stored
-from bench.accuracy.map.train import TESTED
 from bench.shared.files import DAMAGE, reason
 from bench.shared.results import ResultError, check_kind
 
@@ -38,7 +37,7 @@ class Gain:
         return "loss" if self.mean + self.half < 0 else "no difference shown"
 
 
-def gain(records: list[dict[str, Any]], mode: str, tested: int = TESTED) -> Gain:
+def gain(records: list[dict[str, Any]], mode: str, tested: int) -> Gain:
     """Mean gain over seeds.
 
     Its variance is the seeds' (Student's t), plus that of drawing the test samples, which all seeds share: where a share
@@ -72,7 +71,7 @@ class MapResult:
 
     def gain(self, name: str, point: Point, mode: str) -> Gain:
         """Of a mode over exact."""
-        return gain(self.maps[name][point], mode, self.settings["tested"])
+        return gain(self.maps[name][point], mode, point.condition.tested)
 
 
 def as_json(result: MapResult) -> str:

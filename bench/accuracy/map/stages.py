@@ -11,7 +11,6 @@ from typing import Any, Literal
 from bench.accuracy.map.conditions import Condition, Map, modes_of
 
 Stage = Literal["screen", "together", "confirm"]
-SCREENED = (0, 1)
 CONFIRMED = (100, 101, 102, 103, 104)
 """Seeds. What the screen selects is confirmed by others, so that being selected is no advantage."""
 PROMISING = 0.005
@@ -23,6 +22,7 @@ COMBINED, LISTED = 4, 16
 WORDS = {
     "data": "data {}",
     "training": "{} training samples",
+    "tested": "{} test samples",
     "epochs": "{} epochs",
     "learning_rate": "learning rate {}",
     "brightest": "firing rate up to {}",
@@ -81,7 +81,7 @@ def words(changes: Mapping[str, Any]) -> str:
 def screen(part: Map) -> list[Point]:
     """The middle and every level of every factor."""
     return [
-        Point("screen", factor, condition, modes_of(part, condition), SCREENED)
+        Point("screen", factor, condition, modes_of(part, condition), tuple(range(part.seeds)))
         for factor, condition in part.conditions()
     ]
 
@@ -99,7 +99,8 @@ def together(part: Map, found: Found) -> list[Point]:
     if len(levels) > 2:
         groups.append(levels)
     conditions = [_all(part.middle, group) for group in groups]
-    return [Point("together", "together", each, modes_of(part, each), SCREENED) for each in conditions]
+    seeds = tuple(range(part.seeds))
+    return [Point("together", "together", each, modes_of(part, each), seeds) for each in conditions]
 
 
 def confirm(found: Found) -> list[Point]:

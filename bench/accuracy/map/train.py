@@ -20,10 +20,10 @@ from bench.shared.datasets import FASHION_MNIST, MNIST, load_images
 from bench.shared.encoding import moving_dots
 from bench.shared.model import Mode
 
-TESTED = 2000
 BATCH = 100
 TEST_BATCH = 500
-LARGEST_TRAINING = 10_000
+MOVING = 12_000
+"""Recordings of moving dots; the last are for the test."""
 CLASSES = {"mnist": 10, "fashion": 10, "dots": 8, "patches": 8}
 TEST_CODE, DATA_SEED, SETTLING = 1, 7, 1000
 """Seeds of the spikes that code test images and of the moving dots; training samples that settle a norm's statistics."""
@@ -38,13 +38,13 @@ class Samples:
         if name in ("mnist", "fashion"):
             dataset = MNIST if name == "mnist" else FASHION_MNIST
             (x, y), (test, test_labels) = (load_images(dataset, split) for split in ("train", "test"))
-            self.train, self.labels = x[:LARGEST_TRAINING], y[:LARGEST_TRAINING].astype(np.int32)
-            self.test, self.test_labels = test[:TESTED], test_labels[:TESTED].astype(np.int32)
+            self.train, self.labels = x, y.astype(np.int32)
+            self.test, self.test_labels = test, test_labels.astype(np.int32)
         else:
-            count, size = LARGEST_TRAINING + TESTED, 1 if name == "dots" else 2
-            spikes, labels = moving_dots(count, size, time_steps, seed=DATA_SEED)
-            self.train, self.test = np.split(spikes, [LARGEST_TRAINING])
-            self.labels, self.test_labels = np.split(labels.astype(np.int32), [LARGEST_TRAINING])
+            spikes, labels = moving_dots(MOVING, 1 if name == "dots" else 2, time_steps, seed=DATA_SEED)
+            cut = [MOVING - Condition.tested]
+            self.train, self.test = np.split(spikes, cut)
+            self.labels, self.test_labels = np.split(labels.astype(np.int32), cut)
 
     def frames(self, samples: NDArray[Any], condition: Condition, seed: Sequence[int]) -> Spikes:
         """Spikes (T, B, H, W, C): images coded by independent draws, recordings as they are."""
@@ -77,7 +77,7 @@ def train(samples: Samples, condition: Condition, names: Sequence[str], seed: in
 
 def _one(samples: Samples, condition: Condition, mode: Mode, seed: int) -> tuple[NDArray[np.bool_], float]:
     """Which test samples one mode gets right, and its last epoch's mean loss."""
-    classes = CLASSES[condition.data]
+    classes, tested = CLASSES[condition.data], condition.tested
     frame = (*samples.train.shape[-2:], 1) if samples.train.ndim == 3 else samples.train.shape[2:]
     compiled = _compiled(condition, mode)
     weights: Any = {
@@ -94,9 +94,9 @@ def _one(samples: Samples, condition: Condition, mode: Mode, seed: int) -> tuple
     statistics = compiled.settle(weights, first) if condition.norm else None
     parts = [
         compiled.classify(weights, samples.frames(part, condition, [TEST_CODE, n]), statistics)
-        for n, part in enumerate(np.array_split(samples.test, TESTED // TEST_BATCH))
+        for n, part in enumerate(np.array_split(samples.test[:tested], -(-tested // TEST_BATCH)))
     ]
-    return np.concatenate([np.asarray(part) for part in parts]) == samples.test_labels, float(np.mean(losses))
+    return np.concatenate([np.asarray(part) for part in parts]) == samples.test_labels[:tested], float(np.mean(losses))
 
 
 def _batches(
