@@ -36,6 +36,7 @@ from bench.shared.files import check_output
 from bench.shared.machine import cores, load, machine
 from bench.shared.model import CHANNELS, LAYER
 from bench.shared.plots import plot_files
+from bench.shared.progress import minutes
 from bench.shared.results import read_content, stem, write_content
 from bench.shared.store import CheckpointError, Store, fingerprint
 from bench.shared.training import SLOPE
@@ -55,6 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         choices=MAPS,
         help="instead: where aggregation gains over exact, one factor after the other (default: every map); hours",
+    )
+    parser.add_argument("--minutes", type=minutes, metavar="M", help="with --map: begin nothing after so many minutes")
+    parser.add_argument(
+        "--from",
+        dest="earlier",
+        type=Path,
+        metavar="FILE",
+        help="with --map: go on from a result, for example of --minutes, and keep what is in it",
     )
     parser.add_argument(
         "--work", type=Path, metavar="DIR", help="folder of checkpoints (default: beside the JSON file)"
@@ -79,8 +88,11 @@ def main(args: argparse.Namespace) -> int:
         if args.modes or args.seeds or args.tasks != list(TASKS):
             print("python -m bench accuracy: --map takes no --tasks, --modes or --seeds", file=sys.stderr)
             return 2
-        args.map = args.map or list(MAPS)
+        args.map = args.map or ["codes", "motion"]
         return map_command.main(args, versions())
+    if args.minutes or args.earlier:
+        print("python -m bench accuracy: --minutes and --from go with --map", file=sys.stderr)
+        return 2
     console = Console(stderr=True)
     tasks = [TASKS[name].quick() if args.quick else TASKS[name] for name in args.tasks]
     check_output(args.json)

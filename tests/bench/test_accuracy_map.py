@@ -211,6 +211,34 @@ def test_an_interrupted_run_goes_on(
     assert "made with other settings (revision" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("tiny")
+def test_a_map_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What there was no time for is trained later, elsewhere, from the result alone."""
+    calls: list[tuple[int, bool]] = []
+
+    def fake(samples: Any, condition: Condition, names: Any, seed: int) -> dict[str, Any]:
+        calls.append((seed, condition.norm))
+        return {key: {"accuracy": 0.5, "gain": 0.0, "differs": 0.1, "loss": 1.0} for key in names}
+
+    monkeypatch.setattr(command, "train", fake)
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    assert main(["accuracy", "--map", "codes", "--minutes", "1e-9", "--json", str(first)]) == 0
+    assert calls == [(0, False), (1, False)]
+    assert "codes: 1 conditions of this stage were not trained" in capsys.readouterr().out.replace("\n", " ")
+    calls.clear()
+    assert main(["accuracy", "--map", "codes", "--from", str(first), "--json", str(second)]) == 0
+    assert calls == [(0, True), (1, True), (100, False), (100, True)]
+    assert "not trained" not in capsys.readouterr().out
+    whole = from_dict(read_content(second), "it")
+    assert [point.stage for point in whole.maps["codes"]] == ["screen", "screen", "confirm", "confirm"]
+    assert whole.settings["left"] == {"codes": 0}
+    monkeypatch.setattr(command, "REVISION", command.REVISION + 1)
+    assert main(["accuracy", "--map", "codes", "--from", str(first)]) == 2
+    assert "first.json was made with other settings (revision" in capsys.readouterr().err
+    assert main(["accuracy", "--from", str(first)]) == 2
+    assert "go with --map" in capsys.readouterr().err
+
+
 def test_a_damaged_result_is_refused() -> None:
     point = Point("screen", "epochs", Condition(), ("collapse2",), (0,))
     content = {"benchmark": "tacops accuracy map", "schema": 1, "settings": {"batch": 10}, "machine": {}}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import sys
 import time
 from collections.abc import Iterable
@@ -13,14 +15,14 @@ from rich.console import Console
 
 from bench.accuracy.map.conditions import MAPS, Map
 from bench.accuracy.map.report import print_map
-from bench.accuracy.map.result import MapResult, as_json
+from bench.accuracy.map.result import MapResult, as_json, from_dict
 from bench.accuracy.map.stages import Point, confirm, screen, shortened, stored, together
 from bench.accuracy.map.train import BATCH, Samples, train
 from bench.shared.files import check_output
 from bench.shared.machine import load, machine
 from bench.shared.plots import plot_files
-from bench.shared.results import stem, write_content
-from bench.shared.store import CheckpointError, Store, fingerprint
+from bench.shared.results import read_content, stem, write_content
+from bench.shared.store import CheckpointError, Store, differences, fingerprint
 
 REVISION = 1
 """Raised whenever a change of this code changes results: older checkpoints are then refused."""
@@ -36,9 +38,10 @@ def main(args: argparse.Namespace, versions: dict[str, str]) -> int:
     check_output(store.path("any"), *(plot_files(args.plot, *(f"-{name}" for name in args.map)) if args.plot else []))
     if args.plot:
         from bench.accuracy.map.plot import save_map  # what it needs is missed now, not when all is measured
-    settings = {"batch": BATCH, "quick": args.quick, "versions": versions, "revision": REVISION}
-    trained = Trainings(store, settings, console)
+    settings: dict[str, Any] = {"batch": BATCH, "quick": args.quick, "versions": versions, "revision": REVISION}
     try:
+        earlier = read_earlier(args.earlier, settings) if args.earlier else MapResult(settings, {}, {})
+        trained = Trainings(store, settings, console, earlier, 60 * args.minutes if args.minutes else math.inf)
         maps = {name: trained.map(name, shortened(MAPS[name]) if args.quick else MAPS[name]) for name in args.map}
     except CheckpointError as error:
         print(f"python -m bench accuracy: {error}", file=sys.stderr)
@@ -46,7 +49,9 @@ def main(args: argparse.Namespace, versions: dict[str, str]) -> int:
     except KeyboardInterrupt:
         console.print(f"finished trainings are kept in {store.folder}; the same command goes on from there")
         raise
-    result = MapResult({**settings, "seconds": trained.seconds, "processors": trained.processors}, machine(), maps)
+    others = {name: found for name, found in earlier.maps.items() if name not in maps}
+    about = {"seconds": trained.seconds, "processors": trained.processors, "left": trained.left}
+    result = MapResult({**settings, **about}, machine(), others | maps)
     print_map(Console(), result)
     if args.json:
         write_content(args.json, as_json(result))
@@ -55,34 +60,58 @@ def main(args: argparse.Namespace, versions: dict[str, str]) -> int:
     return 0
 
 
+def read_earlier(path: Path, settings: dict[str, Any]) -> MapResult:
+    """A result to go on from; `CheckpointError` if it was made with other settings."""
+    result = from_dict(read_content(path), path.name)
+    there = {name: result.settings.get(name) for name in settings}
+    changes = "; ".join(differences(there, json.loads(json.dumps(settings))))
+    if changes:
+        raise CheckpointError(f"{path.name} was made with other settings ({changes}); start without --from")
+    return result
+
+
 class Trainings:
     """Trainings that are kept in a store, and their data."""
 
-    def __init__(self, store: Store, settings: dict[str, Any], console: Console) -> None:
+    def __init__(
+        self, store: Store, settings: dict[str, Any], console: Console, earlier: MapResult, seconds: float
+    ) -> None:
         self.store, self.settings, self.console = store, settings, console
-        self.seconds = 0.0
+        self.until = time.perf_counter() + seconds
+        self.earlier = {
+            (name, point, record["seed"]): record
+            for name, found in earlier.maps.items()
+            for point, records in found.items()
+            for record in records
+        }
+        self.left: dict[str, int] = dict(earlier.settings.get("left", {}))
+        """Conditions of each map that there was no time for."""
+        self.seconds = float(earlier.settings.get("seconds", 0.0))
         """Of all trainings, those taken up included."""
-        self.processors: list[str] = []
+        self.processors: list[str] = list(earlier.settings.get("processors", []))
         """That trained: an interrupted run may go on elsewhere."""
         self._samples: dict[tuple[str, int], Samples] = {}
 
     def map(self, name: str, part: Map) -> Records:
         """The screen, factors together, and fresh seeds for what looks like a gain."""
         found = self.points(name, part, screen(part))
-        if not part.searched:
+        if not part.searched or self.left[name]:
             return found
         found |= self.points(name, part, [point for point in together(part, found) if _new(point, found)])
-        return found | self.points(name, part, confirm(found))
+        return found if self.left[name] else found | self.points(name, part, confirm(found))
 
     def points(self, name: str, part: Map, points: Iterable[Point]) -> Records:
         """Train each point with each of its seeds."""
         plan, found = list(points), {}
         for n, point in enumerate(plan):
+            if n and time.perf_counter() > self.until:
+                break
             self.console.print(
                 f"{name}, {point.stage} {n + 1} of {len(plan)}: {point.factor}, {point.label(part.middle)}",
                 highlight=False,
             )
             found[point] = [self.one(name, point, seed) for seed in point.seeds]
+        self.left[name] = len(plan) - len(found)
         return found
 
     def one(self, name: str, point: Point, seed: int) -> dict[str, Any]:
@@ -90,6 +119,9 @@ class Trainings:
         about = stored(point)
         settings = {**self.settings, "condition": about["condition"], "modes": point.modes, "seed": seed}
         key = f"{name}-{point.stage}-{fingerprint({**about['condition'], 'modes': point.modes})[:12]}-{seed}"
+        earlier = self.earlier.get((name, point, seed))
+        if earlier is not None:
+            return dict(earlier)
         record = self.store.load(key, settings)
         if record is None:
             began, busy = time.perf_counter(), load()

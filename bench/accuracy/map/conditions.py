@@ -60,17 +60,17 @@ Levels = tuple[Mapping[str, Any], ...]
 """What a factor changes in the middle of the map, level by level."""
 
 FACTORS: dict[str, Levels] = {
+    "read-out": tuple({"readout": readout} for readout in ("count", "last", "membrane")),
+    "batch normalisation": ({"norm": True},),
+    "initial weights": tuple({"scale": scale} for scale in (0.1, 0.25, 0.5, 2.0)),
+    "learning rate": tuple({"learning_rate": rate} for rate in (1e-4, 5e-4, 1e-3, 2e-2)),
     "data set": ({"data": "mnist"},),
     "greatest firing rate": tuple({"brightest": p} for p in (0.05, 0.1, 0.25, 0.5)),
     "frames T": tuple({"time_steps": T} for T in (4, 8, 32)),
     "decay beta": tuple({"beta": beta} for beta in (0.5, 0.75, 0.95, 0.99)),
     "convolutions": tuple({"depth": depth} for depth in (1, 3, 4)),
     "channels": tuple({"width": width} for width in (4, 8, 32)),
-    "batch normalisation": ({"norm": True},),
-    "learning rate": tuple({"learning_rate": rate} for rate in (1e-4, 5e-4, 1e-3, 2e-2)),
     "epochs": tuple({"epochs": epochs} for epochs in (1, 2, 12)),
-    "initial weights": tuple({"scale": scale} for scale in (0.1, 0.25, 0.5, 2.0)),
-    "read-out": tuple({"readout": readout} for readout in ("last", "count", "membrane")),
     "surrogate": (
         *({"slope": slope} for slope in (1.0, 25.0, 100.0)),
         {"surrogate": "arctan", "slope": 2.0},

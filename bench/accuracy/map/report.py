@@ -88,6 +88,11 @@ def conditions(result: MapResult) -> list[str]:
             f"{count:,} trainings in {settings['seconds'] / 3600:.1f} hours on {', '.join(settings['processors'])}; "
             f"{' or '.join(f'{size:,}' for size in tested)} test samples; JAX {settings['versions']['jax']}, tacops {settings['versions']['tacops']}."
         ),
+        *(
+            f"{name}: {count} conditions of this stage were not trained; --from goes on with them."
+            for name, count in settings.get("left", {}).items()
+            if count
+        ),
         (
             "Intervals: 95 %, of the spread over seeds (Student's t) and of drawing the test samples; "
             "conditions were chosen by other seeds than those that confirm."
