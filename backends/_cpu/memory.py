@@ -69,6 +69,8 @@ def reset() -> None:
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray[Any, Any]:
     """`numpy.empty`, valid until this thread's next `reset`."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size < ALIGN:  # the C library is sooner done
+        return np.empty(shape, dtype=dtype)
     start = _arena.used
     end = start + -(-size // ALIGNMENT) * ALIGNMENT
     _arena.wanted += end - start

@@ -150,8 +150,8 @@ def sum_blocks(chunks: Array, weights: Array) -> Array:
     return out
 
 
-def all_on_grid(x: Array, low: float, high: float, step: float) -> bool:
-    """`Backend.on_grid`: block by block, while a block is in cache."""
+def all_on_grid(x: Array, low: float, high: float, step: float, threads: int | None = None) -> bool:
+    """`Backend.on_grid`: block by block, while a block is in cache; on `threads` at most."""
     flat = x.reshape(-1)
     loops = loops_for(x.size, x.dtype)
     bounds = [x.dtype.type(value) for value in (low, high, 1.0 / step)]
@@ -165,7 +165,7 @@ def all_on_grid(x: Array, low: float, high: float, step: float) -> bool:
         steps = part if step == 1.0 else part * bounds[2]
         good.append(bool(part.max() <= bounds[1] and part.min() >= bounds[0] and np.all(np.rint(steps) == steps)))
 
-    _run_all(run, 1, flat.shape, 1, x.size // 2, 0)
+    _run_all(run, 1, flat.shape, 1, x.size // 2, 0, threads)
     return all(good)
 
 

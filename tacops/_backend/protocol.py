@@ -13,10 +13,10 @@ To add a library, subclass `Backend` in one file, put an instance in it and name
 * `conv`: a zero- to three-dimensional convolution, channels last, in full precision;
 * `from_numpy`, `to_numpy`: copies through host memory, for tests and benchmarks.
 
-**Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule` (speed);
+**Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule`, `reads_frames` (speed);
 `stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `round_through`,
 `tangent`, `finite`, `unstack` (gradients); `checkpoint`, `remat` (memory); `compile`, `compiles_fast`; `unavailable`,
-`unfit`, `describe`, `read`, `synchronize`, `lazy`; `blockwise`, `run_blocks`, `beside` (arrays of arrays); `crossings`, `ambient` (the conformance checks); `check_time`, `undisturbed`, `number`
+`unfit`, `is_eager`, `describe`, `read`, `synchronize`, `lazy`; `blockwise`, `run_blocks`, `beside` (arrays of arrays); `crossings`, `ambient` (the conformance checks); `check_time`, `undisturbed`, `number`
 (settings and types of a library's own); `devices`, `on`, `device`, `device_of`, `device_name` (where there are several
 devices). Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip over. ``python -m tacops check NAME`` says whether an adapter is right.
 """
@@ -104,6 +104,10 @@ class Backend(Devices):
         """
         return None
 
+    def is_eager(self, *arrays: Array | None) -> bool:
+        """Whether shapes and dtypes of `arrays` are plain values, and no trace is made of this call: so it can be known again."""
+        return False
+
     def number(self, value: Array, dtype: Any) -> Array:
         """An array as a parameter of a layer that computes in `dtype`: itself, and cast only where it stands for a plain number."""
         return value
@@ -182,6 +186,10 @@ class Backend(Devices):
                 state, fired = step(state, current)
                 spikes.append(fired)
         return self.namespace(currents).stack(spikes, axis=0), state or ()
+
+    def reads_frames(self, frames: Array) -> bool:
+        """Whether the values of `frames` are at hand (`read`), and `schedule` may be left to check them: `Synapses.due`."""
+        return False
 
     def schedule(
         self, conv: Synapses, step: Step, frames: Array, state: State | None, repeat: int

@@ -13,6 +13,7 @@ from . import checks as check
 from .axes import channel_from_last, channel_to_last
 from .blocks import whole_layer
 from .grid import as_grid
+from .known import Known, key_of, recall, remember
 from .layer import Driven, Layer
 from .options import GeometryOptions, How, HowOptions, NeuronOptions, Neurons, Time, TimeOptions
 from .run import run_currents, run_layer
@@ -33,7 +34,6 @@ __all__ = [
     "run_conv",
     "run_given",
     "run_lif",
-    "run_linear",
 ]
 
 LAYOUTS = ("channels_last", "channels_first")
@@ -59,12 +59,28 @@ def run_conv(
     given: Given,
     time: TimeOptions,
     neurons: NeuronOptions,
-    geometry: GeometryOptions,
+    geometry: GeometryOptions | None,
     how: HowOptions,
 ) -> SpikeTrain:
-    """`tacops.tac_conv` under the name `function`."""
-    layer, first = conv_layer(function, given, time, neurons, geometry, how)
-    return run_given(layer, given.spikes, given.membrane, given.lengths, first)
+    """`tacops.tac_conv` under the name `function`; without a `geometry` `tacops.tac_linear`."""
+    spikes, weight, bias, membrane, lengths = given
+    backend = _backend_of(function, given, time, neurons)
+    options = (*time, *neurons, *(geometry or ()), *how)
+    key = key_of(function, backend, (spikes, weight, bias), neurons, options)
+    known = recall(key)
+    if known is not None:
+        weight = channel_to_last(backend.namespace(weight), weight, 1) if known.first else weight
+        layer = known.layer(function, backend, weight, bias)
+        return run_given(layer, spikes, membrane, lengths, known.first, known.shape)
+    if geometry is None:
+        layer, first = _dense_layer(function, backend, given, time, neurons, how), False
+    else:
+        layer, first = _conv_layer(function, backend, given, time, neurons, geometry, how)
+    train = run_given(layer, spikes, membrane, lengths, first)
+    if key is not None:
+        shape = output_shape(layer, spikes, first)
+        remember(key, Known(layer.window, layer.time, layer.neurons, layer.how, first, shape))
+    return train
 
 
 def conv_layer(
@@ -77,6 +93,18 @@ def conv_layer(
 ) -> tuple[Layer, bool]:
     """A layer that convolves, and whether its frames are channels first; spikes and what describes the layer are checked."""
     backend = _backend_of(function, given, time, neurons)
+    return _conv_layer(function, backend, given, time, neurons, geometry, how)
+
+
+def _conv_layer(
+    function: str,
+    backend: Backend,
+    given: Given,
+    time: TimeOptions,
+    neurons: NeuronOptions,
+    geometry: GeometryOptions,
+    how: HowOptions,
+) -> tuple[Layer, bool]:
     weight, first = given.weight, check.check_choice(function, "layout", geometry.layout, LAYOUTS) == "channels_first"
     xp = backend.namespace(weight)
     check.check_weight(function, xp, weight, range(1, 4))
@@ -94,16 +122,15 @@ def conv_layer(
     return _as_layer(function, backend, weight, given.bias, window, time, neurons, how), first
 
 
-def run_linear(given: Given, time: TimeOptions, neurons: NeuronOptions, how: HowOptions) -> SpikeTrain:
-    """`tacops.tac_linear`: a convolution without spatial dimensions, where every vector is a sample of its own."""
-    function = "tac_linear"
-    backend = _backend_of(function, given, time, neurons)
+def _dense_layer(
+    function: str, backend: Backend, given: Given, time: TimeOptions, neurons: NeuronOptions, how: HowOptions
+) -> Layer:
+    """A convolution without spatial dimensions, where every vector is a sample of its own."""
     xp = backend.namespace(given.weight)
     check.check_weight(function, xp, given.weight, range(1))
     check.check_spikes(function, xp, given.spikes, given.weight.shape[1], "(T, B, ..., F_in)", None)
     window = Window((), (), (), 1)
-    layer = _as_layer(function, backend, given.weight, given.bias, window, time, neurons, how)
-    return run_given(layer, given.spikes, given.membrane, given.lengths)
+    return _as_layer(function, backend, given.weight, given.bias, window, time, neurons, how)
 
 
 def run_lif(
@@ -164,14 +191,24 @@ def _axes(x: Any) -> int:
     return axes if isinstance(axes, int) else 0
 
 
-def run_given(layer: Layer, spikes: Array, membrane: Any, lengths: Any, first: bool = False) -> SpikeTrain:
-    """Run a validated layer on the arrays of a call, channels first or last; spikes have been checked."""
+def run_given(
+    layer: Layer,
+    spikes: Array,
+    membrane: Any,
+    lengths: Any,
+    first: bool = False,
+    known: tuple[int, ...] | None = None,
+) -> SpikeTrain:
+    """Run a validated layer on the arrays of a call, channels first or last; spikes have been checked.
+
+    Sizes too if the shape of a membrane is `known`.
+    """
     function, backend, window = layer.function, layer.backend, layer.window
-    xp, dims, shape = backend.namespace(layer.weight), len(window.stride), output_shape(layer, spikes, first)
+    xp, dims, shape = backend.namespace(layer.weight), len(window.stride), known or output_shape(layer, spikes, first)
     state = None if membrane is None else check_state(layer, membrane, shape)
     backend.check_time(function, spikes.shape[0], layer.time.chunk_size, lengths is None and not layer.how.remat)
     lengths = check.check_lengths(function, backend, lengths, spikes)
-    if dims:
+    if dims and known is None:
         frames = check.shape_of(spikes)
         check_padded(function, (*frames[:2], *frames[3:], frames[2]) if first else frames, window)
         check_size(function, "spikes", (frames[0], *shape))
