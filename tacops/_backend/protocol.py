@@ -13,7 +13,7 @@ To add a library, subclass `Backend` in one file, put an instance in it and name
 * `conv`: a zero- to three-dimensional convolution, channels last, in full precision;
 * `from_numpy`, `to_numpy`: copies through host memory, for tests and benchmarks.
 
-**Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule`, `reads_frames` (speed);
+**Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule`, `reads_frames`, `rescale` (speed);
 `stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `round_through`,
 `tangent`, `finite`, `unstack` (gradients); `checkpoint`, `remat` (memory); `compile`, `compiles_fast`; `unavailable`,
 `unfit`, `is_eager`, `describe`, `read`, `synchronize`, `lazy`; `blockwise`, `run_blocks`, `beside` (arrays of arrays); `crossings`, `ambient` (the conformance checks); `check_time`, `undisturbed`, `number`
@@ -263,6 +263,10 @@ class Backend(Devices):
         if not self.differentiable:
             return rounded
         return self.stop_gradient(rounded) + self.tangent(x)
+
+    def rescale(self, x: Array, factor: Array) -> Array:
+        """``x * factor + 0.0``, channels last. Nobody needs `x` any more, so it may be overwritten."""
+        return x * factor + 0.0
 
     def unstack(self, x: Array) -> Sequence[Array]:
         """Cut along the first axis. Override it where the gradient of an index is a whole array of zeros but for a place."""

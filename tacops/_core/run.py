@@ -72,7 +72,7 @@ def run_synapses(layer: Layer, spikes: Array) -> Array:
     drive, scale = in_floats(layer) if grid is None else in_units(layer, grid, spikes, False)
     frames = _in_steps(xp, layer, spikes)
     currents = _synapses(layer, drive, 1)(xp.reshape(frames, (T * B, *frames.shape[2:])))
-    return scale.leave(xp.reshape(currents, (T, B, *currents.shape[1:])))
+    return scale.leave(backend, xp.reshape(currents, (T, B, *currents.shape[1:])))
 
 
 def run_segments(layer: Layer, currents: Sequence[Array], T: int, state: State | None) -> SpikeTrain:
@@ -133,7 +133,7 @@ def _run_frames(layer: Layer, spikes: Array, state: State | None) -> tuple[Array
     if drive.due is not None:
         drive.due.look()
     train = trains[0] if len(trains) == 1 else xp.concat(trains, axis=0)
-    return _left(layer.how, xp, scale, train, state or ())
+    return _left(backend, layer.how, scale, train, state or ())
 
 
 def _in_steps(xp: Any, layer: Layer, spikes: Array) -> Array:
@@ -155,7 +155,7 @@ def _run_currents(driven: Driven, current: Array, state: State | None) -> tuple[
         current = backend.round_through(current * units.per_one)
     step = _step(backend, neurons, driven.how, scale)
     spikes, after = backend.scan(step, current, scale.enter(backend, state), driven.repeat)
-    return _left(driven.how, backend.namespace(current), scale, spikes, after)
+    return _left(backend, driven.how, scale, spikes, after)
 
 
 def _synapses(layer: Layer, drive: Drive, size: int) -> Convolve:
@@ -215,12 +215,13 @@ def _step(backend: Backend, neurons: Neurons, how: How, scale: Scale) -> LIFStep
     return LIFStep(*given) if synapse is None else SynapticStep(*given, synapse)
 
 
-def _left(how: How, xp: Any, scale: Scale, spikes: Array, state: State) -> tuple[Array, State]:
+def _left(backend: Backend, how: How, scale: Scale, spikes: Array, state: State) -> tuple[Array, State]:
     """The last state in potentials, and those that were kept."""
     if how.trace and not (scale.units is None and scale.poison is None):
-        kept = [scale.leave(spikes[:, n, ...]) for n in range(1, spikes.shape[1])]
-        spikes = xp.stack([spikes[:, 0, ...], *kept], axis=1)
-    return spikes, tuple(map(scale.leave, state))
+        kept = [scale.leave(backend, spikes[:, n, ...]) for n in range(1, spikes.shape[1])]
+        spikes = backend.namespace(spikes).stack([spikes[:, 0, ...], *kept], axis=1)
+    alone = len(state) == 1  # after one step a synaptic current can be the membrane
+    return spikes, tuple([scale.leave(backend, x, alone) for x in state])
 
 
 def _as_train(how: How, spikes: Array, state: State) -> SpikeTrain:

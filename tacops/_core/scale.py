@@ -29,9 +29,15 @@ class Scale(NamedTuple):
             return state
         return tuple(backend.round_through(x * units.per_one) for x in state)
 
-    def leave(self, x: Array) -> Array:
-        """Numbers as potentials; 0 has one sign, whatever the libraries round or sum it from."""
-        return add_poison(self.poison, x if self.units is None else x * self.units.inverse + 0.0)
+    def leave(self, backend: Backend, x: Array, alone: bool = True) -> Array:
+        """Numbers as potentials; 0 has one sign, whatever the libraries round or sum it from.
+
+        Nobody needs `x` any more, if it is `alone` in its memory.
+        """
+        if self.units is not None:
+            unit = self.units.inverse
+            x = backend.rescale(x, unit) if alone else x * unit + 0.0
+        return add_poison(self.poison, x)
 
 
 class Drive(NamedTuple):

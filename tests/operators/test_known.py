@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import weakref
 from typing import Any
 
@@ -100,15 +99,12 @@ def _flat(train: Any) -> list[Any]:
     return [train[0], *(train[1] if isinstance(train[1], tuple) else train[1:])]
 
 
-def test_minus_nothing_is_not_nothing() -> None:
-    """0.0 and -0.0 are equal, but a membrane shows which it was."""
-    x, w = np.zeros((1, 1, 1), np.float32), np.ones((1, 1), np.float32)
-    below = np.full((1, 1), -0.5, np.float32)
-    signs = [
-        math.copysign(1.0, float(tac_linear(-x, w, chunk_size=1, beta=beta, membrane=below).membrane[0, 0]))
-        for beta in (0.0, -0.0, 0.0)
-    ]
-    assert signs[0] == signs[2]
+def test_no_decay_is_not_remembered() -> None:
+    """0.0 and -0.0 are equal, but not alike: membranes of 0 can have either sign."""
+    for beta in (0.0, -0.0):
+        tac_linear(SPIKES, WEIGHT[:, 0, 0], chunk_size=1, beta=beta)
+        tac_linear(SPIKES, WEIGHT[:, 0, 0], chunk_size=1, synapse_decay=beta)
+    assert not known._known
 
 
 def test_few_are_remembered_and_nobody_s_arrays() -> None:
