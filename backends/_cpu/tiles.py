@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tacops._backend.protocol import Array, Window
     from tacops._backend.steps import Recipe
 
-__all__ = ["all_on_grid", "convolve_tiles", "rescale", "run_tiles", "scan_tiles", "sum_blocks"]
+__all__ = ["all_on_grid", "convolve_tiles", "rescale", "run_tiles", "scan_tiles", "sum_blocks", "sum_rounded"]
 
 TILE = 1 << 20
 """Numbers a tile works on, 4 MiB of float32: smaller ones fit a closer cache, but their many short calls wait for the
@@ -35,7 +35,7 @@ interpreter's lock whenever two threads compete for it."""
 PARALLEL, PARALLEL_PRODUCTS = 1 << 20, 1 << 25
 """Numbers computed beside matrix products, and multiply-adds in them, from which threads pay: one takes 0.1 ms to come awake."""
 PERIOD, BLOCK = 1 << 10, 1 << 16
-"""Factors of membranes that are written out, and numbers that are multiplied by them while they are in cache."""
+"""Factors of membranes that are written out, and numbers that are scaled while they are in cache."""
 TRANSPOSE = 8
 """Frames from which a dense layer's weights are transposed once: OpenBLAS then reads them a quarter sooner, every frame."""
 BLAS_PARALLEL = 1 << 16
@@ -182,6 +182,18 @@ def rescale(x: Array, factor: Array) -> None:
         part = table[first : first + count]
         np.multiply(part, row, out=part)
         np.add(part, 0.0, out=part)
+
+
+def sum_rounded(rows: Array, factors: Array) -> Array:
+    """`Backend.sum_rounded`, of numbers (n, M)."""
+    sums = np.empty(len(rows), rows.dtype)
+    count = max(1, BLOCK // rows.shape[1])
+    scaled = np.empty((min(count, len(rows)), rows.shape[1]), rows.dtype)
+    for first in range(0, len(rows), count):
+        some = slice(first, first + count)
+        part = np.multiply(rows[some], factors[some, None], out=scaled[: len(rows) - first])
+        np.rint(part, out=part).sum(axis=1, out=sums[some])
+    return sums
 
 
 def _run_all(

@@ -13,7 +13,7 @@ To add a library, subclass `Backend` in one file, put an instance in it and name
 * `conv`: a zero- to three-dimensional convolution, channels last, in full precision;
 * `from_numpy`, `to_numpy`: copies through host memory, for tests and benchmarks.
 
-**Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule`, `reads_frames`, `rescale` (speed);
+**Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule`, `reads_frames`, `rescale`, `round_rows`, `sum_rounded` (speed);
 `stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `round_through`,
 `tangent`, `finite`, `unstack` (gradients); `checkpoint`, `remat` (memory); `compile`, `compiles_fast`; `unavailable`,
 `unfit`, `is_eager`, `describe`, `read`, `synchronize`, `lazy`; `blockwise`, `run_blocks`, `beside` (arrays of arrays); `crossings`, `ambient` (the conformance checks); `check_time`, `undisturbed`, `number`
@@ -263,6 +263,18 @@ class Backend(Devices):
         if not self.differentiable:
             return rounded
         return self.stop_gradient(rounded) + self.tangent(x)
+
+    def round_rows(self, x: Array, factors: Array) -> Array:
+        """`round_through` of ``x * factors``, one for each index of the first axis."""
+        return self.round_through(x * self._along_first(factors, x))
+
+    def sum_rounded(self, x: Array, factors: Array) -> Array:
+        """``round(x * factors)`` as of `round_rows`, summed over all axes but the first; sums are exact in any order."""
+        xp = self.namespace(x)
+        return xp.sum(xp.round(x * self._along_first(factors, x)), axis=tuple(range(1, x.ndim)))
+
+    def _along_first(self, row: Array, like: Array) -> Array:
+        return self.namespace(row).reshape(row, (-1, *(1 for _ in like.shape[1:])))
 
     def rescale(self, x: Array, factor: Array) -> Array:
         """``x * factor + 0.0``, channels last. Nobody needs `x` any more, so it may be overwritten."""

@@ -81,9 +81,8 @@ def in_units(layer: Layer, grid: Grid, spikes: Array, scheduled: bool) -> tuple[
 
     late = scheduled and size == 1 and grid.input_step == 1.0 and backend.reads_frames(spikes)
     poison = poison if late else add_poison(poison, check())
-    rows = backend.namespace(weight).reshape(units.weight_scale, (-1, *(1 for _ in weight.shape[1:])))
     drive = Drive(
-        backend.round_through(weight * rows),
+        backend.round_rows(weight, units.weight_scale),
         lambda bias, total: backend.round_through(bias * (units.weight_scale * (total * (1.0 / grid.input_step)))),
         lambda size: unit_weights(backend, aggregation, size, beta, q),
         Due(grid.input_max, check) if late else None,

@@ -106,9 +106,8 @@ def layer_units(
 
     fine = _largest_power(xp, widest, fits, 6)
     # Sums of integers, the same in any order; above that fan-in, a coarser bound takes their place.
-    rounded = xp.round(magnitude * xp.reshape(fine, (-1, *(1 for _ in axes))))
     summable = fan_in * 2**grid.weight_bits < EXACT
-    sums = xp.sum(rounded, axis=axes) if summable else xp.max(rounded, axis=axes) * float(fan_in)
+    sums = backend.sum_rounded(magnitude, fine) if summable else xp.round(widest * fine) * float(fan_in)
     reach = reach * (grid.input_max / grid.input_step)
 
     def exact(power: Array) -> Array:

@@ -184,8 +184,7 @@ def test_frames_are_checked_as_their_events_are_listed(way: choose.Way, monkeypa
     x, w, given = layer.arrays(0.2, kind="float32")
     want = run("dense", x, w, given)
     with monkeypatch.context() as patch:
-        patch.delattr("tacops.backends.numpy_.NumPyBackend.on_grid")
-        patch.delattr("tacops.backends.Backend.on_grid")
+        patch.setattr("tacops.backends.numpy_.NumPyBackend.on_grid", None)  # which can't be called
         assert_same(run(way, x, w, given), want)
     places = (0, 0, 0, 0, 0), (2, 1, 3, 3, 15), (-1, -1, -1, -1, -1)
     for place in places:
