@@ -7,7 +7,8 @@ from typing import Literal, TypeAlias
 
 from ._backend.dispatch import undisturbed
 from ._backend.protocol import Array
-from ._core.arguments import Given, run_conv, run_lif
+from ._core.alone import run_lif
+from ._core.arguments import Given, run_conv
 from ._core.grid import Grid
 from ._core.options import GeometryOptions, HowOptions, NeuronOptions, TimeOptions
 from ._core.train import SpikeTrain

@@ -30,6 +30,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from .devices import Devices
+from .exact import Exact
 from .steps import State, Step, Synapses
 from .whole import Whole
 from .window import Array, Window
@@ -41,7 +42,7 @@ class BackendUnavailable(RuntimeError):  # noqa: N818 (it is a state of the mach
     """The library behind a backend is missing or cannot run here; the message says what would mend it."""
 
 
-class Backend(Devices):
+class Backend(Devices, Exact):
     """Base class of all adapters; this module's docstring is the contract."""
 
     differentiable: ClassVar[bool] = False
@@ -135,33 +136,6 @@ class Backend(Devices):
             total = total + _times(xp.astype(x[:, k, ...], wide), weights[k])
         return total if wide == dtype else xp.astype(total, dtype)
 
-    def on_grid(self, x: Array, low: float, high: float, step: float) -> Array:
-        """Whether every value is a multiple of `step`, a power of two, between `low` and `high`.
-
-        Parameters
-        ----------
-        x : array
-            bool, integer or floating; not empty.
-        low, high, step : float
-
-        Returns
-        -------
-        array, bool, shape ()
-        """
-        xp = self.namespace(x)
-        axes = tuple(range(x.ndim))  # named, because ONNX knows no other extremes
-        odd: Array | None = None
-        if xp.isdtype(x.dtype, "integral") and step <= 1.0:  # whole numbers are multiples
-            x, axes = xp.stack([xp.min(x, axis=axes), xp.max(x, axis=axes)], axis=0), (0,)
-        elif xp.isdtype(x.dtype, "integral"):  # float32 would round those of more than 24 bits
-            odd = xp.any((x & min(int(step) - 1, int(xp.iinfo(x.dtype).max))) != 0)
-        if not xp.isdtype(x.dtype, "real floating"):
-            x = xp.astype(x, xp.float32)
-        steps = x if step == 1.0 else x * (1.0 / step)
-        inside = xp.logical_and(xp.max(x, axis=axes) <= high, xp.min(x, axis=axes) >= low)
-        fits = xp.logical_and(inside, xp.all(xp.round(steps) == steps))
-        return fits if odd is None else xp.logical_and(fits, xp.logical_not(odd))
-
     def scan(self, step: Step, currents: Array, state: State | None, repeat: int) -> tuple[Array, State]:
         """Apply `step` `repeat` times to each current in turn.
 
@@ -186,10 +160,6 @@ class Backend(Devices):
                 state, fired = step(state, current)
                 spikes.append(fired)
         return self.namespace(currents).stack(spikes, axis=0), state or ()
-
-    def reads_frames(self, frames: Array) -> bool:
-        """Whether the values of `frames` are at hand (`read`), and `schedule` may be left to check them: `Synapses.due`."""
-        return False
 
     def schedule(
         self, conv: Synapses, step: Step, frames: Array, state: State | None, repeat: int
@@ -263,22 +233,6 @@ class Backend(Devices):
         if not self.differentiable:
             return rounded
         return self.stop_gradient(rounded) + self.tangent(x)
-
-    def round_rows(self, x: Array, factors: Array) -> Array:
-        """`round_through` of ``x * factors``, one for each index of the first axis."""
-        return self.round_through(x * self._along_first(factors, x))
-
-    def sum_rounded(self, x: Array, factors: Array) -> Array:
-        """``round(x * factors)`` as of `round_rows`, summed over all axes but the first; sums are exact in any order."""
-        xp = self.namespace(x)
-        return xp.sum(xp.round(x * self._along_first(factors, x)), axis=tuple(range(1, x.ndim)))
-
-    def _along_first(self, row: Array, like: Array) -> Array:
-        return self.namespace(row).reshape(row, (-1, *(1 for _ in like.shape[1:])))
-
-    def rescale(self, x: Array, factor: Array) -> Array:
-        """``x * factor + 0.0``, channels last. Nobody needs `x` any more, so it may be overwritten."""
-        return x * factor + 0.0
 
     def unstack(self, x: Array) -> Sequence[Array]:
         """Cut along the first axis. Override it where the gradient of an index is a whole array of zeros but for a place."""
