@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
     from tacops._backend.protocol import Array
 
-__all__ = ["PLAIN", "as_arrays", "has_tangent", "is_beyond_loops", "is_recorded", "is_traced", "is_watched", "shares_memory"]
+__all__ = [
+    "PLAIN",
+    "as_arrays",
+    "has_tangent",
+    "is_beyond_loops",
+    "is_recorded",
+    "is_traced",
+    "is_watched",
+    "shares_memory",
+]
 
 PLAIN = (torch.Tensor, torch.nn.Parameter)
 

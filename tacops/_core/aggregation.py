@@ -64,7 +64,7 @@ def segments(T: int, chunk_size: int) -> list[Segment]:
     """
     full = T - T % chunk_size
     whole = [Segment(0, full, chunk_size)] if full > 0 else []
-    return [*whole, Segment(full, T, T - full)] if T > full else whole
+    return [*whole, Segment(full, T, T - full)] if full < T else whole
 
 
 def decay_power(beta: float | Array, exponent: int) -> float | Array:

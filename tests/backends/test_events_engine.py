@@ -191,7 +191,7 @@ def test_frames_are_checked_as_their_events_are_listed(way: choose.Way, monkeypa
         for odd in (0.5, 3.0, -3.0, np.nan, np.inf):
             strange = x.copy()
             strange[place] = odd
-            with pytest.raises(ValueError, match="tac_conv: spikes must be multiples of 1.0 between -2 and 2 in"):
+            with pytest.raises(ValueError, match=r"spikes must be multiples of 1\.0 between -2 and 2 in"):
                 run(way, strange, w, given)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -80,14 +81,15 @@ def test_arrays_are_looked_at_every_time(library: Backend) -> None:
 def test_a_known_call_is_the_same(library: Backend) -> None:
     """Every layout and operator, from rest and from a membrane: bit for bit what the first call gave."""
     x, w = library.from_numpy(SPIKES), library.from_numpy(WEIGHT)
-    first = {"layout": "channels_first", "padding": (0, 2)}
+    first: dict[str, Any] = {"layout": "channels_first", "padding": (0, 2)}
     x_first, w_first = (library.from_numpy(np.moveaxis(a, -1, n)) for a, n in ((SPIKES, 2), (WEIGHT, 1)))
-    for call in (
+    calls: tuple[Callable[..., Any], ...] = (
         lambda **more: conv_lif(x, w, padding="same", **more),
         lambda **more: tac_conv(x_first, w_first, chunk_size=3, mode="preserve", **first, **more),
         lambda **more: tac_linear(x, w[:, 0, 0], chunk_size=2, synapse_decay=0.5, **more),
         lambda **more: tac_conv(x, w, chunk_size=2, reproducible=True, beta=-0.0, **more),
-    ):
+    )
+    for call in calls:
         trains = [call() for _ in range(3)]
         trains += [call(membrane=trains[0].membrane) for _ in range(2)]
         for train, like in zip(trains, [*[trains[0]] * 3, *[trains[3]] * 2], strict=True):
@@ -117,4 +119,4 @@ def test_few_are_remembered_and_nobody_s_arrays() -> None:
     tac_linear(x, w, chunk_size=1)
     del x, w
     gc.collect()
-    assert [ref() for ref in gone] == [None, None]
+    assert all(ref() is None for ref in gone)
