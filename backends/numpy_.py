@@ -15,7 +15,7 @@ from tacops._backend.steps import membrane_of
 
 from ._cpu.choose import CROSSINGS, run_layer
 from ._cpu.neurons import COMPILE, compiled
-from ._cpu.tiles import TILE, TRANSPOSE, all_on_grid, convolve_tiles, rescale, scan_tiles, sum_blocks, sum_rounded
+from ._cpu.tiles import TILE, TRANSPOSE, all_on_grid, convolve_tiles, rescale, scan_tiles, sum_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -132,10 +132,6 @@ class NumPyBackend(Backend):
         """With one new array."""
         scaled = x * factors.reshape(-1, *(1 for _ in x.shape[1:]))
         return np.rint(scaled, out=scaled)
-
-    def sum_rounded(self, x: Array, factors: Array) -> Array:
-        """A few rows at a time, which stay in cache."""
-        return sum_rounded(x.reshape(len(x), -1), factors)
 
     def rescale(self, x: Array, factor: Array) -> Array:
         """In place, unless that would keep a larger array alive."""

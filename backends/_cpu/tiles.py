@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tacops._backend.protocol import Array, Window
     from tacops._backend.steps import Recipe
 
-__all__ = ["all_on_grid", "convolve_tiles", "rescale", "run_tiles", "scan_tiles", "sum_blocks", "sum_rounded"]
+__all__ = ["all_on_grid", "convolve_tiles", "rescale", "run_tiles", "scan_tiles", "sum_blocks"]
 
 TILE = 1 << 20
 """Numbers a tile works on, 4 MiB of float32: smaller ones fit a closer cache, but their many short calls wait for the
@@ -182,18 +182,6 @@ def rescale(x: Array, factor: Array) -> None:
         part = table[first : first + count]
         np.multiply(part, row, out=part)
         np.add(part, 0.0, out=part)
-
-
-def sum_rounded(rows: Array, factors: Array) -> Array:
-    """`Backend.sum_rounded`, of numbers (n, M)."""
-    sums = np.empty(len(rows), rows.dtype)
-    count = max(1, BLOCK // rows.shape[1])
-    scaled = np.empty((min(count, len(rows)), rows.shape[1]), rows.dtype)
-    for first in range(0, len(rows), count):
-        some = slice(first, first + count)
-        part = np.multiply(rows[some], factors[some, None], out=scaled[: len(rows) - first])
-        np.rint(part, out=part).sum(axis=1, out=sums[some])
-    return sums
 
 
 def _run_all(

@@ -56,11 +56,6 @@ class Exact(ABC):
         """`round_through` of ``x * factors``, one for each index of the first axis."""
         return self.round_through(x * self._along_first(factors, x))
 
-    def sum_rounded(self, x: Array, factors: Array) -> Array:
-        """``round(x * factors)`` as of `round_rows`, summed over all axes but the first; sums are exact in any order."""
-        xp = self.namespace(x)
-        return xp.sum(xp.round(x * self._along_first(factors, x)), axis=tuple(range(1, x.ndim)))
-
     def _along_first(self, row: Array, like: Array) -> Array:
         return self.namespace(row).reshape(row, (-1, *(1 for _ in like.shape[1:])))
 
