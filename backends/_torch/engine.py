@@ -24,8 +24,8 @@ __all__ = ["on_grid", "run_layer", "run_neurons"]
 
 ONE_STEP = 1 << 20
 """Neurons of a single step from which the loop is taken: PyTorch's few operations on a small frame are sooner done."""
-FEW = 1 << 15
-"""Neurons of a frame below which NumPy's operations are sooner done than PyTorch's, which has threads share more of them."""
+FEW, OFTEN = 1 << 13, 8
+"""Neurons of a frame up to which, and steps from which, NumPy's operations are sooner done than PyTorch's."""
 
 
 def run_layer(
@@ -50,7 +50,7 @@ def run_layer(
 def run_neurons(step: Recipe, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array] | None:
     """`Backend.scan` by the compiled loop, or of few neurons by NumPy; None where it is not worth while, or can't be."""
     steps, neurons = len(currents) * repeat, currents.numel() // max(1, len(currents))
-    few = neurons < FEW
+    few = neurons <= FEW and steps >= OFTEN
     if not few and neurons * steps < (COMPILE if steps > 1 else ONE_STEP):
         return None
     arrays = as_arrays(currents, membrane, step.decay, step.threshold)

@@ -79,7 +79,8 @@ def in_units(layer: Layer, grid: Grid, spikes: Array, scheduled: bool) -> tuple[
     def check() -> Array | None:
         return check_inputs(layer.function, backend, grid, spikes, weight)
 
-    late = scheduled and size == 1 and grid.input_step == 1.0 and backend.reads_frames(spikes)
+    readable = poison is None  # the units were
+    late = readable and scheduled and size == 1 and grid.input_step == 1.0 and backend.reads_frames(spikes)
     poison = poison if late else add_poison(poison, check())
     drive = Drive(
         backend.round_rows(weight, units.weight_scale),
