@@ -115,7 +115,8 @@ def _matrix(weight: Array, bias: Array | None, groups: int) -> tuple[Array, Arra
         rows = np.array(parts.transpose(2, 0, 3, 1), order="C").reshape(taps * groups * channels, width // groups)
         return rows, np.zeros(width, weight.dtype) if bias is None else np.array(bias, weight.dtype)
     columns = -(-width // 16) * 16
-    rows, offset = np.zeros((taps * channels, columns), weight.dtype), np.zeros(columns, weight.dtype)
+    rows, offset = memory.fresh((taps * channels, columns), weight.dtype), np.zeros(columns, weight.dtype)
+    rows[:, width:] = 0
     rows[:, :width] = weight.reshape(width, -1).T
     if bias is not None:
         offset[:width] = bias
@@ -129,7 +130,8 @@ def _table(weight: Array, columns: int) -> Array:
     """
     width, per_line = weight.shape[0], math.prod((*weight.shape[1:-1][-1:], weight.shape[-1]))
     terms = weight.reshape(width, -1, per_line).transpose(1, 2, 0)
-    table = np.zeros((terms.shape[0], 1 << per_line, columns), weight.dtype)
+    table = memory.fresh((terms.shape[0], 1 << per_line, columns), weight.dtype)
+    table[...] = 0
     for bit in range(per_line):
         half = 1 << bit
         table[:, half : 2 * half, :width] = table[:, :half, :width] + terms[:, bit, None]

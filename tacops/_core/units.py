@@ -98,8 +98,8 @@ def layer_units(
     fan_in = math.prod(weight.shape[1:])
     q = aggregation_bits(grid, aggregation, chunk_size)
     reach = _largest_sum(backend, aggregation, chunk_size, beta, q)
-    magnitude = xp.abs(backend.stop_gradient(weight))
-    widest = xp.max(magnitude, axis=axes)
+    constant = backend.stop_gradient(weight)
+    widest = xp.maximum(xp.max(constant, axis=axes), -xp.min(constant, axis=axes))
     limit = EXACT if bias is None else EXACT / 2
     offset = None if bias is None else xp.abs(backend.stop_gradient(bias)) * (reach / grid.input_step)
 
@@ -112,7 +112,7 @@ def layer_units(
     reach = reach * (grid.input_max / grid.input_step)
     if is_array(reach) or fan_in * (2.0**grid.weight_bits + 1.0) * reach >= SURELY * limit:
         # Sums of integers, the same in any order; above that fan-in, a coarser bound takes their place.
-        rounded = xp.round(magnitude * xp.reshape(fine, (-1, *(1 for _ in axes))))
+        rounded = xp.round(xp.abs(constant) * xp.reshape(fine, (-1, *(1 for _ in axes))))
         summable = fan_in * 2**grid.weight_bits < EXACT
         sums = xp.sum(rounded, axis=axes) if summable else xp.max(rounded, axis=axes) * float(fan_in)
 
