@@ -70,7 +70,10 @@ class TorchBackend(Backend):
         return total.to(dtype)
 
     def on_grid(self, x: Array, low: float, high: float, step: float) -> Array:
-        """On CPUs in one pass. In float32 where PyTorch has no minimum: unsigned integers of more than 8 bits; their bounds are exact as far as grids reach."""
+        """On CPUs in one pass; in float32 where PyTorch has no minimum: unsigned integers of more than 8 bits.
+
+        Their bounds are exact as far as grids reach.
+        """
         if x.dtype not in _UNSIGNED:
             found = on_grid(x, low, high, step)
             return super().on_grid(x, low, high, step) if found is None else found
