@@ -15,7 +15,7 @@ from tacops._backend.steps import membrane_of
 
 from ._cpu.choose import CROSSINGS, run_layer
 from ._cpu.neurons import COMPILE, compiled
-from ._cpu.tiles import TILE, TRANSPOSE, all_on_grid, convolve_tiles, scan_tiles, sum_blocks
+from ._cpu.tiles import TILE, TRANSPOSE, all_on_grid, convolve_tiles, rescale, scan_tiles, sum_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -70,6 +70,10 @@ class NumPyBackend(Backend):
         """NumPy's, which from version 2.1 follow the standard."""
         return _NAMESPACE
 
+    def is_eager(self, *arrays: Array | None) -> bool:
+        """Always."""
+        return True
+
     def undisturbed(self) -> AbstractContextManager[Any]:
         """Floating-point errors are neither raised nor warned of: numbers that overflow are results, as in every library."""
         return np.errstate(all="ignore")
@@ -106,17 +110,36 @@ class NumPyBackend(Backend):
         spikes, membrane = scan_tiles(currents, recipe, membrane_of(state), repeat)
         return spikes, (membrane,)
 
+    def reads_frames(self, frames: Array) -> bool:
+        """Events are read one by one."""
+        return True
+
     def schedule(
         self, conv: Synapses, step: Step, frames: Array, state: State | None, repeat: int
     ) -> tuple[Array, State]:
         """Tile by tile through all of time, by products or by spikes; see ``_cpu/choose.py``."""
         recipe = step.recipe
         if recipe is None or recipe.poison is not None or conv.per_channel or _is_half(conv.weight.dtype):
+            if conv.due is not None:
+                conv.due.look()
             return super().schedule(conv, step, frames, state, repeat)
         weights = None if conv.aggregation is None else np.array(conv.aggregation, dtype=conv.weight.dtype)
         layer = frames, weights, conv.weight, conv.bias, conv.window
-        spikes, membrane = run_layer(*layer, recipe, membrane_of(state), repeat)
+        spikes, membrane = run_layer(*layer, recipe, membrane_of(state), repeat, None, conv.due)
         return spikes, (membrane,)
+
+    def round_rows(self, x: Array, factors: Array) -> Array:
+        """With one new array."""
+        scaled = x * factors.reshape(-1, *(1 for _ in x.shape[1:]))
+        return np.rint(scaled, out=scaled)
+
+    def rescale(self, x: Array, factor: Array) -> Array:
+        """In place, unless that would keep a larger array alive."""
+        whole = x.base is None or x.base.nbytes < 2 * x.nbytes
+        if not whole or not x.flags.c_contiguous or x.dtype != factor.dtype or factor.size not in (1, x.shape[-1]):
+            return super().rescale(x, factor)
+        rescale(x, factor)
+        return x
 
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:
         """A copy."""

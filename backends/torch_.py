@@ -17,9 +17,9 @@ from tacops._backend.steps import Reset, membrane_of
 from ._cpu.choose import CROSSINGS
 from ._torch import kernels
 from ._torch.convolution import HALF, autocasts, conv, products_are_plain
-from ._torch.engine import run_layer, run_neurons
+from ._torch.engine import on_grid, run_layer, run_neurons
 from ._torch.half import describe_half, run_half
-from ._torch.host import is_traced, is_watched
+from ._torch.host import PLAIN, is_recorded, is_traced, is_watched, shares_memory
 from ._torch.pytree import name_trains
 from ._torch.training import run_kernel, train_neurons
 from ._torch.weighing import learn_conv
@@ -50,6 +50,10 @@ class TorchBackend(Backend):
         """array-api-compat's, which gives PyTorch the standard's names."""
         return xp
 
+    def is_eager(self, *arrays: Array | None) -> bool:
+        """Outside compilers and tracers, of plain tensors: sizes of others may be symbols."""
+        return not is_recorded() and all(array is None or type(array) in PLAIN for array in arrays)
+
     def conv(self, x: Array, weight: Array, bias: Array | None, window: Window, *, exact: bool) -> Array:
         """`torch.nn.functional`'s, or another way where those fail, transform, or are narrower than float32."""
         learned = learn_conv(x, weight, bias, window, exact)
@@ -66,9 +70,13 @@ class TorchBackend(Backend):
         return total.to(dtype)
 
     def on_grid(self, x: Array, low: float, high: float, step: float) -> Array:
-        """In float32 where PyTorch has no minimum: unsigned integers of more than 8 bits; their bounds are exact as far as grids reach."""
+        """On CPUs in one pass; in float32 where PyTorch has no minimum: unsigned integers of more than 8 bits.
+
+        Their bounds are exact as far as grids reach.
+        """
         if x.dtype not in _UNSIGNED:
-            return super().on_grid(x, low, high, step)
+            found = on_grid(x, low, high, step)
+            return super().on_grid(x, low, high, step) if found is None else found
         fits = super().on_grid(x.to(torch.float32), low, high, step)
         return fits if step <= 1.0 else fits & ~torch.any(x.to(torch.int64) & (int(step) - 1) != 0)
 
@@ -98,6 +106,10 @@ class TorchBackend(Backend):
                     found = run_neurons(*given) or _scan_in_place(*given)
         return super().scan(step, currents, state, repeat) if found is None else (found[0], (found[1],))
 
+    def reads_frames(self, frames: Array) -> bool:
+        """Where the engine of NumPy's may read them."""
+        return not is_watched(frames) and shares_memory(frames)
+
     def schedule(
         self, conv: Synapses, step: Step, frames: Array, state: State | None, repeat: int
     ) -> tuple[Array, State]:
@@ -107,10 +119,13 @@ class TorchBackend(Backend):
             found = run_half(self, conv, step, frames, state, repeat)
             if found is not None:
                 return found
-        if recipe is None or recipe.poison is not None or is_traced(frames):
-            return super().schedule(conv, step, frames, state, repeat)
-        found = run_layer(conv, recipe, frames, membrane_of(state), repeat)
-        return super().schedule(conv, step, frames, state, repeat) if found is None else (found[0], (found[1],))
+        if recipe is not None and recipe.poison is None and not is_traced(frames):
+            engine = run_layer(conv, recipe, frames, membrane_of(state), repeat)
+            if engine is not None:
+                return engine[0], (engine[1],)
+        if conv.due is not None:
+            conv.due.look()
+        return super().schedule(conv, step, frames, state, repeat)
 
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:
         """A copy, in host memory by default; Apple's GPUs have no float64 and get float32."""

@@ -7,7 +7,8 @@ from typing import Literal, TypeAlias
 
 from ._backend.dispatch import undisturbed
 from ._backend.protocol import Array
-from ._core.arguments import Given, run_conv, run_lif, run_linear
+from ._core.alone import run_lif
+from ._core.arguments import Given, run_conv
 from ._core.grid import Grid
 from ._core.options import GeometryOptions, HowOptions, NeuronOptions, TimeOptions
 from ._core.train import SpikeTrain
@@ -207,10 +208,12 @@ def tac_linear(
     >>> out.spikes.shape, out.membrane.shape
     ((6, 2, 4), (2, 4))
     """
-    return run_linear(
+    return run_conv(
+        "tac_linear",
         Given(spikes, weight, bias, membrane, lengths),
         TimeOptions(chunk_size, mode, aggregation),
         NeuronOptions(beta, threshold, reset, synapse_decay, surrogate, detach_reset),
+        None,
         HowOptions(trace, remat, compact, reproducible),
     )
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from tacops._backend.protocol import Window
-from tacops._backend.steps import Recipe, Reset
+from tacops._backend.steps import Due, Recipe, Reset
 
 from .convolution import NARROW
 from .frames import Frames
@@ -97,17 +97,20 @@ def run_layer(
     membrane: Array | None,
     repeat: int,
     threads: int | None = None,
+    due: Due | None = None,
 ) -> tuple[Array, Array]:
     """`Backend.schedule`, of frames (n * K, B, *S, C) of which chunks of K are summed by `aggregation` (K,), if given.
 
-    On all cores, or on `threads` of them.
+    On all cores, or on `threads` of them; events are checked as they are listed if that is `due`.
     """
     frames = Frames(x, aggregation)
     way, events = _choose(frames, weight, window)
     if way == "dense":
+        if due is not None:
+            due.look()
         return run_tiles(frames, weight, bias, window, step, membrane, repeat, threads)
     layer = frames, weight, bias, window, step, membrane, repeat
-    return run_sparse(_loops(weight.dtype), *layer, events, way == "tables", threads)
+    return run_sparse(_loops(weight.dtype), *layer, events, way == "tables", threads, due)
 
 
 def is_large(frames: tuple[int, ...], weight: tuple[int, ...], window: Window) -> bool:

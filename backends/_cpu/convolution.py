@@ -36,29 +36,17 @@ class TileConv:
         counts: tuple[int, int],
         rows: slice,
     ):
-        self.bias, count = bias, math.prod(counts)
+        self.bias, count, size = bias, math.prod(counts), weight.dtype.itemsize
         if weight.ndim > 2 or not weight.flags.f_contiguous:
             weight = np.ascontiguousarray(weight)  # other strides can mean another order of sums (NumPy 2.1)
-        kernel, channels = weight.shape[1:-1], weight.shape[-1] * window.groups
-        space, reach, self.rows, self.source, inside = _geometry(window, spatial, kernel, rows.start, rows.stop)
-        padded = memory.empty((count, *reach, channels), weight.dtype)
+        geometry = _geometry(window, spatial, weight.shape[1:], rows.start, rows.stop, size)
+        self.rows, self.source = geometry.rows, geometry.source
+        padded = memory.empty((count, *geometry.reach), weight.dtype)
         padded[...] = 0.0
-        interior = padded[inside]
+        interior = padded[geometry.inside]
         self.interior = interior.reshape(counts + interior.shape[1:])
-        steps = padded.strides[1:-1]
-        self.view = np.ndarray(
-            (count, *space, *kernel, channels),
-            padded.dtype,
-            padded,
-            0,
-            (
-                padded.strides[0],
-                *(step * s for step, s in _axes(steps, window.stride)),
-                *(step * d for step, d in _axes(steps, window.dilation)),
-                padded.strides[-1],
-            ),
-        )
-        self.product = _product(self.view, len(space), weight, window.groups)
+        self.view = np.ndarray((count, *geometry.unfolded), padded.dtype, padded, 0, geometry.strides)
+        self.product = _product(self.view, len(geometry.space), weight, window.groups)
 
     def __call__(self, frames: Array, out: Array) -> None:
         """Convolve `rows` of frames, (*counts, rows, ..., C_in), into `out` (*counts, *space, C_out), contiguous."""
@@ -69,24 +57,30 @@ class TileConv:
 
 
 class _Geometry(NamedTuple):
-    """Where a tile's numbers come from, without batch and channels."""
+    """Where a tile's numbers come from."""
 
     space: tuple[int, ...]
     """Spatial shape of the output."""
     reach: tuple[int, ...]
-    """Of the padded input that the output needs."""
+    """Shape of a sample's padded input, as far as the output needs it, and of its channels."""
     rows: slice
     """Of the input (along its first spatial axis) that the tile reads."""
     source: tuple[slice, ...]
     """What it reads of those rows: (frame, sample, row, column, ...), clipped to the input."""
     inside: tuple[slice, ...]
     """The same in the padded buffer."""
+    unfolded: tuple[int, ...]
+    """(*space, *kernel, channels)."""
+    strides: tuple[int, ...]
+    """Of samples of this shape in the padded buffer, in bytes."""
 
 
 @lru_cache(maxsize=256)  # a tenth of a small layer's call otherwise
 def _geometry(
-    window: Window, spatial: tuple[int, ...], kernel: tuple[int, ...], first_row: int, last_row: int
+    window: Window, spatial: tuple[int, ...], filters: tuple[int, ...], first_row: int, last_row: int, itemsize: int
 ) -> _Geometry:
+    """Of filters (*kernel, C_in // groups), and of output rows ``first_row:last_row``."""
+    kernel, channels = filters[:-1], filters[-1] * window.groups
     space = window.output_shape(spatial, kernel)
     space = (last_row - first_row, *space[1:]) if space else ()
     reach = [s * (n - 1) + d * (k - 1) + 1 for s, n, d, k in _axes(window.stride, space, window.dilation, kernel)]
@@ -99,7 +93,15 @@ def _geometry(
     rows = source[0] if source else slice(None)
     source = (slice(None), slice(None), *(slice(None) for _ in source[:1]), *source[1:])
     inside = (slice(None), *(slice(a - s, b - s) for a, b, s in _axes(first, last, starts)))
-    return _Geometry(space, tuple(reach), rows, source, inside)
+    shape = (*reach, channels)
+    sample, *steps = (itemsize * math.prod(shape[axis:]) for axis in range(len(shape)))
+    strides = (
+        sample,
+        *(step * s for step, s in _axes(steps, window.stride)),
+        *(step * d for step, d in _axes(steps, window.dilation)),
+        itemsize,
+    )
+    return _Geometry(space, shape, rows, source, inside, (*space, *kernel, channels), strides)
 
 
 def _axes(*values: Any) -> Any:
@@ -139,12 +141,12 @@ class _Narrow:
         positions = range(dims + 1)
         self.view = view.transpose(*range(dims + 1, view.ndim), *positions)
         self.columns = memory.empty(self.view.shape, view.dtype)
-        self.flat = self.columns.reshape(-1, math.prod(view.shape[: dims + 1]))
+        self.flat = self.columns.reshape(-1, math.prod(view.shape[: dims + 1])).T
         self.matrix = weight.reshape(weight.shape[0], -1).T
 
     def __call__(self, out: Array) -> None:
         np.copyto(self.columns, self.view)
-        np.matmul(self.flat.T, self.matrix, out=out.reshape(self.flat.shape[1], -1))
+        np.matmul(self.flat, self.matrix, out=out.reshape(len(self.flat), -1))
 
 
 class _DepthWise:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .loops import _compile, hold, period
 from .registers import LANES, add_coded_rows, add_rows, add_scaled_rows, first_bit, live_bits
 from .tables import encode
@@ -51,6 +53,14 @@ def _list_events(frame: Any, channels: int, starts: Any, sites: Any, values: Any
             count += live
     starts[starts.size - 1] = count
     return PLAIN if plain else SCALED
+
+
+@_compile
+def _are_whole(values: Any, most: Any) -> bool:
+    odd = 0
+    for e in range(values.size):
+        odd |= not (abs(values[e]) <= most and np.rint(values[e]) == values[e])
+    return odd == 0
 
 
 @_compile
@@ -176,8 +186,9 @@ def run_frames(
     place: int,
     neurons: Any,
     resting: bool,
-) -> None:
-    """Run the frames of some samples through synapses and neurons.
+    most: Any,
+) -> bool:
+    """Run the frames of some samples through synapses and neurons; False, and no further, where an event breaks a rule.
 
     Parameters
     ----------
@@ -205,6 +216,8 @@ def run_frames(
         decay, threshold, one, rounded and reset, as `hold` takes them.
     resting : bool
         The membranes are zero.
+    most : scalar
+        Events are whole, and of a magnitude up to this; negative: of any value.
     """
     starts, sites, values, lines, row, bits, codes = work
     decay, threshold, one, rounded, reset = neurons
@@ -226,6 +239,8 @@ def run_frames(
                 frame_ = numbers[begin : begin + size]
                 looked_up = table.size and encode(frame_, shape, places, window, bits, codes)
                 kind = CODED if looked_up else _list_events(frame_, shape[3], starts, sites, values)
+            if kind == SCALED and most >= 0 and not _are_whole(values[: starts[starts.size - 1]], most):
+                return False
             scale = (places, 1 << per_line, 0) if kind == CODED else (shape[2], per_line, shape[2] * shape[3])
             for line in range(out[0] * out[1]):
                 depth, y = divmod(line, out[1])
@@ -256,3 +271,4 @@ def run_frames(
                     hold(u, current, compact, first, last, at, decay, threshold, one, fresh, rounded, reset)
                 else:
                     hold(u, current, spikes, first, last, at, decay, threshold, one, fresh, rounded, reset)
+    return True

@@ -22,6 +22,8 @@ ALIGNMENT = 64
 """A cache line, and the widest vector: one that straddles two lines is stored in two goes. The C library aligns to 16."""
 ALIGN = 1 << 12
 """Bytes from which results are aligned: it takes two microseconds."""
+SMALL = 1 << 9
+"""Bytes up to which the C library is sooner done, and alignment matters little."""
 
 
 _NOTHING = np.empty(0, dtype=np.uint8)
@@ -69,6 +71,8 @@ def reset() -> None:
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray[Any, Any]:
     """`numpy.empty`, valid until this thread's next `reset`."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size < SMALL:
+        return np.empty(shape, dtype=dtype)
     start = _arena.used
     end = start + -(-size // ALIGNMENT) * ALIGNMENT
     _arena.wanted += end - start

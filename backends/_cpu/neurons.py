@@ -156,4 +156,6 @@ class _Operations:
 
 def _spread(parameter: float | Array, membrane: Array) -> float | Array:
     """A parameter per channel, written out for all neurons: NumPy runs one loop over them, not one for every few channels."""
-    return np.broadcast_to(parameter, membrane.shape).copy() if np.ndim(parameter) else parameter
+    if isinstance(parameter, float) or not np.ndim(parameter):  # asking a float takes as long as a small operation
+        return parameter
+    return np.broadcast_to(parameter, membrane.shape).copy()

@@ -16,7 +16,7 @@ from .tiles import Tile, _run_all
 
 if TYPE_CHECKING:
     from tacops._backend.protocol import Array, Window
-    from tacops._backend.steps import Recipe
+    from tacops._backend.steps import Due, Recipe
 
     from .frames import Frames
 
@@ -49,8 +49,12 @@ def run_sparse(
     events: int,
     tabled: bool,
     threads: int | None = None,
+    due: Due | None = None,
 ) -> tuple[Array, Array]:
-    """`run_tiles`, by events, or by tables where frames are of 0 and 1; `events` is about how many there are."""
+    """`run_tiles`, by events, or by tables where frames are of 0 and 1; `events` is about how many there are.
+
+    Their values are checked if that is `due`, and the rest is left where they fail.
+    """
     n, batch, spatial = len(frames), frames.shape[1], frames.shape[2:-1]
     space = window.output_shape(spatial, weight.shape[1:-1])
     width, dtype = weight.shape[0], weight.dtype
@@ -63,6 +67,7 @@ def run_sparse(
         window, rows, offset, (*parameters, dtype.type(1), step.rounded, int(step.reset)), spatial, weight.shape[1:-1]
     )
     flat, flat_spikes = _direct(frames, dtype), spikes.reshape(len(spikes), -1)
+    most, bad = _most(due, flat, dtype), list[Tile]()
     no_spikes = np.empty((0, 0), dtype if step.compact else bool)
     written = (no_spikes, flat_spikes) if step.compact else (flat_spikes, no_spikes)
 
@@ -78,14 +83,28 @@ def run_sparse(
             last = min(n, t + stretch)
             where = shape, out, sides, window.groups
             into = rest, *written, tile.place(after.shape), layer.neurons, membrane is None and t == 0
-            loops.run_frames(*source.read(t), (t, last, repeat), *where, rows, offset, table, work, *into)
+            given = *source.read(t), (t, last, repeat), *where, rows, offset, table, work
+            if bad or not loops.run_frames(*given, *into, most):
+                bad.append(tile)
+                return
 
     positions = math.prod(spatial) / max(1, math.prod(space))
     per_position = 3 * width + math.ceil(positions * frames.shape[-1])
     numbers = spikes.size + n * batch * math.prod(frames.shape[2:]) // 8 + frames.to_sum // 2
     products = events * math.prod(weight.shape[1:-1]) * width // window.groups
     _run_all(run, batch, space, per_position, numbers, products, threads)
+    if due is not None:
+        due.done = not bad
     return spikes, after
+
+
+def _most(due: Due | None, flat: Array | None, dtype: Any) -> Any:
+    """The largest magnitude that an event may have, rounded as `Backend.on_grid` does; -1 if events are not to be checked."""
+    if due is not None and flat is not None:
+        return dtype.type((np.float32 if flat.dtype.kind == "u" else dtype.type)(due.most))
+    if due is not None:  # frames are cast on the way
+        due.look()
+    return dtype.type(-1)
 
 
 def _matrix(weight: Array, bias: Array | None, groups: int) -> tuple[Array, Array]:
@@ -96,7 +115,8 @@ def _matrix(weight: Array, bias: Array | None, groups: int) -> tuple[Array, Arra
         rows = np.array(parts.transpose(2, 0, 3, 1), order="C").reshape(taps * groups * channels, width // groups)
         return rows, np.zeros(width, weight.dtype) if bias is None else np.array(bias, weight.dtype)
     columns = -(-width // 16) * 16
-    rows, offset = np.zeros((taps * channels, columns), weight.dtype), np.zeros(columns, weight.dtype)
+    rows, offset = memory.fresh((taps * channels, columns), weight.dtype), np.zeros(columns, weight.dtype)
+    rows[:, width:] = 0
     rows[:, :width] = weight.reshape(width, -1).T
     if bias is not None:
         offset[:width] = bias
@@ -110,7 +130,8 @@ def _table(weight: Array, columns: int) -> Array:
     """
     width, per_line = weight.shape[0], math.prod((*weight.shape[1:-1][-1:], weight.shape[-1]))
     terms = weight.reshape(width, -1, per_line).transpose(1, 2, 0)
-    table = np.zeros((terms.shape[0], 1 << per_line, columns), weight.dtype)
+    table = memory.fresh((terms.shape[0], 1 << per_line, columns), weight.dtype)
+    table[...] = 0
     for bit in range(per_line):
         half = 1 << bit
         table[:, half : 2 * half, :width] = table[:, :half, :width] + terms[:, bit, None]

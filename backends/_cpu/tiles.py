@@ -27,13 +27,15 @@ if TYPE_CHECKING:
     from tacops._backend.protocol import Array, Window
     from tacops._backend.steps import Recipe
 
-__all__ = ["all_on_grid", "convolve_tiles", "run_tiles", "scan_tiles", "sum_blocks"]
+__all__ = ["all_on_grid", "convolve_tiles", "rescale", "run_tiles", "scan_tiles", "sum_blocks"]
 
 TILE = 1 << 20
 """Numbers a tile works on, 4 MiB of float32: smaller ones fit a closer cache, but their many short calls wait for the
 interpreter's lock whenever two threads compete for it."""
 PARALLEL, PARALLEL_PRODUCTS = 1 << 20, 1 << 25
 """Numbers computed beside matrix products, and multiply-adds in them, from which threads pay: one takes 0.1 ms to come awake."""
+PERIOD, BLOCK = 1 << 10, 1 << 16
+"""Factors of membranes that are written out, and numbers that are scaled while they are in cache."""
 TRANSPOSE = 8
 """Frames from which a dense layer's weights are transposed once: OpenBLAS then reads them a quarter sooner, every frame."""
 BLAS_PARALLEL = 1 << 16
@@ -150,8 +152,8 @@ def sum_blocks(chunks: Array, weights: Array) -> Array:
     return out
 
 
-def all_on_grid(x: Array, low: float, high: float, step: float) -> bool:
-    """`Backend.on_grid`: block by block, while a block is in cache."""
+def all_on_grid(x: Array, low: float, high: float, step: float, threads: int | None = None) -> bool:
+    """`Backend.on_grid`: block by block, while a block is in cache; on `threads` at most."""
     flat = x.reshape(-1)
     loops = loops_for(x.size, x.dtype)
     bounds = [x.dtype.type(value) for value in (low, high, 1.0 / step)]
@@ -165,8 +167,21 @@ def all_on_grid(x: Array, low: float, high: float, step: float) -> bool:
         steps = part if step == 1.0 else part * bounds[2]
         good.append(bool(part.max() <= bounds[1] and part.min() >= bounds[0] and np.all(np.rint(steps) == steps)))
 
-    _run_all(run, 1, flat.shape, 1, x.size // 2, 0)
+    _run_all(run, 1, flat.shape, 1, x.size // 2, 0, threads)
     return all(good)
+
+
+def rescale(x: Array, factor: Array) -> None:
+    """``x = x * factor + 0.0``, for contiguous `x` and one factor, or one for each channel."""
+    # as many rows of channels at once as there can be: NumPy runs a loop for each, of few steps
+    together = math.gcd(x.size // factor.size, 1 << max(0, (PERIOD // factor.size).bit_length() - 1))
+    row = np.tile(factor.reshape(-1), together)
+    table = x.reshape(-1, row.size)
+    count = max(1, BLOCK // row.size)
+    for first in range(0, len(table), count):
+        part = table[first : first + count]
+        np.multiply(part, row, out=part)
+        np.add(part, 0.0, out=part)
 
 
 def _run_all(

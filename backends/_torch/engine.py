@@ -13,17 +13,19 @@ import torch
 
 from .._cpu import choose
 from .._cpu.neurons import COMPILE, compiled
-from .._cpu.tiles import scan_tiles
-from .host import as_arrays
+from .._cpu.tiles import all_on_grid, scan_tiles
+from .host import as_arrays, is_watched
 
 if TYPE_CHECKING:
     from tacops._backend.protocol import Array, Synapses
     from tacops._backend.steps import Recipe
 
-__all__ = ["run_layer", "run_neurons"]
+__all__ = ["on_grid", "run_layer", "run_neurons"]
 
 ONE_STEP = 1 << 20
 """Neurons of a single step from which the loop is taken: PyTorch's few operations on a small frame are sooner done."""
+FEW, OFTEN = 1 << 13, 8
+"""Neurons of a frame up to which, and steps from which, NumPy's operations are sooner done than PyTorch's."""
 
 
 def run_layer(
@@ -42,20 +44,30 @@ def run_layer(
     recipe = step._replace(decay=decay, threshold=threshold)
     with np.errstate(all="ignore"):
         layer = x, chunk, weight, bias, conv.window, recipe, start, repeat
-        return _tensors(*choose.run_layer(*layer, torch.get_num_threads()))
+        return _tensors(*choose.run_layer(*layer, torch.get_num_threads(), conv.due))
 
 
 def run_neurons(step: Recipe, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array] | None:
-    """`Backend.scan` by the compiled loop; None where it is not worth while, or can't be."""
-    if currents.numel() * repeat < (COMPILE if len(currents) * repeat > 1 else ONE_STEP):
+    """`Backend.scan` by the compiled loop, or of few neurons by NumPy; None where it is not worth while, or can't be."""
+    steps, neurons = len(currents) * repeat, currents.numel() // max(1, len(currents))
+    few = neurons <= FEW and steps >= OFTEN
+    if not few and neurons * steps < (COMPILE if steps > 1 else ONE_STEP):
         return None
     arrays = as_arrays(currents, membrane, step.decay, step.threshold)
-    if arrays is None or compiled() is None:
+    if arrays is None or not (few or compiled() is not None):
         return None
     x, start, decay, threshold = arrays
     recipe = step._replace(decay=decay, threshold=threshold)
     with np.errstate(all="ignore"):
         return _tensors(*scan_tiles(x, recipe, start, repeat, torch.get_num_threads()))
+
+
+def on_grid(x: Array, low: float, high: float, step: float) -> Array | None:
+    """`Backend.on_grid` of plain floats, in one pass; None where it is PyTorch's."""
+    if is_watched(x) or x.dtype not in (torch.float32, torch.float64) or (arrays := as_arrays(x)) is None:
+        return None
+    with np.errstate(all="ignore"):
+        return torch.tensor(all_on_grid(arrays[0], low, high, step, torch.get_num_threads()))
 
 
 def _tensors(*arrays: Array) -> tuple[Array, Array]:

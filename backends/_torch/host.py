@@ -18,9 +18,18 @@ if TYPE_CHECKING:
 
     from tacops._backend.protocol import Array
 
-__all__ = ["as_arrays", "has_tangent", "is_beyond_loops", "is_traced", "is_watched", "shares_memory"]
+__all__ = [
+    "PLAIN",
+    "as_arrays",
+    "has_tangent",
+    "is_beyond_loops",
+    "is_recorded",
+    "is_traced",
+    "is_watched",
+    "shares_memory",
+]
 
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
+PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def as_arrays(*values: Any) -> list[Any] | None:
@@ -34,13 +43,18 @@ def as_arrays(*values: Any) -> list[Any] | None:
 def shares_memory(x: Array) -> bool:
     """Whether NumPy can read a tensor where it lies, and no mode or tracer has to see what is done with it."""
     return (
-        type(x) in _PLAIN
+        type(x) in PLAIN
         and x.device.type == "cpu"
         and x.layout is torch.strided
         and x.dtype not in HALF
         and not (x.is_neg() or x.is_conj() or x._is_zerotensor())
         and not (torch._C._len_torch_dispatch_stack() or torch.jit.is_tracing())
     )
+
+
+def is_recorded() -> bool:
+    """Whether a compiler or a tracer writes down what is done."""
+    return bool(torch.compiler.is_compiling() or torch.jit.is_tracing())
 
 
 def is_traced(x: Array) -> bool:
@@ -57,7 +71,7 @@ def is_watched(x: Array) -> bool:
 
 def has_tangent(x: Array) -> bool:
     """Whether forward-mode differentiation goes through a tensor."""
-    return forward_ad.unpack_dual(x).tangent is not None
+    return bool(forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None)
 
 
 def is_beyond_loops(gradient: Array) -> bool:

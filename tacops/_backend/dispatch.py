@@ -200,22 +200,29 @@ def undisturbed(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **options: P.kwargs) -> R:
-        for value in (*args, *options.values()):
-            backend = _by_type.get(type(value))
-            if backend is None and is_array(value):
-                try:
-                    backend = backend_of(value)
-                except TypeError:  # which the function says better
-                    continue
-            if backend is not None:
-                context = backend.undisturbed()
-                if context is not None:
-                    with context:
-                        return function(*args, **options)
-                break
-        return function(*args, **options)
+        backend = _by_type.get(type(args[0])) if args else None
+        backend = backend or _first_backend((*args, *options.values()))
+        context = None if backend is None else backend.undisturbed()
+        if context is None:
+            return function(*args, **options)
+        with context:
+            return function(*args, **options)
 
     return call
+
+
+def _first_backend(values: tuple[object, ...]) -> Backend | None:
+    """That of the first array."""
+    for value in values:
+        backend = _by_type.get(type(value))
+        if backend is not None:
+            return backend
+        if is_array(value):
+            try:
+                return backend_of(value)
+            except TypeError:  # which the function says better
+                continue
+    return None
 
 
 def _find(array: Array, function: str, name: str) -> Backend:

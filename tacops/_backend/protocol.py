@@ -13,10 +13,10 @@ To add a library, subclass `Backend` in one file, put an instance in it and name
 * `conv`: a zero- to three-dimensional convolution, channels last, in full precision;
 * `from_numpy`, `to_numpy`: copies through host memory, for tests and benchmarks.
 
-**Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule` (speed);
+**Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule`, `reads_frames`, `rescale`, `round_rows` (speed);
 `stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `round_through`,
 `tangent`, `finite`, `unstack` (gradients); `checkpoint`, `remat` (memory); `compile`, `compiles_fast`; `unavailable`,
-`unfit`, `describe`, `read`, `synchronize`, `lazy`; `blockwise`, `run_blocks`, `beside` (arrays of arrays); `crossings`, `ambient` (the conformance checks); `check_time`, `undisturbed`, `number`
+`unfit`, `is_eager`, `describe`, `read`, `synchronize`, `lazy`; `blockwise`, `run_blocks`, `beside` (arrays of arrays); `crossings`, `ambient` (the conformance checks); `check_time`, `undisturbed`, `number`
 (settings and types of a library's own); `devices`, `on`, `device`, `device_of`, `device_name` (where there are several
 devices). Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip over. ``python -m tacops check NAME`` says whether an adapter is right.
 """
@@ -30,6 +30,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from .devices import Devices
+from .exact import Exact
 from .steps import State, Step, Synapses
 from .whole import Whole
 from .window import Array, Window
@@ -41,7 +42,7 @@ class BackendUnavailable(RuntimeError):  # noqa: N818 (it is a state of the mach
     """The library behind a backend is missing or cannot run here; the message says what would mend it."""
 
 
-class Backend(Devices):
+class Backend(Devices, Exact):
     """Base class of all adapters; this module's docstring is the contract."""
 
     differentiable: ClassVar[bool] = False
@@ -104,6 +105,10 @@ class Backend(Devices):
         """
         return None
 
+    def is_eager(self, *arrays: Array | None) -> bool:
+        """Whether shapes and dtypes of `arrays` are plain values, and no trace is made of this call: so it can be known again."""
+        return False
+
     def number(self, value: Array, dtype: Any) -> Array:
         """An array as a parameter of a layer that computes in `dtype`: itself, and cast only where it stands for a plain number."""
         return value
@@ -130,33 +135,6 @@ class Backend(Devices):
         for k in range(1, len(weights)):
             total = total + _times(xp.astype(x[:, k, ...], wide), weights[k])
         return total if wide == dtype else xp.astype(total, dtype)
-
-    def on_grid(self, x: Array, low: float, high: float, step: float) -> Array:
-        """Whether every value is a multiple of `step`, a power of two, between `low` and `high`.
-
-        Parameters
-        ----------
-        x : array
-            bool, integer or floating; not empty.
-        low, high, step : float
-
-        Returns
-        -------
-        array, bool, shape ()
-        """
-        xp = self.namespace(x)
-        axes = tuple(range(x.ndim))  # named, because ONNX knows no other extremes
-        odd: Array | None = None
-        if xp.isdtype(x.dtype, "integral") and step <= 1.0:  # whole numbers are multiples
-            x, axes = xp.stack([xp.min(x, axis=axes), xp.max(x, axis=axes)], axis=0), (0,)
-        elif xp.isdtype(x.dtype, "integral"):  # float32 would round those of more than 24 bits
-            odd = xp.any((x & min(int(step) - 1, int(xp.iinfo(x.dtype).max))) != 0)
-        if not xp.isdtype(x.dtype, "real floating"):
-            x = xp.astype(x, xp.float32)
-        steps = x if step == 1.0 else x * (1.0 / step)
-        inside = xp.logical_and(xp.max(x, axis=axes) <= high, xp.min(x, axis=axes) >= low)
-        fits = xp.logical_and(inside, xp.all(xp.round(steps) == steps))
-        return fits if odd is None else xp.logical_and(fits, xp.logical_not(odd))
 
     def scan(self, step: Step, currents: Array, state: State | None, repeat: int) -> tuple[Array, State]:
         """Apply `step` `repeat` times to each current in turn.

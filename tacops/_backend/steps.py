@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 from .window import Array, Window
 
-__all__ = ["Recipe", "Reset", "State", "Step", "Synapses", "membrane_of"]
+__all__ = ["Due", "Recipe", "Reset", "State", "Step", "Synapses", "membrane_of"]
 
 State: TypeAlias = tuple[Array, ...]
 """What neurons keep from step to step, each array of shape (B, ...): the membrane first. None is a state of zeros."""
@@ -52,6 +52,22 @@ class Recipe(NamedTuple):
     surrogate: Callable[[Array], Array] | None = None
     detach_reset: bool = False
     unit: Array | None = None
+
+
+class Due:
+    """A check of frames that is still to be made: all are whole numbers of a magnitude up to `most`, or `look` raises.
+
+    A schedule that reads every number anyway may see to it, and then says so (`done`); what it leaves, its caller does.
+    """
+
+    def __init__(self, most: float, check: Callable[[], object]):
+        self.most, self.check, self.done = most, check, False
+
+    def look(self) -> None:
+        """Make the check, unless it is done."""
+        if not self.done:
+            self.check()
+            self.done = True
 
 
 class Step(Protocol):
@@ -101,6 +117,10 @@ class Synapses(Protocol):
         Known without reading them, so it may be False of numbers that do. Where frames break the rules of reproducible mode,
         and that could not be raised, the step's poison is NaN.
         """
+
+    @property
+    def due(self) -> Due | None:
+        """What is still to be checked of the frames, see `Backend.reads_frames`; None if nothing is."""
 
     @property
     def chunk_size(self) -> int:

@@ -63,8 +63,8 @@ def segments(T: int, chunk_size: int) -> list[Segment]:
     [(0, 8, 4), (8, 11, 3)]
     """
     full = T - T % chunk_size
-    parts = (Segment(0, full, chunk_size), Segment(full, T, T - full))
-    return [part for part in parts if part.stop > part.start]
+    whole = [Segment(0, full, chunk_size)] if full > 0 else []
+    return [*whole, Segment(full, T, T - full)] if full < T else whole
 
 
 def decay_power(beta: float | Array, exponent: int) -> float | Array:

@@ -13,9 +13,10 @@ from . import checks as check
 from .axes import channel_from_last, channel_to_last
 from .blocks import whole_layer
 from .grid import as_grid
-from .layer import Driven, Layer
+from .known import Known, key_of, recall, remember
+from .layer import Layer
 from .options import GeometryOptions, How, HowOptions, NeuronOptions, Neurons, Time, TimeOptions
-from .run import run_currents, run_layer
+from .run import run_layer
 from .train import SpikeTrain, remap
 from .window import check_padded, check_size, check_window
 
@@ -32,15 +33,11 @@ __all__ = [
     "output_shape",
     "run_conv",
     "run_given",
-    "run_lif",
-    "run_linear",
 ]
 
 LAYOUTS = ("channels_last", "channels_first")
 MODES = ("collapse", "preserve")
 RESETS = tuple(reset.name.lower() for reset in Reset)
-MOST_STEPS = 2**20
-"""Steps for which `lif` holds a current."""
 DEFAULT_AGGREGATION = {"collapse": "decay", "preserve": "normalized_decay"}
 
 
@@ -59,12 +56,28 @@ def run_conv(
     given: Given,
     time: TimeOptions,
     neurons: NeuronOptions,
-    geometry: GeometryOptions,
+    geometry: GeometryOptions | None,
     how: HowOptions,
 ) -> SpikeTrain:
-    """`tacops.tac_conv` under the name `function`."""
-    layer, first = conv_layer(function, given, time, neurons, geometry, how)
-    return run_given(layer, given.spikes, given.membrane, given.lengths, first)
+    """`tacops.tac_conv` under the name `function`; without a `geometry` `tacops.tac_linear`."""
+    spikes, weight, bias, membrane, lengths = given
+    backend = _backend_of(function, given, time, neurons)
+    options = (*time, *neurons, *(geometry or ()), *how)
+    key = key_of(function, backend, (spikes, weight, bias), neurons, options)
+    known = recall(key)
+    if known is not None:
+        weight = channel_to_last(backend.namespace(weight), weight, 1) if known.first else weight
+        layer = known.layer(function, backend, weight, bias)
+        return run_given(layer, spikes, membrane, lengths, known.first, known.shape)
+    if geometry is None:
+        layer, first = _dense_layer(function, backend, given, time, neurons, how), False
+    else:
+        layer, first = _conv_layer(function, backend, given, time, neurons, geometry, how)
+    train = run_given(layer, spikes, membrane, lengths, first)
+    if key is not None:
+        shape = output_shape(layer, spikes, first)
+        remember(key, Known(layer.window, layer.time, layer.neurons, layer.how, first, shape))
+    return train
 
 
 def conv_layer(
@@ -77,6 +90,18 @@ def conv_layer(
 ) -> tuple[Layer, bool]:
     """A layer that convolves, and whether its frames are channels first; spikes and what describes the layer are checked."""
     backend = _backend_of(function, given, time, neurons)
+    return _conv_layer(function, backend, given, time, neurons, geometry, how)
+
+
+def _conv_layer(
+    function: str,
+    backend: Backend,
+    given: Given,
+    time: TimeOptions,
+    neurons: NeuronOptions,
+    geometry: GeometryOptions,
+    how: HowOptions,
+) -> tuple[Layer, bool]:
     weight, first = given.weight, check.check_choice(function, "layout", geometry.layout, LAYOUTS) == "channels_first"
     xp = backend.namespace(weight)
     check.check_weight(function, xp, weight, range(1, 4))
@@ -94,84 +119,35 @@ def conv_layer(
     return _as_layer(function, backend, weight, given.bias, window, time, neurons, how), first
 
 
-def run_linear(given: Given, time: TimeOptions, neurons: NeuronOptions, how: HowOptions) -> SpikeTrain:
-    """`tacops.tac_linear`: a convolution without spatial dimensions, where every vector is a sample of its own."""
-    function = "tac_linear"
-    backend = _backend_of(function, given, time, neurons)
+def _dense_layer(
+    function: str, backend: Backend, given: Given, time: TimeOptions, neurons: NeuronOptions, how: HowOptions
+) -> Layer:
+    """A convolution without spatial dimensions, where every vector is a sample of its own."""
     xp = backend.namespace(given.weight)
     check.check_weight(function, xp, given.weight, range(1))
     check.check_spikes(function, xp, given.spikes, given.weight.shape[1], "(T, B, ..., F_in)", None)
     window = Window((), (), (), 1)
-    layer = _as_layer(function, backend, given.weight, given.bias, window, time, neurons, how)
-    return run_given(layer, given.spikes, given.membrane, given.lengths)
+    return _as_layer(function, backend, given.weight, given.bias, window, time, neurons, how)
 
 
-def run_lif(
-    current: Array,
-    repeat: Any,
+def run_given(
+    layer: Layer,
+    spikes: Array,
     membrane: Any,
     lengths: Any,
-    layout: Any,
-    neurons: NeuronOptions,
-    how: HowOptions,
-    axis: int | None = None,
+    first: bool = False,
+    known: tuple[int, ...] | None = None,
 ) -> SpikeTrain:
-    """`tacops.lif`; `axis` is where the channels were before they were moved to the end."""
-    function = "lif"
-    if check.check_choice(function, "layout", layout, LAYOUTS) == "channels_first" and _axes(current) > 3:
-        return _run_lif_first(current, repeat, membrane, lengths, neurons, how)
-    state = _as_state(function, membrane, neurons.synapse_decay)
-    arrays = {"current": current, **_named(state), **_arrays(neurons, None, lengths)}
-    backend = _backend(function, arrays)
-    xp = backend.namespace(current)
-    check.check_current(function, xp, current)
-    kept = _as_how(function, xp, current, how, neurons.surrogate, "current")
-    lif = _as_neurons(function, backend, current, current.shape[-1], neurons)
-    steps = check.check_count(function, "repeat", repeat)
-    if steps > MOST_STEPS:
-        raise check.fail(function, "repeat", f"at most {MOST_STEPS}", steps)
-    check_size(function, "repeat", (current.shape[0] * steps, *current.shape[1:]))
-    _check_shapes(function, state, current, tuple(current.shape[1:]), "current")
-    backend.check_time(function, current.shape[0], 1, lengths is None and not kept.remat)
-    moved = (1 if current.ndim == 2 else axis) if backend.blockwise else None
-    driven = Driven(function, backend, lif, kept, steps, moved)
-    if current.ndim > 2:
-        return run_currents(driven, current, state, check.check_lengths(function, backend, lengths, current))
-    if lengths is not None:
-        raise check.fail(function, "lengths", "None for currents (T, C), which have no batch", lengths)
-    start = None if state is None else tuple(xp.reshape(x, (1, -1)) for x in state)
-    train = run_currents(driven, xp.reshape(current, (-1, 1, current.shape[1])), start)
-    return remap(train, lambda x: x[:, 0, ...], lambda x: x[0, ...])
+    """Run a validated layer on the arrays of a call, channels first or last; spikes have been checked.
 
-
-def _run_lif_first(
-    current: Array, repeat: Any, membrane: Any, lengths: Any, neurons: NeuronOptions, how: HowOptions
-) -> SpikeTrain:
-    """Currents (T, B, C, *S): channels to the end, and back."""
-    state = _as_state("lif", membrane, neurons.synapse_decay)
-    xp = _backend("lif", {"current": current, **_named(state)}).namespace(current)
-    check.check_current("lif", xp, current)
-    _check_shapes("lif", state, current, tuple(current.shape[1:]), "current")
-    moved: Any = None if state is None else tuple(channel_to_last(xp, x, 1) for x in state)
-    start = moved[0] if moved and neurons.synapse_decay is None else moved
-    train = run_lif(channel_to_last(xp, current, 2), repeat, start, lengths, LAYOUTS[0], neurons, how, axis=2)
-    return remap(train, lambda x: channel_from_last(xp, x, 2), lambda x: channel_from_last(xp, x, 1))
-
-
-def _axes(x: Any) -> int:
-    """Of what may be no array."""
-    axes = getattr(x, "ndim", 0)
-    return axes if isinstance(axes, int) else 0
-
-
-def run_given(layer: Layer, spikes: Array, membrane: Any, lengths: Any, first: bool = False) -> SpikeTrain:
-    """Run a validated layer on the arrays of a call, channels first or last; spikes have been checked."""
+    Sizes too if the shape of a membrane is `known`.
+    """
     function, backend, window = layer.function, layer.backend, layer.window
-    xp, dims, shape = backend.namespace(layer.weight), len(window.stride), output_shape(layer, spikes, first)
+    xp, dims, shape = backend.namespace(layer.weight), len(window.stride), known or output_shape(layer, spikes, first)
     state = None if membrane is None else check_state(layer, membrane, shape)
     backend.check_time(function, spikes.shape[0], layer.time.chunk_size, lengths is None and not layer.how.remat)
     lengths = check.check_lengths(function, backend, lengths, spikes)
-    if dims:
+    if dims and known is None:
         frames = check.shape_of(spikes)
         check_padded(function, (*frames[:2], *frames[3:], frames[2]) if first else frames, window)
         check_size(function, "spikes", (frames[0], *shape))

@@ -69,10 +69,10 @@ def run_synapses(layer: Layer, spikes: Array) -> Array:
     """Currents (T, B, *S_out, C_out) of every frame, without neurons."""
     backend, grid = layer.backend, layer.how.grid
     xp, (T, B) = backend.namespace(spikes), tuple(spikes.shape[:2])
-    drive, scale = in_floats(layer) if grid is None else in_units(layer, grid, spikes)
+    drive, scale = in_floats(layer) if grid is None else in_units(layer, grid, spikes, False)
     frames = _in_steps(xp, layer, spikes)
     currents = _synapses(layer, drive, 1)(xp.reshape(frames, (T * B, *frames.shape[2:])))
-    return scale.leave(xp.reshape(currents, (T, B, *currents.shape[1:])))
+    return scale.leave(backend, xp.reshape(currents, (T, B, *currents.shape[1:])))
 
 
 def run_segments(layer: Layer, currents: Sequence[Array], T: int, state: State | None) -> SpikeTrain:
@@ -121,7 +121,7 @@ def _run_frames(layer: Layer, spikes: Array, state: State | None) -> tuple[Array
     """`_run_layer` in one piece."""
     backend, grid = layer.backend, layer.how.grid
     xp = backend.namespace(spikes)
-    drive, scale = in_floats(layer) if grid is None else in_units(layer, grid, spikes)
+    drive, scale = in_floats(layer) if grid is None else in_units(layer, grid, spikes, True)
     spikes = _in_steps(xp, layer, spikes)
     state, trains = scale.enter(backend, state), []
     for start, stop, size in segments(spikes.shape[0], layer.time.chunk_size):
@@ -130,8 +130,10 @@ def _run_frames(layer: Layer, spikes: Array, state: State | None) -> tuple[Array
         step = _step(backend, _of_chunk(backend, layer.time, layer.neurons, size), layer.how, scale)
         train, state = backend.schedule(conv, step, part, state, layer.time.steps(size))
         trains.append(train)
+    if drive.due is not None:
+        drive.due.look()
     train = trains[0] if len(trains) == 1 else xp.concat(trains, axis=0)
-    return _left(layer.how, xp, scale, train, state or ())
+    return _left(backend, layer.how, scale, train, state or ())
 
 
 def _in_steps(xp: Any, layer: Layer, spikes: Array) -> Array:
@@ -153,7 +155,7 @@ def _run_currents(driven: Driven, current: Array, state: State | None) -> tuple[
         current = backend.round_through(current * units.per_one)
     step = _step(backend, neurons, driven.how, scale)
     spikes, after = backend.scan(step, current, scale.enter(backend, state), driven.repeat)
-    return _left(driven.how, backend.namespace(current), scale, spikes, after)
+    return _left(backend, driven.how, scale, spikes, after)
 
 
 def _synapses(layer: Layer, drive: Drive, size: int) -> Convolve:
@@ -167,6 +169,7 @@ def _synapses(layer: Layer, drive: Drive, size: int) -> Convolve:
         None if is_one(weights) else tuple(weights),
         exact=grid is not None,
         fits_half=grid is not None and fits_half(grid, weights),
+        due=drive.due,
     )
 
 
@@ -194,30 +197,31 @@ def _power(backend: Backend, decay: float | Array, size: int) -> float | Array:
 
 def _step(backend: Backend, neurons: Neurons, how: How, scale: Scale) -> LIFStep:
     """A step of the neurons, in their scale."""
-    given: dict[str, Any] = {
-        "math": backend,
-        "decay": neurons.beta,
-        "threshold": scale.threshold,
-        "reset": neurons.reset,
-        "surrogate": neurons.surrogate,
-        "rounded": scale.units is not None,
-        "poison": scale.poison,
-        "unit": None if scale.units is None else scale.units.inverse,
-        "compact": how.compact,
-        "detach_reset": neurons.detach_reset,
-        "trace": how.trace,
-    }
-    if neurons.synapse_decay is None:
-        return LIFStep(**given)
-    return SynapticStep(**given, synapse_decay=neurons.synapse_decay)
+    units = scale.units
+    given = (
+        backend,
+        neurons.beta,
+        scale.threshold,
+        neurons.reset,
+        neurons.surrogate,
+        units is not None,
+        scale.poison,
+        None if units is None else units.inverse,
+        how.compact,
+        neurons.detach_reset,
+        how.trace,
+    )
+    synapse = neurons.synapse_decay
+    return LIFStep(*given) if synapse is None else SynapticStep(*given, synapse)
 
 
-def _left(how: How, xp: Any, scale: Scale, spikes: Array, state: State) -> tuple[Array, State]:
+def _left(backend: Backend, how: How, scale: Scale, spikes: Array, state: State) -> tuple[Array, State]:
     """The last state in potentials, and those that were kept."""
     if how.trace and not (scale.units is None and scale.poison is None):
-        kept = [scale.leave(spikes[:, n, ...]) for n in range(1, spikes.shape[1])]
-        spikes = xp.stack([spikes[:, 0, ...], *kept], axis=1)
-    return spikes, tuple(map(scale.leave, state))
+        kept = [scale.leave(backend, spikes[:, n, ...]) for n in range(1, spikes.shape[1])]
+        spikes = backend.namespace(spikes).stack([spikes[:, 0, ...], *kept], axis=1)
+    alone = len(state) == 1  # after one step a synaptic current can be the membrane
+    return spikes, tuple([scale.leave(backend, x, alone) for x in state])
 
 
 def _as_train(how: How, spikes: Array, state: State) -> SpikeTrain:

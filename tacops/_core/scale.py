@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .._backend.protocol import Array, Backend, State
+from .._backend.steps import Due
 from .aggregation import Weights, cast, chunk_weights, widen
 from .grid import Grid, add_poison, check_inputs, check_units
 from .layer import Layer
@@ -28,9 +29,15 @@ class Scale(NamedTuple):
             return state
         return tuple(backend.round_through(x * units.per_one) for x in state)
 
-    def leave(self, x: Array) -> Array:
-        """Numbers as potentials; 0 has one sign, whatever the libraries round or sum it from."""
-        return add_poison(self.poison, x if self.units is None else x * self.units.inverse + 0.0)
+    def leave(self, backend: Backend, x: Array, alone: bool = True) -> Array:
+        """Numbers as potentials; 0 has one sign, whatever the libraries round or sum it from.
+
+        Nobody needs `x` any more, if it is `alone` in its memory.
+        """
+        if self.units is not None:
+            unit = self.units.inverse
+            x = backend.rescale(x, unit) if alone else x * unit + 0.0
+        return add_poison(self.poison, x)
 
 
 class Drive(NamedTuple):
@@ -41,6 +48,8 @@ class Drive(NamedTuple):
     """Of the given bias and the sum of the aggregation weights."""
     weights: Callable[[int], Weights]
     """Of the frames of a chunk."""
+    due: Due | None = None
+    """What is still to be checked of the frames."""
 
 
 def in_floats(layer: Layer) -> tuple[Drive, Scale]:
@@ -58,19 +67,25 @@ def in_floats(layer: Layer) -> tuple[Drive, Scale]:
     return drive, Scale(layer.neurons.threshold)
 
 
-def in_units(layer: Layer, grid: Grid, spikes: Array) -> tuple[Drive, Scale]:
-    """Numbers of reproducible mode: integers on the layer's grid."""
+def in_units(layer: Layer, grid: Grid, spikes: Array, scheduled: bool) -> tuple[Drive, Scale]:
+    """Numbers of reproducible mode: integers on the layer's grid; if they are `scheduled`, the backend may check the spikes."""
     backend, weight = layer.backend, layer.weight
     beta, size, aggregation = layer.neurons.beta, layer.time.chunk_size, layer.time.aggregation
     q = aggregation_bits(grid, aggregation, size)
     units = layer_units(backend, grid, weight, layer.bias, aggregation, size, beta)
     threshold = backend.round_through(units.per_one * layer.neurons.threshold)
     poison = check_units(layer.function, backend, grid, units.valid, threshold)
-    poison = add_poison(poison, check_inputs(layer.function, backend, grid, spikes, weight))
-    rows = backend.namespace(weight).reshape(units.weight_scale, (-1, *(1 for _ in weight.shape[1:])))
+
+    def check() -> Array | None:
+        return check_inputs(layer.function, backend, grid, spikes, weight)
+
+    readable = poison is None  # the units were
+    late = readable and scheduled and size == 1 and grid.input_step == 1.0 and backend.reads_frames(spikes)
+    poison = poison if late else add_poison(poison, check())
     drive = Drive(
-        backend.round_through(weight * rows),
+        backend.round_rows(weight, units.weight_scale),
         lambda bias, total: backend.round_through(bias * (units.weight_scale * (total * (1.0 / grid.input_step)))),
         lambda size: unit_weights(backend, aggregation, size, beta, q),
+        Due(grid.input_max, check) if late else None,
     )
     return drive, Scale(threshold, units, poison)

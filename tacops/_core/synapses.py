@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from .._backend.steps import Due
 from .._backend.window import Array, Window
 from .aggregation import Sums, Weights, cast, merge_chunks
 
@@ -37,6 +38,8 @@ class Convolve:
         Reproducible mode: all numbers are integers, and only plain sums of products keep them exact.
     fits_half : bool
         The integers that are multiplied are of a magnitude up to 2048, so float16 and TF32 hold them.
+    due : Due or None
+        What is still to be checked of the frames.
     """
 
     products: Products
@@ -46,6 +49,7 @@ class Convolve:
     aggregation: Weights | None = None
     exact: bool = False
     fits_half: bool = False
+    due: Due | None = None
 
     arrays: ClassVar[tuple[str, ...]] = ("weight", "bias", "aggregation")
 

@@ -12,12 +12,15 @@ from typing import Any
 
 from .._backend.protocol import Array, Backend
 from .aggregation import Weights, chunk_weights, shares
+from .checks import is_array
 from .grid import Grid
 from .rules import RULES
 
 __all__ = ["Units", "aggregation_bits", "current_units", "layer_units", "unit_weights"]
 
 EXACT = 2.0**24 - 8.0  # a few units of margin for the rounding of the bound itself
+SURELY = 0.999
+"""Share of the limit below which a bound holds whatever is rounded in computing with it."""
 FINEST = 2.0**31
 """Most units per unit of weight."""
 TINY = 2.0**-100
@@ -95,8 +98,8 @@ def layer_units(
     fan_in = math.prod(weight.shape[1:])
     q = aggregation_bits(grid, aggregation, chunk_size)
     reach = _largest_sum(backend, aggregation, chunk_size, beta, q)
-    magnitude = xp.abs(backend.stop_gradient(weight))
-    widest = xp.max(magnitude, axis=axes)
+    constant = backend.stop_gradient(weight)
+    widest = xp.maximum(xp.max(constant, axis=axes), -xp.min(constant, axis=axes))
     limit = EXACT if bias is None else EXACT / 2
     offset = None if bias is None else xp.abs(backend.stop_gradient(bias)) * (reach / grid.input_step)
 
@@ -104,21 +107,23 @@ def layer_units(
         narrow = widest * power <= 2.0**grid.weight_bits
         return narrow if offset is None else xp.logical_and(narrow, offset * power < limit)
 
-    fine = _largest_power(xp, widest, fits, 6)
-    # Sums of integers, the same in any order; above that fan-in, a coarser bound takes their place.
-    rounded = xp.round(magnitude * xp.reshape(fine, (-1, *(1 for _ in axes))))
-    summable = fan_in * 2**grid.weight_bits < EXACT
-    sums = xp.sum(rounded, axis=axes) if summable else xp.max(rounded, axis=axes) * float(fan_in)
+    scale = fine = _largest_power(xp, widest, fits, 6)
+    enough = fits(fine)  # not of numbers beyond the coarsest units that are tried
     reach = reach * (grid.input_max / grid.input_step)
+    if is_array(reach) or fan_in * (2.0**grid.weight_bits + 1.0) * reach >= SURELY * limit:
+        # Sums of integers, the same in any order; above that fan-in, a coarser bound takes their place.
+        rounded = xp.round(xp.abs(constant) * xp.reshape(fine, (-1, *(1 for _ in axes))))
+        summable = fan_in * 2**grid.weight_bits < EXACT
+        sums = xp.sum(rounded, axis=axes) if summable else xp.max(rounded, axis=axes) * float(fan_in)
 
-    def exact(power: Array) -> Array:
-        return (sums * power + float(fan_in)) * reach < limit
+        def exact(power: Array) -> Array:
+            return (sums * power + float(fan_in)) * reach < limit
 
-    scale = fine * _largest_power(xp, widest, exact, 4, top=0)
+        scale = fine * _largest_power(xp, widest, exact, 4, top=0)
+        enough = xp.logical_and(enough, exact(scale / fine))
     # weights of less than 2^-31 may round to nothing, unless it is a bias that has made the grid coarse
     nothing = xp.logical_or(widest < TINY, scale >= FINEST)
-    enough = xp.logical_and(xp.logical_or(nothing, widest * scale >= MIN_WEIGHT), exact(scale / fine))
-    enough = xp.logical_and(enough, fits(fine))  # not of numbers beyond the coarsest units that are tried
+    enough = xp.logical_and(enough, xp.logical_or(nothing, widest * scale >= MIN_WEIGHT))
     per_one = scale * (2.0**q / grid.input_step)
     return Units(per_one, _reciprocal(xp, per_one), scale, xp.all(enough))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._backend.protocol import Array, Backend, Window
-from .._core import run, scale, units
+from .._core import known, run, scale, units
 from .._core.aggregation import Weights, chunk_weights
 from .._core.neurons import LIFStep, SynapticStep
 from ._faults import COMPILED_PATCHES, METHODS, PATCHES, PLAIN, parent
@@ -83,6 +83,7 @@ def _method_mutant(kind: type[Backend], changes: dict[str, Any]) -> Callable[[],
 def _patched(targets: Sequence[tuple[Any, str, Any]]) -> Iterator[None]:
     """Attributes of modules and classes replaced for a while."""
     originals = [vars(owner)[name] for owner, name, _ in targets]
+    known.forget()  # what other rules found valid
     for owner, name, value in targets:
         setattr(owner, name, value)
     try:
@@ -90,6 +91,7 @@ def _patched(targets: Sequence[tuple[Any, str, Any]]) -> Iterator[None]:
     finally:
         for (owner, name, _), original in zip(targets, originals, strict=True):
             setattr(owner, name, original)
+        known.forget()
 
 
 def _patch_mutant(backend: Backend, module: Any, target: str, function: Callable[..., Any]) -> Callable[[], Any]:

@@ -177,6 +177,25 @@ def test_numbers_beyond_floats(way: choose.Way, ways: list[bool]) -> None:
 
 
 @pytest.mark.parametrize("way", SPARSE)
+def test_frames_are_checked_as_their_events_are_listed(way: choose.Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pass of its own over spikes and counts at hand; what is off the grid is refused as ever, wherever it is."""
+    monkeypatch.setattr(tiles, "TILE", 1500)
+    layer = EngineLayer(c_in=17, values=(1.0, -2.0), options={"padding": 1, "reproducible": Grid(input_max=2)})
+    x, w, given = layer.arrays(0.2, kind="float32")
+    want = run("dense", x, w, given)
+    with monkeypatch.context() as patch:
+        patch.setattr("tacops.backends.numpy_.NumPyBackend.on_grid", None)  # which can't be called
+        assert_same(run(way, x, w, given), want)
+    places = (0, 0, 0, 0, 0), (2, 1, 3, 3, 15), (-1, -1, -1, -1, -1)
+    for place in places:
+        for odd in (0.5, 3.0, -3.0, np.nan, np.inf):
+            strange = x.copy()
+            strange[place] = odd
+            with pytest.raises(ValueError, match=r"spikes must be multiples of 1\.0 between -2 and 2 in"):
+                run(way, strange, w, given)
+
+
+@pytest.mark.parametrize("way", SPARSE)
 def test_half_precision_goes_by_products(way: choose.Way, ways: list[bool]) -> None:
     """No loop is compiled for it."""
     x, w, given = EngineLayer(options={"padding": 1, "reproducible": False}).arrays(0.2, "float16")

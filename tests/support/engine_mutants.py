@@ -52,6 +52,9 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
     "samples-mixed": ("events", "sample * offsets[2]", "0 * offsets[2]"),
     "held-once-less": ("events", "(t + 1) * steps[2]", "(t + 1) * steps[2] - (steps[2] > 1)"),
     "sample-overwritten": ("events", "at = place + sample * membrane.shape[1] + low", "at = place + low"),
+    "halves-whole": ("events", " and np.rint(values[e]) == values[e]", ""),
+    "any-magnitude": ("events", "abs(values[e]) <= most and ", ""),
+    "negatives-small": ("events", "abs(values[e]) <= most", "values[e] <= most"),
     # tables.py
     "counts-looked-up": ("tables", "= code\n    return strange == 0\n", "= code\n    return True\n"),
     "one-channel-counts": ("tables", "        return strange == 0\n", "        return True\n"),
@@ -65,6 +68,7 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
     "frame-again": ("sparse", "t * self.frame + self.begin", "self.begin"),
     "groups-transposed": ("sparse", "parts.transpose(2, 0, 3, 1)", "parts.transpose(2, 3, 0, 1)"),
     "bias-forgotten": ("sparse", "offset[:width] = bias", "pass"),
+    "never-due": ("sparse", "due.done = not bad", "due.done = True"),
 }
 """Name, file, text, and what is put in its place."""
 
