@@ -15,7 +15,16 @@ from tacops._backend.steps import membrane_of
 
 from ._cpu.choose import CROSSINGS, run_layer
 from ._cpu.neurons import COMPILE, compiled
-from ._cpu.tiles import TILE, TRANSPOSE, all_on_grid, convolve_tiles, rescale, scan_tiles, sum_blocks
+from ._cpu.tiles import (
+    TILE,
+    TRANSPOSE,
+    all_on_grid,
+    convolve_tiles,
+    rescale_in_place,
+    scale_and_round,
+    scan_tiles,
+    sum_blocks,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -130,15 +139,14 @@ class NumPyBackend(Backend):
 
     def round_rows(self, x: Array, factors: Array) -> Array:
         """With one new array."""
-        scaled = x * factors.reshape(-1, *(1 for _ in x.shape[1:]))
-        return np.rint(scaled, out=scaled)
+        return scale_and_round(x, factors)
 
     def rescale(self, x: Array, factor: Array) -> Array:
         """In place, unless that would keep a larger array alive."""
         whole = x.base is None or x.base.nbytes < 2 * x.nbytes
         if not whole or not x.flags.c_contiguous or x.dtype != factor.dtype or factor.size not in (1, x.shape[-1]):
             return super().rescale(x, factor)
-        rescale(x, factor)
+        rescale_in_place(x, factor)
         return x
 
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:

@@ -15,9 +15,8 @@ from tacops._backend.protocol import Array, Backend, Window
 from tacops._backend.steps import Reset, membrane_of
 
 from ._cpu.choose import CROSSINGS
-from ._torch import kernels
+from ._torch import engine, kernels
 from ._torch.convolution import HALF, autocasts, conv, products_are_plain
-from ._torch.engine import on_grid, run_layer, run_neurons
 from ._torch.half import describe_half, run_half
 from ._torch.host import PLAIN, is_recorded, is_traced, is_watched, shares_memory
 from ._torch.pytree import name_trains
@@ -75,7 +74,7 @@ class TorchBackend(Backend):
         Their bounds are exact as far as grids reach.
         """
         if x.dtype not in _UNSIGNED:
-            found = on_grid(x, low, high, step)
+            found = engine.on_grid(x, low, high, step)
             return super().on_grid(x, low, high, step) if found is None else found
         fits = super().on_grid(x.to(torch.float32), low, high, step)
         return fits if step <= 1.0 else fits & ~torch.any(x.to(torch.int64) & (int(step) - 1) != 0)
@@ -103,7 +102,7 @@ class TorchBackend(Backend):
             else:
                 found = run_kernel(*given)
                 if found is None and recipe.poison is None:
-                    found = run_neurons(*given) or _scan_in_place(*given)
+                    found = engine.run_neurons(*given) or _scan_in_place(*given)
         return super().scan(step, currents, state, repeat) if found is None else (found[0], (found[1],))
 
     def reads_frames(self, frames: Array) -> bool:
@@ -120,12 +119,21 @@ class TorchBackend(Backend):
             if found is not None:
                 return found
         if recipe is not None and recipe.poison is None and not is_traced(frames):
-            engine = run_layer(conv, recipe, frames, membrane_of(state), repeat)
-            if engine is not None:
-                return engine[0], (engine[1],)
+            layer = engine.run_layer(conv, recipe, frames, membrane_of(state), repeat)
+            if layer is not None:
+                return layer[0], (layer[1],)
         if conv.due is not None:
             conv.due.look()
         return super().schedule(conv, step, frames, state, repeat)
+
+    def round_rows(self, x: Array, factors: Array) -> Array:
+        """On CPUs by NumPy."""
+        found = engine.round_rows(x, factors)
+        return super().round_rows(x, factors) if found is None else found
+
+    def rescale(self, x: Array, factor: Array) -> Array:
+        """On CPUs by NumPy, in place."""
+        return x if engine.rescale(x, factor) else super().rescale(x, factor)
 
     def from_numpy(self, array: np.ndarray[Any, Any], device: str | None = None) -> Array:
         """A copy, in host memory by default; Apple's GPUs have no float64 and get float32."""

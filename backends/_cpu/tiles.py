@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     from tacops._backend.protocol import Array, Window
     from tacops._backend.steps import Recipe
 
-__all__ = ["all_on_grid", "convolve_tiles", "rescale", "run_tiles", "scan_tiles", "sum_blocks"]
+__all__ = [
+    "all_on_grid",
+    "convolve_tiles",
+    "rescale_in_place",
+    "run_tiles",
+    "scale_and_round",
+    "scan_tiles",
+    "sum_blocks",
+]
 
 TILE = 1 << 20
 """Numbers a tile works on, 4 MiB of float32: smaller ones fit a closer cache, but their many short calls wait for the
@@ -171,7 +179,13 @@ def all_on_grid(x: Array, low: float, high: float, step: float, threads: int | N
     return all(good)
 
 
-def rescale(x: Array, factor: Array) -> None:
+def scale_and_round(x: Array, factors: Array) -> Array:
+    """``rint(x * factors)`` with one factor for each index of the first axis, and with one new array."""
+    scaled: Array = x * factors.reshape(-1, *(1 for _ in x.shape[1:]))
+    return np.rint(scaled, out=scaled)
+
+
+def rescale_in_place(x: Array, factor: Array) -> None:
     """``x = x * factor + 0.0``, for contiguous `x` and one factor, or one for each channel."""
     # as many rows of channels at once as there can be: NumPy runs a loop for each, of few steps
     together = math.gcd(x.size // factor.size, 1 << max(0, (PERIOD // factor.size).bit_length() - 1))

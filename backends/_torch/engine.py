@@ -13,14 +13,14 @@ import torch
 
 from .._cpu import choose
 from .._cpu.neurons import COMPILE, compiled
-from .._cpu.tiles import all_on_grid, scan_tiles
+from .._cpu.tiles import all_on_grid, rescale_in_place, scale_and_round, scan_tiles
 from .host import as_arrays, is_watched
 
 if TYPE_CHECKING:
     from tacops._backend.protocol import Array, Synapses
     from tacops._backend.steps import Recipe
 
-__all__ = ["on_grid", "run_layer", "run_neurons"]
+__all__ = ["on_grid", "rescale", "round_rows", "run_layer", "run_neurons"]
 
 ONE_STEP = 1 << 20
 """Neurons of a single step from which the loop is taken: PyTorch's few operations on a small frame are sooner done."""
@@ -68,6 +68,32 @@ def on_grid(x: Array, low: float, high: float, step: float) -> Array | None:
         return None
     with np.errstate(all="ignore"):
         return torch.tensor(all_on_grid(arrays[0], low, high, step, torch.get_num_threads()))
+
+
+def rescale(x: Array, factor: Array) -> bool:
+    """`Backend.rescale`, if it can be done in place by NumPy.
+
+    After an operation of many numbers PyTorch's threads wait for the next one by spinning, for some milliseconds, and the
+    engine of the next layer would share its cores with them.
+    """
+    whole = x.is_contiguous() and x.untyped_storage().nbytes() < 2 * x.nbytes
+    if not whole or x.dtype != factor.dtype or factor.numel() not in (1, x.shape[-1]):
+        return False
+    arrays = as_arrays(x, factor)
+    if arrays is None:
+        return False
+    with np.errstate(all="ignore"):
+        rescale_in_place(*arrays)
+    return True
+
+
+def round_rows(x: Array, factors: Array) -> Array | None:
+    """`Backend.round_rows` by NumPy, for the same reason; None where it is PyTorch's."""
+    arrays = as_arrays(x, factors)
+    if arrays is None:
+        return None
+    with np.errstate(all="ignore"):
+        return torch.from_numpy(scale_and_round(*arrays))
 
 
 def _tensors(*arrays: Array) -> tuple[Array, Array]:
