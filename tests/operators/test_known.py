@@ -115,7 +115,7 @@ def test_few_are_remembered_and_nobody_s_arrays() -> None:
         tac_linear(np.ones((T, 1, 2), np.float32), np.ones((1, 2), np.float32), chunk_size=1)
     assert 0 < len(known._known) <= known.MOST
     x, w = np.ones((3, 1, 2), np.float32), np.ones((1, 2), np.float32)
-    gone = [weakref.ref(x), weakref.ref(w)]
+    gone: list[Any] = [weakref.ref(x), weakref.ref(w)]
     tac_linear(x, w, chunk_size=1)
     del x, w
     gc.collect()

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tacops import Grid, SpikeTrain, lif, tac_conv, tac_linear
+from tacops._core import units
 from tacops.backends import Backend, get_backend
 from tacops.testing._case import Case, inputs_of
 from tacops.testing._host import assert_train
@@ -103,3 +104,20 @@ def test_neurons_alone(beta: float, dtype: str) -> None:
     """`lif` follows its rule, float64 too."""
     options = {"beta": beta, "threshold": 0.7, "reproducible": Grid(threshold_bits=9)}
     follows_the_rule(get_backend("numpy"), Case("alone", "lif", (9, 2, 5), (), options, membrane=True, dtype=dtype))
+
+
+@pytest.mark.parametrize("fan_in", [9, 4090, 8170, 8190, 9000])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_sums_that_can_t_reach_the_limit_need_not_be_known(
+    fan_in: int, with_bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Units by the bound alone are those by the sums, also of weights that come as near to it as any."""
+    rng = np.random.default_rng(2)
+    weight = rng.normal(0, 1, (4, fan_in)).astype(np.float32)
+    weight[1], weight[2] = 1.0, -0.7
+    bias = rng.normal(0, 1, 4).astype(np.float32) if with_bias else None
+    layer = get_backend("numpy"), Grid(), weight, bias, "decay", 1, 0.9
+    found = units.layer_units(*layer)
+    monkeypatch.setattr(units, "SURELY", 0.0)
+    for got, want in zip(vars(found).values(), vars(units.layer_units(*layer)).values(), strict=True):
+        np.testing.assert_array_equal(got, want)
