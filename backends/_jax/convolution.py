@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tacops._backend.window import Array, Window
 
-__all__ = ["PRECISION", "Products", "conv", "conv_by_unfolding", "conv_in_half", "conv_one_frame", "halved", "wide"]
+__all__ = ["PRECISION", "Products", "conv", "conv_by_unfolding", "conv_in_half", "conv_in_parts", "conv_one_frame", "halved", "in_parts", "wide"]
 
 # The default precision of float32 products is TF32 on recent NVIDIA GPUs and bfloat16 on TPUs; HIGHEST is float32.
 PRECISION = lax.Precision.HIGHEST
@@ -90,6 +90,41 @@ def _tangent(window: Window, primals: tuple[Array, Array], tangents: tuple[Array
 def halved(x: Array, weight: Array, window: Window) -> Array:
     """Products of float16, summed in float32."""
     return conv_by_unfolding(x.astype(jnp.float16), weight.astype(jnp.float16), None, window, dtype=jnp.float32)
+
+
+def conv_in_parts(x: Array, weight: Array, bias: Array | None, window: Window, exact: bool) -> Array:
+    """Of 0 and 1, by float32 weights: full float32 from products of bfloat16, on NVIDIA's GPUs; elsewhere `conv`."""
+    out = _by_parts(x, weight, window)
+    return out if bias is None else out + bias
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _by_parts(x: Array, weight: Array, window: Window) -> Array:
+    return lax.platform_dependent(
+        x,
+        weight,
+        cuda=lambda x, weight: in_parts(x, weight, window),
+        default=lambda x, weight: conv(x, weight, None, window, False, cpu=False),
+    )
+
+
+@_by_parts.defjvp  # type: ignore[untyped-decorator]
+def _tangent_of_parts(
+    window: Window, primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    """Of float32 products: tangents, and gradients, are not 0 and 1."""
+    _, tangent = jax.jvp(lambda x, w: conv(x, w, None, window, False, cpu=False), primals, tangents)
+    return _by_parts(*primals, window), tangent
+
+
+def in_parts(x: Array, weight: Array, window: Window) -> Array:
+    """Products of 0 and 1, and of the three bfloat16 whose sum a float32 is, summed in float32."""
+    high = lax.reduce_precision(weight, 8, 7)  # of a cast there and back XLA makes nothing
+    rest = weight - high
+    middle = lax.reduce_precision(rest, 8, 7)
+    parts = jnp.concatenate([part.astype(jnp.bfloat16) for part in (rest - middle, middle, high)], axis=-1)
+    frames = jnp.concatenate([x.astype(jnp.bfloat16)] * 3, axis=-1)
+    return conv_by_unfolding(frames, parts, None, window, dtype=jnp.float32)
 
 
 def conv_by_unfolding(

@@ -54,10 +54,11 @@ def layer(
     Parameters
     ----------
     step : Recipe
-        Rounded.
+        Rounded where all numbers are integers; else frames are bool.
     frames : array, shape (n, B, *S, C_in)
         Up to two spatial dimensions, or with a `window` of none any others.
-    weight : array, float16, shape (C_out, *kernel, C_in)
+    weight : array, shape (C_out, *kernel, C_in)
+        float16 where the step is rounded, else float32.
     bias : array or None, shape (C_out,)
     window : Window
     membrane : array or None, shape (B, *S_out, C_out)
@@ -93,6 +94,7 @@ def layer(
             dilation_x=plane.dilation[1],
             top=plane.before[0],
             left=plane.before[1],
+            WHOLE=step.rounded,
             BIAS=bias is not None,
             STARTS=membrane is not None,
             COMPACT=step.compact,

@@ -19,8 +19,9 @@ import tacops
 from tacops import surrogate
 from tacops._core.neurons import LIFStep
 from tacops.backends import torch_
-from tacops.backends._torch import kernels, operation
+from tacops.backends._torch import constants, kernels, operation
 from tacops.backends._torch.full import full_conv
+from tacops.layers import FrozenLayer
 from tacops.testing import conformance_checks, run_checks
 
 ARCTAN = surrogate.arctan()
@@ -247,16 +248,40 @@ def test_launches_of_training_without_tf32(launches: Any, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("chunk_size", [1, 4])
 def test_launches_of_reproducible_layers(chunk_size: int, launches: Any) -> None:
-    """At inference a layer is one, after its frames are summed, and one for its weights in float16; the scale's are of weights and membranes."""
+    """At inference a layer is one, after its frames are summed, and one for its weights in float16; all others are of weights and membranes."""
     x = torch.empty((16, 8, 32, 32, 2), dtype=torch.bool, device="meta")
     weight = torch.empty((32, 3, 3, 2), device="meta")
     with Launches() as seen:
         tacops.tac_conv(x, weight, chunk_size=chunk_size, aggregation="sum", padding=1, reproducible=True)
-    names = seen.names[: seen.names.index("layer") + 1]
     sums = ["_to_copy"] + ["_to_copy", "add"] * 3 if chunk_size > 1 else []
-    assert names[names.index("sub") + 2 :][-len(sums) - 2 :] == [*sums, "_to_copy", "layer"]
+    last = [*sums, "_to_copy", "layer", "mul", "add"]  # the last membranes, as potentials, with poison
+    assert seen.names[-len(last) :] == last
     assert not {"mm", "convolution", "neurons", "cat", "stack", "copy_", "clone"} & set(seen.names)
-    assert seen.names[len(names) :] == ["mul", "add", "add"]  # the last membranes, as potentials, with poison
+    assert len(seen.names) - len(last) <= 45
+
+
+def test_launches_of_frozen_layers(launches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is made of the weights is kept, until they are written to or replaced."""
+    monkeypatch.setattr(constants, "_lasts", lambda x: True)
+    x = torch.empty((16, 8, 32, 32, 2), dtype=torch.bool, device="meta")
+    arrays = {"weight": torch.empty((32, 3, 3, 2), device="meta"), "bias": torch.empty(32, device="meta")}
+    layer = FrozenLayer(arrays, {"chunk_size": 1, "padding": 1, "reproducible": True})
+
+    def names() -> list[str]:
+        with Launches() as seen:
+            layer(x)
+        return seen.names
+
+    first = names()
+    assert len(first) > 40
+    for _ in range(2):
+        assert names() == ["_to_copy", "layer", "mul", "add"]
+    arrays["bias"].mul_(2)
+    assert names() == first
+    arrays["weight"] = arrays["weight"].clone()
+    arrays["weight"].add_(1)
+    assert names() == first
+    assert len(names()) == 4
 
 
 def test_nothing_is_copied_twice_or_from_the_host(launches: Any) -> None:
