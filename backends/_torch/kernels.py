@@ -242,9 +242,10 @@ def back(
     to_spikes: Array | None,
     to_membrane: Array | None,
     parameters: tuple[bool, bool],
+    own: Array | None = None,
 ) -> tuple[Array | None, ...]:
     """Gradients by currents, membrane, decay and threshold."""
-    given = kept, membrane, repeat, to_spikes, to_membrane, parameters
+    given = kept, membrane, repeat, to_spikes, to_membrane, parameters, own
     return _launching().back(step, surrogate, *given)  # type: ignore[no-any-return]
 
 

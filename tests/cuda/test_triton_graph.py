@@ -133,11 +133,11 @@ def test_opcheck(reset: int, launches: Any) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"surrogate": lambda x: 1 / (1 + x * x)}, {"synapse_decay": 0.5}, {"trace": True}],
-    ids=["surrogate", "synapse_decay", "trace"],
+    [{"synapse_decay": 0.5}, {"trace": True}],
+    ids=["synapse_decay", "trace"],
 )
 def test_what_no_kernel_knows_goes_by_the_core(options: dict[str, Any]) -> None:
-    """And has its gradient; a surrogate of one's own is no other."""
+    """And has its gradient."""
 
     def run() -> Any:
         x = X.clone().requires_grad_()
@@ -148,6 +148,43 @@ def test_what_no_kernel_knows_goes_by_the_core(options: dict[str, Any]) -> None:
         torch.testing.assert_close(run(), want)
     assert float(want.abs().sum()) > 0
     assert (launches.lif, launches.lif_back) == (0, 0)
+
+
+def by_channel(x: Any) -> Any:
+    return torch.linspace(0.5, 1, x.shape[-1]) / (1 + x * x)
+
+
+def by_branch(x: Any) -> Any:
+    return 1 / (1 + x.abs()) if bool(x.mean() > 0) else torch.exp(-x * x)  # which can't be vectorised
+
+
+OWN = {"by channel": by_channel, "by the mean": lambda x: 1 / (1 + x * x + x.mean()), "by branch": by_branch, "number": lambda x: 0.5}  # fmt: skip
+
+
+@pytest.mark.parametrize("reset", ["subtract", "late", "zero"])
+@pytest.mark.parametrize("name", OWN)
+def test_a_surrogate_of_one_s_own(name: str, reset: str) -> None:
+    """Is called for each step with the membranes of the batch, as by the core, and is no other; again, by the core."""
+
+    def run(again: bool) -> Any:
+        x, start = X.clone().requires_grad_(), torch.full((2, 3), 1.2, requires_grad=True)
+        beta, threshold = (torch.full((3,), value, requires_grad=True) for value in (0.7, 0.9))
+        train = tacops.lif(x, surrogate=OWN[name], reset=reset, membrane=start, beta=beta, threshold=threshold)
+        loss = (train.spikes * torch.linspace(-1, 1, 24).reshape(4, 2, 3)).sum() + (train.membrane**2).sum()
+        found = torch.autograd.grad(loss, (x, start, beta, threshold), create_graph=again)
+        return torch.autograd.grad(sum((g**2).sum() for g in found), x)[0] if again else found
+
+    for again in (False, True):
+        want = run(again)
+        with interpreted() as launches:
+            torch.testing.assert_close(run(again), want)
+        assert (launches.lif, launches.lif_back) == (1, int(not again))
+
+
+def test_a_wrong_surrogate_of_one_s_own_is_refused_at_once(launches: Any) -> None:
+    """Not in the backward pass."""
+    with pytest.raises(ValueError, match=r"^lif: surrogate must be a function that returns an array of its argument's"):
+        tacops.lif(X.clone().requires_grad_(), surrogate=lambda x: x[0])
 
 
 def test_a_surrogate_of_one_s_own_changes_no_inference(launches: Any) -> None:
