@@ -108,7 +108,9 @@ class JAXBackend(Backend):
         """Convolve inside the scan on CPUs, all frames at once elsewhere."""
         check_cut(frames, conv)
         cpu = _on_cpu(conv.weight, frames)
-        spikes, state = _schedule(_registered(conv), _by_value(step), frames, state, repeat, cpu, _in_parts(conv, frames))
+        spikes, state = _schedule(
+            _registered(conv), _by_value(step), frames, state, repeat, cpu, _in_parts(conv, frames)
+        )
         return spikes, state
 
     def crossings(self) -> Sequence[tuple[tuple[int, ...], tuple[int, ...], int]]:
@@ -145,7 +147,8 @@ class JAXBackend(Backend):
         return {
             "version": jax.__version__,
             "device": _device_name(jax.devices()[0]),
-            "precision": "HIGHEST (full float32)" + f"; bool spikes on GPUs in bfloat16 parts ({TENSOR_CORES}=1)" * wants_tensor_cores(),
+            "precision": "HIGHEST (full float32)"
+            + f"; bool spikes on GPUs in bfloat16 parts ({TENSOR_CORES}=1)" * wants_tensor_cores(),
         }
 
     def devices(self) -> Sequence[str]:

@@ -20,7 +20,18 @@ if TYPE_CHECKING:
 
     from tacops._backend.window import Array, Window
 
-__all__ = ["PRECISION", "Products", "conv", "conv_by_unfolding", "conv_in_half", "conv_in_parts", "conv_one_frame", "halved", "in_parts", "wide"]
+__all__ = [
+    "PRECISION",
+    "Products",
+    "conv",
+    "conv_by_unfolding",
+    "conv_in_half",
+    "conv_in_parts",
+    "conv_one_frame",
+    "halved",
+    "in_parts",
+    "wide",
+]
 
 # The default precision of float32 products is TF32 on recent NVIDIA GPUs and bfloat16 on TPUs; HIGHEST is float32.
 PRECISION = lax.Precision.HIGHEST

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
     from tacops._backend.protocol import Array
 
-__all__ = ["as_arrays", "has_tangent", "is_beyond_loops", "is_exported", "is_recording", "is_traced", "is_watched", "shares_memory"]
+__all__ = [
+    "as_arrays",
+    "has_tangent",
+    "is_beyond_loops",
+    "is_exported",
+    "is_recording",
+    "is_traced",
+    "is_watched",
+    "shares_memory",
+]
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 

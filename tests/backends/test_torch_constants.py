@@ -23,7 +23,6 @@ HUGE = 3e38
 VALUES = [0.0, -0.0, 1e-45, 1e-38, 1e-31, 1e-20, 2.0**-12, 0.1, 1.0, 1.5, 2048.0, 1e6, 1e20, HUGE, np.inf, np.nan]
 
 
-
 def number(x: Any) -> Any:
     return x.double().nan_to_num(-1.0)
 

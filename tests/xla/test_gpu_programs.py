@@ -15,6 +15,7 @@ import pytest
 
 import tacops
 from tacops import surrogate
+from tacops.backends._switches import TENSOR_CORES
 from tests.xla.hlo import compiled_for_gpu, cost, on_gpu
 
 if find_spec("jax_plugins") is None or find_spec("jax_plugins.xla_cuda13") is None:
@@ -30,6 +31,8 @@ MOST: dict[str, tuple[int, dict[str, float]]] = {
     "preserve": (4, {"S1": 35.4, "S2": 107.2, "S3": 63.5, "S4": 20.7}),
 }
 """Kernels, and megabytes on each size."""
+PARTS: tuple[int, dict[str, float]] = (10, {"S1": 82.1, "S2": 268.5, "S3": 236.3, "S4": 77.2})
+"""The same, of bool spikes by three parts of the weights."""
 
 
 @pytest.fixture(autouse=True)
@@ -116,3 +119,17 @@ def test_gradients_are_of_float32_products() -> None:
     got = products(program("gradient of reproducible", "S1"))
     assert got.count("f16") == 1
     assert got.count("f32") == 2
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_three_parts_of_weights(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the user asks for tensor cores: one product of bfloat16 with sums of float32, whose parts XLA does not undo."""
+    monkeypatch.setenv(TENSOR_CORES, "1")
+    text = program("exact", size)
+    assert products(text) == ["bf16"]
+    assert re.search(r"= f32\[[\d,]*\]\S* dot\(", text)
+    assert text.count("reduce-precision(") == 2
+    kernels, megabytes = PARTS
+    got = cost(text)
+    assert got.kernels <= kernels, got
+    assert got.moved <= 1.01e6 * megabytes[size], got
