@@ -29,12 +29,12 @@ __all__ = [
     "conv_in_parts",
     "conv_one_frame",
     "halved",
-    "in_parts",
     "wide",
 ]
 
 # The default precision of float32 products is TF32 on recent NVIDIA GPUs and bfloat16 on TPUs; HIGHEST is float32.
 PRECISION = lax.Precision.HIGHEST
+PARTS = lax.DotAlgorithmPreset.BF16_BF16_F32_X6
 SPACE = "DHW"
 
 
@@ -104,7 +104,10 @@ def halved(x: Array, weight: Array, window: Window) -> Array:
 
 
 def conv_in_parts(x: Array, weight: Array, bias: Array | None, window: Window, exact: bool) -> Array:
-    """Of 0 and 1, by float32 weights: full float32 from products of bfloat16, on NVIDIA's GPUs; elsewhere `conv`."""
+    """Of 0 and 1, by float32 weights: on NVIDIA's GPUs full float32 by tensor cores, elsewhere `conv`.
+
+    XLA cuts both operands into three bfloat16; of 0 and 1 two are nothing, so what it leaves out is nothing.
+    """
     out = _by_parts(x, weight, window)
     return out if bias is None else out + bias
 
@@ -114,7 +117,7 @@ def _by_parts(x: Array, weight: Array, window: Window) -> Array:
     return lax.platform_dependent(
         x,
         weight,
-        cuda=lambda x, weight: in_parts(x, weight, window),
+        cuda=lambda x, weight: conv_by_unfolding(x, weight, None, window, precision=PARTS),
         default=lambda x, weight: conv(x, weight, None, window, False, cpu=False),
     )
 
@@ -128,18 +131,15 @@ def _tangent_of_parts(
     return _by_parts(*primals, window), tangent
 
 
-def in_parts(x: Array, weight: Array, window: Window) -> Array:
-    """Products of 0 and 1, and of the three bfloat16 whose sum a float32 is, summed in float32."""
-    high = lax.reduce_precision(weight, 8, 7)  # of a cast there and back XLA makes nothing
-    rest = weight - high
-    middle = lax.reduce_precision(rest, 8, 7)
-    parts = jnp.concatenate([part.astype(jnp.bfloat16) for part in (rest - middle, middle, high)], axis=-1)
-    frames = jnp.concatenate([x.astype(jnp.bfloat16)] * 3, axis=-1)
-    return conv_by_unfolding(frames, parts, None, window, dtype=jnp.float32)
-
-
 def conv_by_unfolding(
-    x: Array, weight: Array, bias: Array | None, window: Window, *, looped: bool = True, dtype: Any = None
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    window: Window,
+    *,
+    looped: bool = True,
+    dtype: Any = None,
+    precision: Any = PRECISION,
 ) -> Array:
     """As the generic one, in the form that XLA fuses best: inside a loop taps side by side, elsewhere on an axis of their own.
 
@@ -156,7 +156,7 @@ def conv_by_unfolding(
     if groups == 1:
         columns = jnp.concatenate(places, axis=-1) if looped else jnp.stack(places, axis=-2)
         columns = columns.reshape(*places[0].shape[:-1], -1)
-        out = _matmul(columns, weight.reshape(len(weight), -1).T, dtype)
+        out = _matmul(columns, weight.reshape(len(weight), -1).T, dtype, precision)
     elif sums_taps(jnp, weight, window):
         terms = zip(places, product(*map(range, kernel)), strict=True)
         out = reduce(add, [tap * weight[(slice(None), *place, 0)] for tap, place in terms])
@@ -195,9 +195,9 @@ def wide(dtype: Any) -> Any:
     return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
 
 
-def _matmul(a: Array, b: Array, dtype: Any) -> Array:
+def _matmul(a: Array, b: Array, dtype: Any, precision: Any) -> Array:
     """Full precision; half-precision products are summed in float32 (this is what the hardware does, where it has them)."""
-    return jnp.matmul(a, b, precision=PRECISION, preferred_element_type=wide(a.dtype)).astype(dtype)
+    return jnp.matmul(a, b, precision=precision, preferred_element_type=wide(a.dtype)).astype(dtype)
 
 
 @dataclass(frozen=True)

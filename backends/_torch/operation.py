@@ -225,7 +225,7 @@ def _by_core(
         # a tracer may have lost that they are differentiated: the gradient would be zero
         views = [
             x.detach().requires_grad_() if x is not None and needed and not x.requires_grad else x
-            for x, needed in zip(views, asked, strict=False)
+            for x, needed in zip(views, (*asked, False, False), strict=True)
         ]
         currents, membrane, *_ = views
         step, backend = settings.recipe(views), backend_of(arrays[0])
@@ -237,11 +237,11 @@ def _by_core(
         )
         pairs = [(x, grad) for x, grad in ((spikes, to_spikes), (after, to_membrane)) if grad is not None]
         pairs = [pair for pair in pairs if pair[0].requires_grad]
-        wanted = [x for x, needed in zip(views, asked, strict=False) if needed]
+        wanted = [x for x, needed in zip(views[:4], asked, strict=True) if needed]
         outs, grads = zip(*pairs, strict=True) if pairs else ((), ())
         zeros = {"allow_unused": True, "materialize_grads": True}
         found = iter(torch.autograd.grad(outs, wanted, grads, create_graph=again, **zeros))
-    return [next(found) if needed else None for needed in asked[:4]]
+    return [next(found) if needed else None for needed in asked]
 
 
 neurons.register_autograd(_gradients, setup_context=_keep)

@@ -128,41 +128,26 @@ def test_jax_s_reproducible_program_for_gpus_fires_the_same(pretend: Callable[[s
         assert ("xf16>" in program) is halves, platform
 
 
-def test_jax_multiplies_spikes_by_three_parts_of_weights(pretend: Callable[[str], Any]) -> None:
-    """On GPUs' way, run on the CPU: as accurate as float32, and far more than two parts would be; float32 gradients."""
-    jax = pretend("gpu")
-    from tacops.backends import Window
-    from tacops.backends._jax.convolution import conv, conv_in_parts, in_parts
-
-    window = Window((1, 2), ((1, 0), (0, 1)), (2, 1), 1)
-    x = (RNG.random((3, 7, 8, 32)) < 0.3).astype(np.float32)
-    weight = RNG.normal(size=(6, 3, 3, 32)).astype(np.float32)
-    plain = jax.jit(lambda x, w: conv(x, w, None, window, False, cpu=False))
-    want = tacops.backends.get_backend("numpy").conv(x.astype(float), weight.astype(float), None, window, exact=False)
-    most = max(2 * np.abs(plain(x, weight) - want).max(), 2**-18)
-    assert np.abs(jax.jit(partial(in_parts, window=window))(x, weight) - want).max() <= most
-    cut = (weight.view(np.int32) & -256).view(np.float32)
-    assert np.abs(plain(x, cut) - want).max() > 4 * most
-
-    def loss(convolve: Callable[..., Any], x: Any, w: Any) -> Any:
-        return (convolve(x, w, None, window, False) ** 2).sum()
-
-    slopes, plain_slopes = (jax.grad(loss, (1, 2))(f, x, weight) for f in (conv_in_parts, partial(conv, cpu=False)))
-    for a, b in zip(slopes, plain_slopes, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
-
-
-def test_jax_s_three_parts_are_off_unless_switched_on(
-    pretend: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And then for bool spikes on CUDA alone."""
+def test_jax_s_products_in_parts(pretend: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Off unless switched on, and then for bool spikes on CUDA alone; elsewhere, and backwards, float32."""
     jax = pretend("gpu")
     from tacops.backends._switches import TENSOR_CORES
 
+    def layer(x: Any, w: Any, **options: Any) -> Any:
+        return tacops.tac_conv(x, w, **{"chunk_size": 1, "padding": 1, **options})
+
+    def loss(w: Any) -> Any:
+        return layer(jax.numpy.asarray(SPIKES), w, surrogate=tacops.surrogate.arctan()).membrane.sum()
+
     def narrow(platform: str, kind: Any, **options: Any) -> bool:
-        layer = jax.jit(lambda x, w: tuple(tacops.tac_conv(x, w, **{"chunk_size": 1, "padding": 1, **options})))
+        function = jax.jit(lambda x, w: tuple(layer(x, w, **options)))
         shapes = jax.ShapeDtypeStruct(SPIKES.shape, kind), jax.ShapeDtypeStruct(WEIGHT.shape, np.float32)
-        return "xbf16>" in jax.export.export(layer, platforms=[platform])(*shapes).mlir_module()
+        return (
+            "num_primitive_operations = 6" in jax.export.export(function, platforms=[platform])(*shapes).mlir_module()
+        )
+
+    spikes, weight = jax.numpy.asarray(SPIKES), jax.numpy.asarray(WEIGHT)
+    want, slope = layer(spikes, weight), jax.grad(loss)(weight)
 
     assert not narrow("cuda", bool)
     monkeypatch.setenv(TENSOR_CORES, "1")
@@ -171,6 +156,11 @@ def test_jax_s_three_parts_are_off_unless_switched_on(
     assert not narrow("cuda", np.float32)
     assert not narrow("cuda", bool, chunk_size=2)
     assert not narrow("cuda", bool, reproducible=True)
+    for a, b in zip(layer(spikes, weight), want, strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(jax.grad(loss)(weight), slope, rtol=1e-5, atol=1e-5)
+    program = jax.export.export(jax.jit(jax.grad(loss)), platforms=["cuda"])(weight).mlir_module()
+    assert program.count("num_primitive_operations = 6") == 1
 
 
 @pytest.mark.parametrize(("platform", "runs_on"), [("cuda", "gpu"), ("tpu", "tpu")])
