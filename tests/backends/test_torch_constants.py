@@ -69,7 +69,7 @@ def test_units_of_currents_are_those_of_a_search(found: Any) -> None:
 def test_powers_are_exact() -> None:
     """Of both dtypes, and on devices where they are made; programs that are exported search."""
     for dtype in (torch.float32, torch.float64):
-        got = constants.powers(torch.ones(3, dtype=dtype), -32, 64)
+        got: Any = constants.powers(torch.ones(3, dtype=dtype), -32, 64)
         assert got.dtype == dtype
         assert got[:, 0].tolist() == [2.0**n for n in range(-32, 32)]
     assert constants.powers(torch.ones(3).half(), -32, 64) is None

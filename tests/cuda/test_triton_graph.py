@@ -163,7 +163,7 @@ OWN = {"by channel": by_channel, "by the mean": lambda x: 1 / (1 + x * x + x.mea
 
 @pytest.mark.parametrize("reset", ["subtract", "late", "zero"])
 @pytest.mark.parametrize("name", OWN)
-def test_a_surrogate_of_one_s_own(name: str, reset: str) -> None:
+def test_a_surrogate_of_one_s_own(name: str, reset: Any) -> None:
     """Is called for each step with the membranes of the batch, as by the core, and is no other; again, by the core."""
 
     def run(again: bool) -> Any:
@@ -307,7 +307,7 @@ def test_launches_of_frozen_layers(launches: Any, monkeypatch: pytest.MonkeyPatc
     def names() -> list[str]:
         with Launches() as seen:
             layer(x)
-        return seen.names
+        return list(seen.names)
 
     first = names()
     assert len(first) > 40

@@ -72,7 +72,7 @@ def test_code(
         (80, 64, False, "mma.sync"),
         (90, 64, True, "wgmma.mma_async"),
         (100, 2, False, "mma.sync"),
-        (120, 64, True, "mma.sync"),
+        (120, 64, False, "mma.sync"),
     ],
 )
 def test_code_of_three_parts(
