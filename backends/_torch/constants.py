@@ -52,7 +52,7 @@ def stamp(x: Array) -> Any:
 
 
 def _lasts(x: Array) -> bool:
-    """Whether what is made of a tensor now can be used later: no compiler, mode or recording of a CUDA graph looks on."""
+    """Whether what is made of a tensor now can be used later: no compiler, tracer, mode or recording of a CUDA graph looks on."""
     if torch.compiler.is_compiling() or type(x) not in _PLAIN or x.device.type != "cuda":
         return False
-    return not (torch._C._len_torch_dispatch_stack() or is_recording())
+    return not (torch._C._len_torch_dispatch_stack() or is_recording() or is_exported())
