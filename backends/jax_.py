@@ -20,8 +20,9 @@ from tacops._backend.protocol import Array, Backend, Window
 from tacops._backend.steps import State, Step, Synapses
 
 from ._jax.by_value import ByValue
-from ._jax.convolution import PRECISION, Products, conv, conv_in_half, conv_one_frame, wide
+from ._jax.convolution import PRECISION, Products, conv, conv_in_half, conv_in_parts, conv_one_frame, wide
 from ._jax.cut import check_cut, check_time, on_mesh
+from ._switches import TENSOR_CORES, wants_tensor_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -107,7 +108,9 @@ class JAXBackend(Backend):
         """Convolve inside the scan on CPUs, all frames at once elsewhere."""
         check_cut(frames, conv)
         cpu = _on_cpu(conv.weight, frames)
-        spikes, state = _schedule(_registered(conv), _by_value(step), frames, state, repeat, cpu)
+        spikes, state = _schedule(
+            _registered(conv), _by_value(step), frames, state, repeat, cpu, _in_parts(conv, frames)
+        )
         return spikes, state
 
     def crossings(self) -> Sequence[tuple[tuple[int, ...], tuple[int, ...], int]]:
@@ -144,7 +147,8 @@ class JAXBackend(Backend):
         return {
             "version": jax.__version__,
             "device": _device_name(jax.devices()[0]),
-            "precision": "HIGHEST (full float32)",
+            "precision": "HIGHEST (full float32)"
+            + f"; bool spikes on GPUs in bfloat16 parts ({TENSOR_CORES}=1)" * wants_tensor_cores(),
         }
 
     def devices(self) -> Sequence[str]:
@@ -201,6 +205,13 @@ def _on_cpu(*arrays: Array) -> bool:
     return bool(getattr(default, "platform", default or jax.default_backend()) == "cpu")
 
 
+def _in_parts(conv: Any, frames: Array) -> bool:
+    """Whether a layer multiplies by 0 and 1 alone, and its user wants tensor cores for that."""
+    if frames.dtype != jnp.bool_ or conv.aggregation is not None or conv.exact or conv.weight.dtype != jnp.float32:
+        return False
+    return conv.window.groups == 1 and wants_tensor_cores()
+
+
 def _by_value(step: Step) -> Step:
     """A step that is compiled once for all surrogates that do the same."""
     surrogate = getattr(step, "surrogate", None)
@@ -235,15 +246,17 @@ def _scan(step: Step, currents: Array, state: State | None, repeat: int, cpu: bo
     return _over_time(step, lambda current: current, currents, state, repeat, unroll)
 
 
-@partial(jax.jit, static_argnames=("repeat", "cpu"))
-def _schedule(conv: Any, step: Step, frames: Array, state: State | None, repeat: int, cpu: bool) -> tuple[Array, State]:
+@partial(jax.jit, static_argnames=("repeat", "cpu", "parts"))
+def _schedule(
+    conv: Any, step: Step, frames: Array, state: State | None, repeat: int, cpu: bool, parts: bool
+) -> tuple[Array, State]:
     frames = conv.aggregate(frames)
     if cpu:
         conv = replace(conv, products=_ONE_FRAME if frames.shape[0] == 1 and not on_mesh(frames) else _ON_CPU)
         # a gradient by the weights reads unfolded frames: they are unfolded again, not kept for every step
         drive = jax.checkpoint(lambda frame: conv(frame), prevent_cse=False)
         return _over_time(step, drive, frames, state, repeat)
-    products = _IN_HALF if conv.exact and conv.fits_half else _ELSEWHERE
+    products = _IN_HALF if conv.exact and conv.fits_half else _IN_PARTS if parts else _ELSEWHERE
     currents = jax.vmap(replace(conv, products=products))(frames)
     spikes, state = _scan(step, currents, state, repeat, cpu)
     return spikes, state
@@ -308,4 +321,5 @@ BACKEND = JAXBackend()
 _ON_CPU = Products(partial(conv, cpu=True), BACKEND.weighted_sum)
 _ELSEWHERE = Products(partial(conv, cpu=False), BACKEND.weighted_sum)
 _IN_HALF = Products(conv_in_half, BACKEND.weighted_sum)
+_IN_PARTS = Products(conv_in_parts, BACKEND.weighted_sum)
 _ONE_FRAME = Products(conv_one_frame, BACKEND.weighted_sum)

@@ -16,7 +16,9 @@ from tacops._backend.steps import Reset, membrane_of
 
 from ._cpu.choose import CROSSINGS
 from ._torch import engine, kernels
+from ._torch.constants import is_constant, powers, stamp
 from ._torch.convolution import HALF, autocasts, conv, products_are_plain
+from ._torch.fused import describe_parts, run_fused
 from ._torch.half import describe_half, run_half
 from ._torch.host import PLAIN, is_recorded, is_traced, is_watched, shares_memory
 from ._torch.pytree import name_trains
@@ -118,6 +120,10 @@ class TorchBackend(Backend):
             found = run_half(self, conv, step, frames, state, repeat)
             if found is not None:
                 return found
+        elif recipe is not None and frames.dtype == torch.bool:
+            fused = run_fused(conv, recipe, frames, membrane_of(state), repeat)
+            if fused is not None:
+                return fused[0], (fused[1],)
         if recipe is not None and recipe.poison is None and not is_traced(frames):
             layer = engine.run_layer(conv, recipe, frames, membrane_of(state), repeat)
             if layer is not None:
@@ -152,6 +158,18 @@ class TorchBackend(Backend):
         """`Tensor.detach`; what is no tensor is constant already."""
         return x.detach() if isinstance(x, torch.Tensor) else x
 
+    def powers(self, like: Array, low: int, count: int) -> Array | None:
+        """One operation, on CPUs and NVIDIA's GPUs."""
+        return powers(like, low, count)
+
+    def stamp(self, array: Array) -> Any:
+        """PyTorch counts writes to a tensor's memory; on GPUs."""
+        return stamp(array)
+
+    def round_through(self, x: Array) -> Array:
+        """Without the terms that carry a derivative, where there is none."""
+        return x.round() + 0.0 if is_constant(x) else super().round_through(x)  # 0 has one sign
+
     def unstack(self, x: Array) -> Sequence[Array]:
         """`torch.unbind`: back-propagation through 32 steps took a sixth of what it takes through indices."""
         return x.unbind()  # type: ignore[no-any-return]
@@ -183,7 +201,8 @@ class TorchBackend(Backend):
         about = {"version": torch.__version__, "device": _device_name(device), "precision": "full float32 (TF32 off)"}
         if device.type != "cuda":
             return about
-        return {**about, "neurons": kernels.describe(device), "reproducible layers": describe_half(device)}
+        layers = {"layers": describe_parts(device), "reproducible layers": describe_half(device)}
+        return {**about, "neurons": kernels.describe(device), **layers}
 
     def devices(self) -> Sequence[str]:
         """Accelerators, and the CPU; tensors on "meta" have no values, so no command can use it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
@@ -21,6 +21,7 @@ from ._backend.protocol import Array
 from ._core.arguments import channel_from_last
 from ._core.checks import fail, show
 from ._core.grid import Grid
+from ._core.kept import Kept, KeptGrid
 from ._core.train import SpikeTrain
 from ._files.damage import DAMAGE, reason
 from ._layers.between import Flatten, Pool2d, Scale
@@ -54,6 +55,12 @@ class FrozenLayer:
     TypeError, ValueError
         For names, shapes or options that no operator takes.
 
+    Notes
+    -----
+    PyTorch's on an NVIDIA GPU keep what reproducible mode makes of the arrays, which takes dozens of small launches, from call to
+    call. Arrays that are replaced, or written to, are noticed; but not writes that PyTorch does not count: through ``.data``, or by
+    another library that shares the memory.
+
     Examples
     --------
     >>> import numpy as np
@@ -67,6 +74,7 @@ class FrozenLayer:
 
     arrays: Mapping[str, Array]
     options: Mapping[str, Any]
+    _kept: Kept = field(default_factory=Kept, init=False)
 
     def __post_init__(self) -> None:
         options = frozen_options(self.options)
@@ -101,6 +109,9 @@ class FrozenLayer:
             return rule if table is None else table[size - 1, -size:] if own_tail else table
 
         values = {name: arrays[name] for name in ("bias", "beta", "threshold") if name in arrays}
+        grid = given.get("reproducible", False)
+        if own and grid is not False and backend.stamp(weight) is not None:
+            given["reproducible"] = KeptGrid.of(grid, self._kept)
         options, size = given | values, given.pop("chunk_size")
         weight, operator = arrays["weight"], tac_conv if arrays["weight"].ndim > 2 else tac_linear
         if given.get("layout") == "channels_first":

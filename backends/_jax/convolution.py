@@ -20,10 +20,21 @@ if TYPE_CHECKING:
 
     from tacops._backend.window import Array, Window
 
-__all__ = ["PRECISION", "Products", "conv", "conv_by_unfolding", "conv_in_half", "conv_one_frame", "halved", "wide"]
+__all__ = [
+    "PRECISION",
+    "Products",
+    "conv",
+    "conv_by_unfolding",
+    "conv_in_half",
+    "conv_in_parts",
+    "conv_one_frame",
+    "halved",
+    "wide",
+]
 
 # The default precision of float32 products is TF32 on recent NVIDIA GPUs and bfloat16 on TPUs; HIGHEST is float32.
 PRECISION = lax.Precision.HIGHEST
+PARTS = lax.DotAlgorithmPreset.BF16_BF16_F32_X6
 SPACE = "DHW"
 
 
@@ -92,8 +103,43 @@ def halved(x: Array, weight: Array, window: Window) -> Array:
     return conv_by_unfolding(x.astype(jnp.float16), weight.astype(jnp.float16), None, window, dtype=jnp.float32)
 
 
+def conv_in_parts(x: Array, weight: Array, bias: Array | None, window: Window, exact: bool) -> Array:
+    """Of 0 and 1, by float32 weights: on NVIDIA's GPUs full float32 by tensor cores, elsewhere `conv`.
+
+    XLA cuts both operands into three bfloat16; of 0 and 1 two are nothing, so what it leaves out is nothing.
+    """
+    out = _by_parts(x, weight, window)
+    return out if bias is None else out + bias
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _by_parts(x: Array, weight: Array, window: Window) -> Array:
+    return lax.platform_dependent(
+        x,
+        weight,
+        cuda=lambda x, weight: conv_by_unfolding(x, weight, None, window, precision=PARTS),
+        default=lambda x, weight: conv(x, weight, None, window, False, cpu=False),
+    )
+
+
+@_by_parts.defjvp  # type: ignore[untyped-decorator]
+def _tangent_of_parts(
+    window: Window, primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    """Of float32 products: tangents, and gradients, are not 0 and 1."""
+    _, tangent = jax.jvp(lambda x, w: conv(x, w, None, window, False, cpu=False), primals, tangents)
+    return _by_parts(*primals, window), tangent
+
+
 def conv_by_unfolding(
-    x: Array, weight: Array, bias: Array | None, window: Window, *, looped: bool = True, dtype: Any = None
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    window: Window,
+    *,
+    looped: bool = True,
+    dtype: Any = None,
+    precision: Any = PRECISION,
 ) -> Array:
     """As the generic one, in the form that XLA fuses best: inside a loop taps side by side, elsewhere on an axis of their own.
 
@@ -110,7 +156,7 @@ def conv_by_unfolding(
     if groups == 1:
         columns = jnp.concatenate(places, axis=-1) if looped else jnp.stack(places, axis=-2)
         columns = columns.reshape(*places[0].shape[:-1], -1)
-        out = _matmul(columns, weight.reshape(len(weight), -1).T, dtype)
+        out = _matmul(columns, weight.reshape(len(weight), -1).T, dtype, precision)
     elif sums_taps(jnp, weight, window):
         terms = zip(places, product(*map(range, kernel)), strict=True)
         out = reduce(add, [tap * weight[(slice(None), *place, 0)] for tap, place in terms])
@@ -149,9 +195,9 @@ def wide(dtype: Any) -> Any:
     return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
 
 
-def _matmul(a: Array, b: Array, dtype: Any) -> Array:
+def _matmul(a: Array, b: Array, dtype: Any, precision: Any) -> Array:
     """Full precision; half-precision products are summed in float32 (this is what the hardware does, where it has them)."""
-    return jnp.matmul(a, b, precision=PRECISION, preferred_element_type=wide(a.dtype)).astype(dtype)
+    return jnp.matmul(a, b, precision=precision, preferred_element_type=wide(a.dtype)).astype(dtype)
 
 
 @dataclass(frozen=True)

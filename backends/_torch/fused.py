@@ -1,6 +1,7 @@
-"""Layers of reproducible mode on NVIDIA's GPUs whose convolution and neurons are one kernel on tensor cores (``_triton/layers.py``).
+"""Layers on NVIDIA's GPUs whose convolution and neurons are one kernel on tensor cores (``_triton/layers.py``).
 
-Which layers, that is a rule of shapes and dtypes alone, `is_known` and `is_worth_it`: nothing is read from the device. For inference: where
+Those of reproducible mode; and those of the default path on bool spikes, where the user has switched that on (``_switches.py``). Which
+layers, that is a rule of shapes and dtypes alone, `is_known` and `is_worth_it`: nothing is read from the device. For inference: where
 anything is differentiated, vectorised or exported, PyTorch's convolution and the neurons' own kernel follow each other.
 """
 
@@ -14,6 +15,7 @@ import torch
 from tacops._backend.steps import Recipe, Reset
 from tacops._backend.window import Window
 
+from .._switches import TENSOR_CORES, wants_tensor_cores
 from .._triton import layout
 from . import kernels
 from .training import moves
@@ -21,7 +23,7 @@ from .training import moves
 if TYPE_CHECKING:
     from tacops._backend.protocol import Array, Synapses
 
-__all__ = ["is_known", "is_worth_it", "layer", "learns", "run_fused"]
+__all__ = ["describe_parts", "is_known", "is_worth_it", "layer", "learns", "run_fused"]
 
 NEURONS = 1 << 16
 """Neurons from which a layer fills a GPU: 32 programs of the kernel, each of which walks through time alone."""
@@ -41,6 +43,7 @@ class Settings(NamedTuple):
     """Decay and threshold, where they are no arrays."""
     repeat: int
     reset: int
+    rounded: bool
     compact: bool
     stride: list[int]
     low: list[int]
@@ -50,7 +53,7 @@ class Settings(NamedTuple):
     def recipe(self, decay: Any, threshold: Any, poison: Any) -> Recipe:
         """The step."""
         decay, threshold = self.beta if decay is None else decay, self.theta if threshold is None else threshold
-        return Recipe(decay, threshold, Reset(self.reset), True, self.compact, poison)
+        return Recipe(decay, threshold, Reset(self.reset), self.rounded, self.compact, poison)
 
     @property
     def window(self) -> Window:
@@ -63,22 +66,23 @@ def run_fused(
     conv: Synapses, step: Recipe, frames: Array, membrane: Array | None, repeat: int
 ) -> tuple[Array, Array] | None:
     """`Backend.schedule` in one launch, after aggregation; None where the layer goes another way."""
+    if not is_known(conv, step, frames):
+        return None
     given = conv.weight, conv.bias, membrane, step.decay, step.threshold, step.poison, frames
     tensors = [x for x in given if isinstance(x, torch.Tensor)]
-    if not is_known(conv, step, frames) or learns(tensors) or not kernels.takes(step, tensors):
+    if learns(tensors) or not kernels.takes(step, tensors):
         return None
     # sizes last: an exporter would hold its programs to what is asked of them
-    if not is_worth_it(conv, frames) or not kernels.fuses(tensors):
+    if not is_worth_it(conv, frames) or not kernels.fuses(tensors, step.rounded):
         return None
-    frames, weight = conv.aggregate(frames), conv.weight.to(torch.float16)
+    frames, weight = conv.aggregate(frames), conv.weight.to(torch.float16) if step.rounded else conv.weight
     if kernels.is_direct(tensors):
         return kernels.layer(step, frames, weight, conv.bias, conv.window, membrane, repeat)
     window, arrays = conv.window, [x if isinstance(x, torch.Tensor) else None for x in given[3:6]]
     beta, theta = (x if isinstance(x, float) else 1.0 for x in given[3:5])
     low, high = [a for a, _ in window.padding], [b for _, b in window.padding]
-    settings = Settings(
-        beta, theta, repeat, int(step.reset), step.compact, list(window.stride), low, high, list(window.dilation)
-    )
+    flags = repeat, int(step.reset), step.rounded, step.compact
+    settings = Settings(beta, theta, *flags, list(window.stride), low, high, list(window.dilation))
     spikes, after = layer(frames, weight, conv.bias, membrane, *arrays, *settings)
     return spikes, after
 
@@ -89,10 +93,21 @@ def is_known(conv: Synapses, step: Recipe, frames: Array) -> bool:
     At most two spatial dimensions, without groups, or a dense layer; float32 weights; parameters that are numbers or rows.
     """
     dims, weight = len(conv.window.stride), conv.weight
-    if not (conv.fits_half and step.rounded) or weight.dtype != torch.float32 or frames.dtype not in _DTYPES:
+    fits = conv.fits_half if step.rounded else _is_binary(conv, frames) and _is_switched_on()
+    if not fits or weight.dtype != torch.float32 or frames.dtype not in _DTYPES:
         return False
     parameters = [x for x in (step.decay, step.threshold) if not isinstance(x, float)]
     return dims <= 2 and conv.window.groups == 1 and all(x.ndim <= 1 for x in parameters)
+
+
+def _is_binary(conv: Synapses, frames: Array) -> bool:
+    """Whether the default path multiplies by 0 and 1 alone, which is known of bool frames that are not summed."""
+    return bool(frames.dtype == torch.bool) and conv.aggregation is None and not conv.exact
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _is_switched_on() -> bool:
+    return wants_tensor_cores()
 
 
 def is_worth_it(conv: Synapses, frames: Array) -> bool:
@@ -124,7 +139,8 @@ layer: Any = torch.library.custom_op(
     _layer,
     mutates_args=(),
     schema="(Tensor frames, Tensor weight, Tensor? bias, Tensor? membrane, Tensor? decay, Tensor? threshold, Tensor? poison,"
-    " float beta, float theta, int repeat, int reset, bool compact, int[] stride, int[] low, int[] high, int[] dilation)"
+    " float beta, float theta, int repeat, int reset, bool rounded, bool compact, int[] stride, int[] low, int[] high,"
+    " int[] dilation)"
     " -> (Tensor, Tensor)",
 )
 
@@ -133,3 +149,13 @@ layer: Any = torch.library.custom_op(
 def _fake(frames: Array, weight: Array, *given: Any) -> tuple[Array, Array]:
     settings = Settings(*given[5:])
     return layout.layer_results(frames, weight, settings.window, settings.repeat, settings.compact)
+
+
+def describe_parts(device: Any) -> str:
+    """How layers of the default path are computed on a GPU at inference."""
+    if not wants_tensor_cores():
+        return f"a convolution, then neurons; on bool spikes tensor cores with {TENSOR_CORES}=1"
+    reason = kernels.missing_parts(device)
+    if reason is not None:
+        return f"a convolution, then neurons ({reason})"
+    return f"one Triton kernel on tensor cores where spikes are bool ({TENSOR_CORES}=1); never run on a GPU so far"

@@ -23,6 +23,8 @@ __all__ = [
     "as_arrays",
     "has_tangent",
     "is_beyond_loops",
+    "is_capturing",
+    "is_exported",
     "is_recorded",
     "is_traced",
     "is_watched",
@@ -84,3 +86,22 @@ def is_beyond_loops(gradient: Array) -> bool:
 def _array(x: Array) -> np.ndarray[Any, Any]:
     array: np.ndarray[Any, Any] = x.detach().numpy()
     return array
+
+
+def is_exported() -> bool:
+    """Whether a program is written down that runs without this package."""
+    return _is_exporting() or bool(torch.jit.is_tracing())
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _is_exporting() -> bool:
+    """Asked outside of the compiler: that of PyTorch 2.7 to 2.11 takes itself for the exporter.
+
+    PyTorch 2.6 can't tell; its exporter says that it compiles.
+    """
+    return bool(getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)())
+
+
+def is_capturing() -> bool:
+    """Whether a CUDA graph is captured, which replays launches and nothing else that happens now."""
+    return torch.backends.cuda.is_built() and bool(torch.cuda.is_current_stream_capturing())

@@ -19,7 +19,7 @@ from tacops._backend.window import Window
 
 from .._triton import layout
 from .convolution import HALF
-from .host import has_tangent
+from .host import has_tangent, is_capturing, is_exported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,6 +35,7 @@ __all__ = [
     "is_direct",
     "layer",
     "missing_layers",
+    "missing_parts",
     "results",
     "takes",
 ]
@@ -54,18 +55,9 @@ def takes(step: Recipe, tensors: Sequence[Array]) -> bool:
     currents = tensors[0]
     if step.reset not in _RESETS or currents.dtype not in _DTYPES or missing(currents.device) is not None:
         return False
-    if _is_exporting() or torch.jit.is_tracing():  # programs that run without this package
+    if is_exported():
         return False
     return all(x.device == currents.device and x.layout is torch.strided and _is_plain(x) for x in tensors)
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _is_exporting() -> bool:
-    """Whether a program is exported, asked outside of the compiler: that of PyTorch 2.7 to 2.11 takes itself for the exporter.
-
-    PyTorch 2.6 can't tell; its exporter says that it compiles.
-    """
-    return bool(getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)())
 
 
 def _is_plain(x: Array) -> bool:
@@ -74,9 +66,13 @@ def _is_plain(x: Array) -> bool:
     return (type(x) in _PLAIN or isinstance(x, FakeTensor)) and not (x.is_neg() or x._is_zerotensor())
 
 
-def fuses(tensors: Sequence[Array]) -> bool:
-    """Whether the kernel of whole layers may read what `takes` allows: float32 but for the last, the frames."""
-    return all(x.dtype == torch.float32 for x in tensors[:-1]) and missing_layers(tensors[0].device) is None
+def fuses(tensors: Sequence[Array], whole: bool) -> bool:
+    """Whether the kernel of whole layers may read what `takes` allows: float32 but for the last, the frames.
+
+    Of integers if `whole`, else of bool frames and weights in three parts.
+    """
+    missing = missing_layers if whole else missing_parts
+    return all(x.dtype == torch.float32 for x in tensors[:-1]) and missing(tensors[0].device) is None
 
 
 def is_direct(tensors: Sequence[Array]) -> bool:
@@ -89,7 +85,7 @@ def is_direct(tensors: Sequence[Array]) -> bool:
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def missing(device: Any) -> str | None:
     """Why there are no kernels for a device, or None."""
-    return _missing(device.type, device.index)
+    return _found_out(_missing, device)
 
 
 @cache
@@ -115,7 +111,7 @@ def _missing(kind: str, index: int | None) -> str | None:
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def missing_layers(device: Any) -> str | None:
     """Why there is no kernel for whole layers on a device, or None."""
-    return missing(device) or _missing_layers(device.type, device.index)
+    return missing(device) or _found_out(_missing_layers, device)
 
 
 @cache
@@ -131,8 +127,40 @@ def _missing_layers(kind: str, index: int | None) -> str | None:
     return reason
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def missing_parts(device: Any) -> str | None:
+    """Why there is no kernel for whole layers of float32 weights on a device, or None."""
+    return missing_layers(device) or _found_out(_missing_parts, device)
+
+
+@cache
+def _missing_parts(kind: str, index: int | None) -> str | None:
+    if not torch.cuda.is_available():  # a simulation
+        return None
+    reason = _failure(_try_out_parts, torch.device(kind, index))
+    if reason is not None:
+        warnings.warn(f"tacops: layers take cuDNN's convolution instead of tensor cores. {reason}", stacklevel=2)
+    return reason
+
+
+class _RecordingError(RuntimeError):
+    """Nothing can be tried out while a CUDA graph is captured: it would fail, and spoil the graph."""
+
+
+def _found_out(find: Callable[[str, int | None], str | None], device: Any) -> str | None:
+    """What keeps kernels from being used; found out once, but not while a CUDA graph is captured, which keeps the other way."""
+    try:
+        return find(device.type, device.index)
+    except _RecordingError:
+        reason = "first called while a CUDA graph was captured; call it once before"
+        warnings.warn(f"tacops: a CUDA graph gets PyTorch's operations instead of kernels: {reason}", stacklevel=2)
+        return reason
+
+
 def _failure(attempt: Callable[[Any], None], device: Any) -> str | None:
     """Why an attempt on a device fails, or None."""
+    if is_capturing():
+        raise _RecordingError
     try:
         # in a thread of its own, where no mode, transform or tracer of the caller's sees it
         with ThreadPoolExecutor(1) as pool:
@@ -157,6 +185,17 @@ def _try_out_layer(device: Any) -> None:
     given = frames[None].to(device, torch.float32), weight.to(device, torch.float16), None, dense, None, 1
     if not torch.equal(layer(step, *given)[1].to("cpu", torch.float64), frames @ weight.mT):
         raise ArithmeticError("sums of integers on tensor cores are not exact")
+
+
+def _try_out_parts(device: Any) -> None:
+    """One dense layer of spikes and weights of 24 bits: far closer to the sums than half precision, or TF32, would be."""
+    numbers = torch.arange(144 * 128, dtype=torch.float64, device="cpu").reshape(128, 144)
+    frames, weight = numbers % 7.0 < 3.0, (1.0 + numbers[:32] % 97.0).reciprocal().float()
+    step, dense = Recipe(0.5, 1.0, Reset.NONE, False, True, None), Window((), (), (), 1)
+    found = layer(step, frames[None].to(device), weight.to(device), None, dense, None, 1)[1].to("cpu", torch.float64)
+    sums = frames.double() @ weight.double().mT
+    if not torch.all((found - sums).abs() <= sums * 2.0**-17):
+        raise ArithmeticError("sums on tensor cores are less accurate than they should be")
 
 
 def _launching() -> Any:
@@ -189,7 +228,7 @@ def forth(step: Recipe, currents: Array, membrane: Array | None, repeat: int, ke
 def layer(
     step: Recipe, frames: Array, weight: Array, bias: Array | None, window: Window, membrane: Array | None, repeat: int
 ) -> tuple[Array, Array]:
-    """Spikes and the last membranes of a whole layer of integers; the weight is float16."""
+    """Spikes and the last membranes of a whole layer: of integers, the weight float16; of bool frames, if the step is not rounded."""
     return _layers().layer(step, frames, weight, bias, window, membrane, repeat)  # type: ignore[no-any-return]
 
 
@@ -203,9 +242,10 @@ def back(
     to_spikes: Array | None,
     to_membrane: Array | None,
     parameters: tuple[bool, bool],
+    own: Array | None = None,
 ) -> tuple[Array | None, ...]:
     """Gradients by currents, membrane, decay and threshold."""
-    given = kept, membrane, repeat, to_spikes, to_membrane, parameters
+    given = kept, membrane, repeat, to_spikes, to_membrane, parameters, own
     return _launching().back(step, surrogate, *given)  # type: ignore[no-any-return]
 
 

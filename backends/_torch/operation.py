@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tacops._backend.protocol import Array
 
-__all__ = ["Settings", "engine_for", "neurons"]
+__all__ = ["Own", "Settings", "engine_for", "gradients", "neurons"]
 
 
 class Engine(Protocol):
@@ -60,6 +60,23 @@ class Engine(Protocol):
 def engine_for(device: Any) -> Engine:
     """The engine of a kind of device."""
     return kernels if device.type == "cuda" else loops
+
+
+class Own(Protocol):
+    """A surrogate that is a function of the user's: the operation has none, since no program can hold it."""
+
+    surrogate: Any
+
+    def back(
+        self,
+        arrays: Sequence[Any],
+        kept: Array,
+        settings: Settings,
+        to_spikes: Array | None,
+        to_membrane: Array | None,
+        parameters: tuple[bool, ...],
+    ) -> tuple[Array | None, ...]:
+        """Gradients by currents, membrane, decay and threshold."""
 
 
 class Settings(NamedTuple):
@@ -156,16 +173,32 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 def _gradients(ctx: Any, to_spikes: Array | None, to_membrane: Array | None, _: Any) -> tuple[Any, ...]:
     (*arrays, kept), settings = ctx.saved_tensors, ctx.settings
-    asked, none = ctx.needs_input_grad, (None,) * (_COUNT - 4 + len(settings))
+    found = gradients(arrays, kept, settings, to_spikes, to_membrane, ctx.needs_input_grad[:4])
+    return (*found, *(None,) * (_COUNT - 4 + len(settings)))
+
+
+def gradients(
+    arrays: Sequence[Any],
+    kept: Array,
+    settings: Settings,
+    to_spikes: Array | None,
+    to_membrane: Array | None,
+    asked: tuple[bool, ...],
+    own: Own | None = None,
+) -> list[Array | None]:
+    """By currents, membrane, decay and threshold, where `asked`; `own` is a surrogate of the user's, and its derivatives."""
     if settings.compact:  # such spikes have no gradient
         to_spikes = None
     if to_spikes is None and not _resets_by_threshold(settings, arrays):  # nothing depends on it: None, not zeros
-        asked = (*asked[:3], False, *asked[4:])
-    given = [x for x in (to_spikes, to_membrane) if x is not None]
-    if torch.is_grad_enabled() or any(map(engine_for(arrays[0].device).is_beyond, given)):
-        return (*_by_core(arrays, settings, to_spikes, to_membrane, asked), *none)
-    found = _neurons_back(*arrays, *settings, kept, to_spikes, to_membrane, *asked[2:4])
-    return (*(x if needed else None for x, needed in zip(found, asked[:4], strict=True)), *none)
+        asked = (*asked[:3], False)
+    engine, given = engine_for(arrays[0].device), [x for x in (to_spikes, to_membrane) if x is not None]
+    if torch.is_grad_enabled() or any(map(engine.is_beyond, given)):
+        return _by_core(arrays, settings, to_spikes, to_membrane, asked, own and own.surrogate)
+    if own is None:
+        found = _neurons_back(*arrays, *settings, kept, to_spikes, to_membrane, *asked[2:4])
+    else:
+        found = own.back(arrays, kept, settings, to_spikes, to_membrane, asked[2:4])
+    return [x if needed else None for x, needed in zip(found, asked, strict=True)]
 
 
 def _resets_by_threshold(settings: Settings, arrays: Sequence[Any]) -> bool:
@@ -182,6 +215,7 @@ def _by_core(
     to_spikes: Array | None,
     to_membrane: Array | None,
     asked: tuple[bool, ...],
+    own: Any,
 ) -> list[Array | None]:
     """The same by PyTorch's own operations, which can be differentiated again."""
     again = torch.is_grad_enabled()
@@ -191,11 +225,11 @@ def _by_core(
         # a tracer may have lost that they are differentiated: the gradient would be zero
         views = [
             x.detach().requires_grad_() if x is not None and needed and not x.requires_grad else x
-            for x, needed in zip(views, asked, strict=False)
+            for x, needed in zip(views, (*asked, False, False), strict=True)
         ]
         currents, membrane, *_ = views
         step, backend = settings.recipe(views), backend_of(arrays[0])
-        surrogate = Surrogate(settings.surrogate, settings.slope) if settings.surrogate else None
+        surrogate = own or (Surrogate(settings.surrogate, settings.slope) if settings.surrogate else None)
         options = {name: getattr(step, name) for name in ("rounded", "poison", "unit", "compact", "detach_reset")}
         lif = LIFStep(backend, step.decay, step.threshold, step.reset.name.lower(), surrogate, **options)
         spikes, (after,) = Backend.scan(
@@ -203,11 +237,11 @@ def _by_core(
         )
         pairs = [(x, grad) for x, grad in ((spikes, to_spikes), (after, to_membrane)) if grad is not None]
         pairs = [pair for pair in pairs if pair[0].requires_grad]
-        wanted = [x for x, needed in zip(views, asked, strict=False) if needed]
+        wanted = [x for x, needed in zip(views[:4], asked, strict=True) if needed]
         outs, grads = zip(*pairs, strict=True) if pairs else ((), ())
         zeros = {"allow_unused": True, "materialize_grads": True}
         found = iter(torch.autograd.grad(outs, wanted, grads, create_graph=again, **zeros))
-    return [next(found) if needed else None for needed in asked[:4]]
+    return [next(found) if needed else None for needed in asked]
 
 
 neurons.register_autograd(_gradients, setup_context=_keep)

@@ -12,6 +12,7 @@ from tacops.surrogate import Surrogate
 
 from . import kernels, operation
 from .host import has_tangent
+from .own import NAME, run_own
 
 if TYPE_CHECKING:
     from tacops._backend.protocol import Array
@@ -27,9 +28,10 @@ def train_neurons(step: Recipe, currents: Array, membrane: Array | None, repeat:
         return None
     learns = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
     surrogate = step.surrogate.surrogate if isinstance(step.surrogate, Derivative) else step.surrogate
-    if learns and not (surrogate is None or type(surrogate) is Surrogate):
+    own = learns and not (surrogate is None or type(surrogate) is Surrogate)
+    if own and not (operation.engine_for(currents.device) is kernels and kernels.is_direct(tensors)):
         return None
-    name, slope = (surrogate.name, surrogate.slope) if type(surrogate) is Surrogate else ("", 1.0)
+    name, slope = (surrogate.name, surrogate.slope) if type(surrogate) is Surrogate else (NAME if own else "", 1.0)
     rows = [x.expand(currents.shape[-1]) if isinstance(x, torch.Tensor) else None for x in given[2:5]]
     # nothing depends on these: they get no gradient, not one of zeros
     if membrane is None and currents.shape[0] * repeat == 1:
@@ -40,9 +42,11 @@ def train_neurons(step: Recipe, currents: Array, membrane: Array | None, repeat:
         membrane = membrane.clone()  # a state that is then written into, as training loops do
     beta, theta = (x if isinstance(x, float) else 1.0 for x in (step.decay, step.threshold))
     flags = repeat, int(step.reset), step.rounded, step.detach_reset, step.compact, name, slope, learns
-    spikes, after, _ = operation.neurons(
-        currents, membrane, *rows, step.poison, *operation.Settings(beta, theta, *flags)
-    )
+    arrays, settings = (currents, membrane, *rows, step.poison), operation.Settings(beta, theta, *flags)
+    if own and step.surrogate is not None:
+        spikes, after = run_own(step.surrogate, settings, *arrays)
+    else:
+        spikes, after, _ = operation.neurons(*arrays, *settings)
     if not learns:
         return spikes, after
     # each a place of its own in the graph: hooks of one output are not called for the other

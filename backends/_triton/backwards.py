@@ -15,8 +15,8 @@ from .forwards import LATE, SUBTRACT, ZERO, membrane_after, number, spike
 
 __all__ = ["SURROGATES", "constants", "lif_back"]
 
-SURROGATES = ("", "fast_sigmoid", "arctan", "sigmoid", "triangular", "straight_through")
-"""By the numbers that the kernel is given; the first is none."""
+SURROGATES = ("", "fast_sigmoid", "arctan", "sigmoid", "triangular", "straight_through", "own")
+"""By the numbers that the kernel is given; the first is none, and of the last the kernel is given what it has found."""
 
 
 def constants(name: str, slope: float) -> tuple[int, float, float]:
@@ -45,10 +45,12 @@ def derivative(x, inner, outer, SURROGATE: tl.constexpr):
 
 
 @triton.jit
-def through_spike(gradient, v, threshold, unit, inner, outer, SURROGATE: tl.constexpr):
+def through_spike(gradient, v, threshold, unit, inner, outer, found, inside, SURROGATE: tl.constexpr):
     """The part of a spike's gradient that reaches the membrane: none where the membrane is infinite or missing."""
     if SURROGATE == 0:
         return tl.full(v.shape, 0.0, v.dtype)
+    elif SURROGATE == 6:
+        return gradient * tl.load(found, mask=inside, other=0.0).to(v.dtype)
     else:
         excess = (v - threshold) * unit
         finite = tl.abs(excess) < float("inf")
@@ -64,6 +66,7 @@ def lif_back(
     thresholds,
     units,
     slopes,
+    own,
     poison,
     to_spikes,
     to_membrane,
@@ -106,6 +109,9 @@ def lif_back(
     ----------
     kept : pointer
         Membranes that fire, (frames * repeat, neurons), as `lif` stored them.
+    own : pointer
+        What a surrogate of the user's own has found, read where SURROGATE is its number: (frames * repeat, neurons), the derivatives
+        of spikes by the membranes kept, and after these, if STARTS and the reset is LATE, by the first ones.
     to_spikes : pointer
         TO_SPIKES is how many numbers there are of the gradient by the spikes: 0 none, 1 one for all, 2 each its own.
     to_membrane : pointer
@@ -154,7 +160,8 @@ def lif_back(
                 if not DETACHED:
                     gradient -= g * v
                 g = tl.where(v >= theta, 0.0, g)
-            through = through_spike(gradient, v, theta, unit, slope_inner, slope_outer, SURROGATE)
+            at = own + n * neurons + m
+            through = through_spike(gradient, v, theta, unit, slope_inner, slope_outer, at, inside, SURROGATE)
             by_threshold -= through
             to_v = g + through
             by_current += to_v
@@ -169,7 +176,8 @@ def lif_back(
             v = before
         tl.store(by_currents + (far + frames - 1 - back) * neurons + m, by_current.to(kind), mask=inside)
     if STARTS and RESET == LATE:
-        through = through_spike(late, first, theta, unit, slope_inner, slope_outer, SURROGATE)
+        at = own + (last + 1) * neurons + m
+        through = through_spike(late, first, theta, unit, slope_inner, slope_outer, at, inside, SURROGATE)
         by_threshold -= through
         g += through
     if BY_START:

@@ -1,9 +1,10 @@
-"""Convolution and neurons in one launch, on tensor cores: reproducible mode's integers, which float16 holds exactly.
+"""Convolution and neurons in one launch, on tensor cores, whose products are of half precision and whose sums are float32.
 
 The convolution is a product of matrices whose first one is never stored: each program gathers the inputs of its positions, a
 piece of the kernel at a time, multiplies them by the weights of its filters, and steps its neurons with the sums, which never
-leave the registers. Operands are float16, sums float32; both are exact where inputs and weights are integers up to 2048 and no
-sum reaches 2^24. The neurons are those of ``forwards.py``.
+leave the registers. In reproducible mode operands are float16 and all is exact, where inputs and weights are integers up to 2048
+and no sum reaches 2^24. On the default path inputs are 0 or 1, and a weight is the sum of three bfloat16: as accurate as float32.
+The neurons are those of ``forwards.py``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,15 @@ import triton.language as tl
 from .forwards import LATE, membrane_after, number, spike, whole
 
 __all__ = ["conv_lif"]
+
+
+@triton.jit
+def three_parts(x):
+    """Three bfloat16 whose sum is a float32, exactly: its 24 bits, eight at a time."""
+    high = x.to(tl.bfloat16)
+    rest = x - high.to(tl.float32)
+    middle = rest.to(tl.bfloat16)
+    return high, middle, (rest - middle.to(tl.float32)).to(tl.bfloat16)
 
 
 @triton.jit
@@ -51,6 +61,7 @@ def conv_lif(
     decay_step,
     threshold_step,
     RESET: tl.constexpr,
+    WHOLE: tl.constexpr,
     BIAS: tl.constexpr,
     STARTS: tl.constexpr,
     DECAYS: tl.constexpr,
@@ -74,11 +85,13 @@ def conv_lif(
         (count, B, height, width, CHANNELS), of which two neighbours lie `by_frame`, `by_sample`, `by_row`, `by_column` and
         `by_channel` numbers apart.
     weights : pointer
-        float16, (filters, TAPS, CHANNELS), TAP_ROW taps in a row of the kernel.
+        (filters, TAPS, CHANNELS), TAP_ROW taps in a row of the kernel; float16 if WHOLE, else float32.
     bias, start, decays, thresholds, poison : pointer
         Read where BIAS, STARTS, DECAYS, THRESHOLDS, POISON say so; else `decay` and `threshold` are the parameters.
     spikes, membrane : pointer
         Written: (count * repeat, positions, filters), as bytes where COMPACT, and (positions, filters).
+    WHOLE : bool
+        All numbers are integers, and the decayed membrane is rounded; else frames are 0 or 1.
     positions : int
         B * rows * columns.
     top, left : int
@@ -108,6 +121,7 @@ def conv_lif(
     for t in range(count):
         here = frames + (far + t) * by_frame + corner
         sums = tl.full([PLACES, FILTERS], 0.0, tl.float32)
+        small = tl.full([PLACES, FILTERS], 0.0, tl.float32)
         for piece in range(pieces):
             if BY_TAP:
                 tap = tl.full([1], 0, tl.int32) + piece // parts
@@ -125,10 +139,20 @@ def conv_lif(
             taken = tl.load(here[:, None] + away[None, :], mask=known, other=0)
             of = (tap * CHANNELS + channel)[:, None] + f[None, :].to(tl.int64) * (TAPS * CHANNELS)
             by = tl.load(weights + of, mask=is_input[:, None] & is_filter[None, :], other=0.0)
-            sums = tl.dot(taken.to(tl.float16), by, sums)
+            if WHOLE:
+                sums = tl.dot(taken.to(tl.float16), by, sums)
+            else:  # the small parts apart: tensor cores cut off what a large sum has no room for
+                high, middle, low = three_parts(by)
+                spiked = taken.to(tl.float32).to(tl.bfloat16)
+                small = tl.dot(spiked, low, small)
+                small = tl.dot(spiked, middle, small)
+                sums = tl.dot(spiked, high, sums)
+        if not WHOLE:
+            sums = sums + small
         current = sums + offset
         for r in range(repeat):
-            v = whole(u * beta) + current
+            decayed = whole(u * beta) if WHOLE else u * beta
+            v = decayed + current
             if RESET == LATE:
                 v = v - spike(u, theta, bad) * theta
             if not STARTS:  # nothing to decay, nor to reset late

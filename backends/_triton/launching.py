@@ -58,6 +58,7 @@ def back(
     to_spikes: Array | None,
     to_membrane: Array | None,
     parameters: tuple[bool, bool],
+    own: Array | None = None,
 ) -> tuple[Array, Array | None, Array | None, Array | None]:
     """Gradients of `forth` by currents, first membrane, decay and threshold, the last two (C,) where `parameters` asks.
 
@@ -74,6 +75,8 @@ def back(
         None is zeros.
     to_membrane : array, shape (B, ..., C), or None
     parameters : tuple of bool
+    own : array, shape (n * repeat, B, ..., C) or one longer, laid out as `kept`, or None
+        Derivatives of the spikes by the membranes, of the surrogate "own".
     """
     frame, frames = kept[0], len(kept) // repeat
     by_currents = torch.empty_strided((frames, *frame.shape), kept.stride(), dtype=kept.dtype, device=kept.device)
@@ -95,6 +98,7 @@ def back(
             start=array(membrane, frame),
             units=array(unit),
             slopes=_pair(inside, outside, kept) if flags["WIDE"] else kept,
+            own=array(own),
             to_spikes=array(to_spikes, None if alike else kept),
             to_membrane=array(to_membrane, frame),
             by_currents=by_currents,

@@ -54,10 +54,11 @@ def layer(
     Parameters
     ----------
     step : Recipe
-        Rounded.
+        Rounded where all numbers are integers; else frames are bool.
     frames : array, shape (n, B, *S, C_in)
         Up to two spatial dimensions, or with a `window` of none any others.
-    weight : array, float16, shape (C_out, *kernel, C_in)
+    weight : array, shape (C_out, *kernel, C_in)
+        float16 where the step is rounded, else float32.
     bias : array or None, shape (C_out,)
     window : Window
     membrane : array or None, shape (B, *S_out, C_out)
@@ -68,7 +69,7 @@ def layer(
     pointers, numbers, flags = of_neurons(step, after)
     x = plane.frames.view(torch.int8) if plane.frames.dtype == torch.bool else plane.frames
     filters, channels = weight.shape[0], weight.shape[-1]
-    (places, block), (depth, by_tap) = _block(x), _depth(x, math.prod(plane.kernel))
+    (places, block), (depth, by_tap) = _block(x), _depth(x, math.prod(plane.kernel), step.rounded)
     positions = after.numel() // filters
     with on(x):
         conv_lif[(-(-positions // places), -(-filters // block))](
@@ -93,6 +94,7 @@ def layer(
             dilation_x=plane.dilation[1],
             top=plane.before[0],
             left=plane.before[1],
+            WHOLE=step.rounded,
             BIAS=bias is not None,
             STARTS=membrane is not None,
             COMPACT=step.compact,
@@ -118,11 +120,11 @@ def _block(x: Array) -> tuple[int, int]:
     return BLOCK_10 if torch.cuda.get_device_capability(x.device)[0] in (10, 11) else BLOCK
 
 
-def _depth(x: Array, taps: int) -> tuple[int, bool]:
-    """How many terms of a sum are multiplied at a time, and whether they are channels of one tap."""
+def _depth(x: Array, taps: int, whole: bool) -> tuple[int, bool]:
+    """How many terms of a sum are multiplied at a time, and whether they are channels of one tap; fewer of weights in parts."""
     channels = x.shape[-1]
     if channels >= 32:
-        return (64 if channels % 64 == 0 and x.dtype.itemsize == 1 else 32), True
+        return (64 if channels % 64 == 0 and x.dtype.itemsize == 1 and whole else 32), True
     return (32 if channels * taps > 16 else 16), False
 
 

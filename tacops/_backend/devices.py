@@ -70,3 +70,18 @@ class Devices(ABC):
     def device_name(self, array: Array) -> str:
         """What a report calls the device that `array` is on; a CPU's name begins with ``cpu``."""
         return self.device_of(array) or self.describe()["device"]
+
+    def powers(self, like: Array, low: int, count: int) -> Array | None:
+        """Powers of two, exact, from ``2**low`` on, of shape (count, 1), in `like`'s dtype and on its device.
+
+        None where no single operation makes them, or a compiler merges the many that do without.
+        """
+        return None
+
+    def stamp(self, array: Array) -> Any:
+        """A value that differs once an array's numbers may have changed, or another array has taken its place.
+
+        None where nothing tells, or where what is computed now could not be used later: while a trace, a compiler or a
+        recording looks on.
+        """
+        return None

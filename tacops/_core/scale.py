@@ -9,6 +9,7 @@ from .._backend.protocol import Array, Backend, State
 from .._backend.steps import Due
 from .aggregation import Weights, cast, chunk_weights, widen
 from .grid import Grid, add_poison, check_inputs, check_units
+from .kept import keep
 from .layer import Layer
 from .units import Units, aggregation_bits, layer_units, unit_weights
 
@@ -34,10 +35,11 @@ class Scale(NamedTuple):
 
         Nobody needs `x` any more, if it is `alone` in its memory.
         """
-        if self.units is not None:
-            unit = self.units.inverse
-            x = backend.rescale(x, unit) if alone else x * unit + 0.0
-        return add_poison(self.poison, x)
+        if self.units is None:
+            return add_poison(self.poison, x)
+        if self.poison is None and alone:
+            return backend.rescale(x, self.units.inverse)
+        return x * self.units.inverse + (0.0 if self.poison is None else self.poison)
 
 
 class Drive(NamedTuple):
@@ -67,25 +69,48 @@ def in_floats(layer: Layer) -> tuple[Drive, Scale]:
     return drive, Scale(layer.neurons.threshold)
 
 
+class _Rounded(NamedTuple):
+    """A layer's parameters in its units, which no input changes."""
+
+    units: Units
+    weight: Array
+    threshold: Array
+    poison: Array | None
+    biases: dict[float, Array]
+    """By the sums of aggregation weights."""
+
+
 def in_units(layer: Layer, grid: Grid, spikes: Array, scheduled: bool) -> tuple[Drive, Scale]:
     """Numbers of reproducible mode: integers on the layer's grid; if they are `scheduled`, the backend may check the spikes."""
     backend, weight = layer.backend, layer.weight
     beta, size, aggregation = layer.neurons.beta, layer.time.chunk_size, layer.time.aggregation
     q = aggregation_bits(grid, aggregation, size)
-    units = layer_units(backend, grid, weight, layer.bias, aggregation, size, beta)
-    threshold = backend.round_through(units.per_one * layer.neurons.threshold)
-    poison = check_units(layer.function, backend, grid, units.valid, threshold)
+    rounded: _Rounded = keep(layer, grid, lambda: _round(layer, grid))
+    units = rounded.units
 
     def check() -> Array | None:
         return check_inputs(layer.function, backend, grid, spikes, weight)
 
-    readable = poison is None  # the units were
+    readable = rounded.poison is None  # the units were
     late = readable and scheduled and size == 1 and grid.input_step == 1.0 and backend.reads_frames(spikes)
-    poison = poison if late else add_poison(poison, check())
-    drive = Drive(
-        backend.round_rows(weight, units.weight_scale),
-        lambda bias, total: backend.round_through(bias * (units.weight_scale * (total * (1.0 / grid.input_step)))),
-        lambda size: unit_weights(backend, aggregation, size, beta, q),
-        Due(grid.input_max, check) if late else None,
-    )
-    return drive, Scale(threshold, units, poison)
+    poison = rounded.poison if late else add_poison(rounded.poison, check())
+
+    def bias(bias: Array, total: float | Array) -> Array:
+        known = rounded.biases.get(total) if isinstance(total, float) else None
+        if known is None:
+            known = backend.round_through(bias * (units.weight_scale * (total * (1.0 / grid.input_step))))
+            if isinstance(total, float):
+                rounded.biases[total] = known
+        return known
+
+    due = Due(grid.input_max, check) if late else None
+    drive = Drive(rounded.weight, bias, lambda size: unit_weights(backend, aggregation, size, beta, q), due)
+    return drive, Scale(rounded.threshold, units, poison)
+
+
+def _round(layer: Layer, grid: Grid) -> _Rounded:
+    backend, weight, time = layer.backend, layer.weight, layer.time
+    units = layer_units(backend, grid, weight, layer.bias, time.aggregation, time.chunk_size, layer.neurons.beta)
+    threshold = backend.round_through(units.per_one * layer.neurons.threshold)
+    poison = check_units(layer.function, backend, grid, units.valid, threshold)
+    return _Rounded(units, backend.round_rows(weight, units.weight_scale), threshold, poison, {})

@@ -107,8 +107,8 @@ def layer_units(
         narrow = widest * power <= 2.0**grid.weight_bits
         return narrow if offset is None else xp.logical_and(narrow, offset * power < limit)
 
-    scale = fine = _largest_power(xp, widest, fits, 6)
-    enough = fits(fine)  # not of numbers beyond the coarsest units that are tried
+    fine, enough = _largest_power(backend, widest, fits, 6)  # not of numbers beyond the coarsest units that are tried
+    scale = fine
     reach = reach * (grid.input_max / grid.input_step)
     if is_array(reach) or fan_in * (2.0**grid.weight_bits + 1.0) * reach >= SURELY * limit:
         # Sums of integers, the same in any order; above that fan-in, a coarser bound takes their place.
@@ -119,8 +119,8 @@ def layer_units(
         def exact(power: Array) -> Array:
             return (sums * power + float(fan_in)) * reach < limit
 
-        scale = fine * _largest_power(xp, widest, exact, 4, top=0)
-        enough = xp.logical_and(enough, exact(scale / fine))
+        coarser, summed = _largest_power(backend, widest, exact, 4, top=0)
+        scale, enough = fine * coarser, xp.logical_and(enough, summed)
     # weights of less than 2^-31 may round to nothing, unless it is a bias that has made the grid coarse
     nothing = xp.logical_or(widest < TINY, scale >= FINEST)
     enough = xp.logical_and(enough, xp.logical_or(nothing, widest * scale >= MIN_WEIGHT))
@@ -134,7 +134,8 @@ def current_units(backend: Backend, grid: Grid, current: Array, threshold: float
     highest = xp.zeros_like(current[0, 0, ...]) + threshold
     highest = backend.stop_gradient(highest)
     highest = xp.max(xp.reshape(highest, (-1, highest.shape[-1] if highest.ndim else 1)), axis=0)
-    per_one = _largest_power(xp, highest, lambda power: highest * power <= 2.0**grid.threshold_bits, 6)
+    bound = 2.0**grid.threshold_bits
+    per_one, _ = _largest_power(backend, highest, lambda power: highest * power <= bound, 6)
     return Units(per_one, _reciprocal(xp, per_one), per_one, xp.all(highest * per_one >= 1.0))
 
 
@@ -171,18 +172,26 @@ def _log2(n: int) -> int:
     return (n - 1).bit_length()
 
 
-def _largest_power(xp: Any, like: Array, holds: Callable[[Array], Array], bits: int, top: int | None = None) -> Array:
-    """The largest power of two, elementwise, for which a monotone condition holds: a binary search of its exponent.
+def _largest_power(
+    backend: Backend, like: Array, holds: Callable[[Array], Array], bits: int, top: int | None = None
+) -> tuple[Array, Array]:
+    """The largest power of two, for each channel, for which a monotone condition holds, and whether it does for any.
 
     The exponent lies in ``[top - 2**bits + 1, top]``; `top` is ``2**(bits - 1) - 1`` unless given. Neither log2 nor exp2
-    would do: they round differently from library to library.
+    would do: they round differently from library to library. All powers are tried at once, where the backend has them at
+    once; else a binary search finds the exponent.
     """
-    top = 2 ** (bits - 1) - 1 if top is None else top
-    power = xp.ones_like(like) * 2.0 ** (top - 2**bits + 1)
+    xp, top = backend.namespace(like), 2 ** (bits - 1) - 1 if top is None else top
+    low = top - 2**bits + 1
+    powers = backend.powers(like, low, 2**bits)
+    if powers is not None:
+        held = holds(powers)  # of the lowest alone, where of none
+        return xp.max(xp.where(held, powers, powers[:1, ...]), axis=0), held[0, ...]
+    power = xp.ones_like(like) * 2.0**low
     for bit in reversed(range(bits)):
         larger = power * 2.0 ** (2**bit)
         power = xp.where(holds(larger), larger, power)
-    return power
+    return power, holds(power)
 
 
 def _reciprocal(xp: Any, power: Array) -> Array:

@@ -128,6 +128,41 @@ def test_jax_s_reproducible_program_for_gpus_fires_the_same(pretend: Callable[[s
         assert ("xf16>" in program) is halves, platform
 
 
+def test_jax_s_products_in_parts(pretend: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Off unless switched on, and then for bool spikes on CUDA alone; elsewhere, and backwards, float32."""
+    jax = pretend("gpu")
+    from tacops.backends._switches import TENSOR_CORES
+
+    def layer(x: Any, w: Any, **options: Any) -> Any:
+        return tacops.tac_conv(x, w, **{"chunk_size": 1, "padding": 1, **options})
+
+    def loss(w: Any) -> Any:
+        return layer(jax.numpy.asarray(SPIKES), w, surrogate=tacops.surrogate.arctan()).membrane.sum()
+
+    def narrow(platform: str, kind: Any, **options: Any) -> bool:
+        function = jax.jit(lambda x, w: tuple(layer(x, w, **options)))
+        shapes = jax.ShapeDtypeStruct(SPIKES.shape, kind), jax.ShapeDtypeStruct(WEIGHT.shape, np.float32)
+        return (
+            "num_primitive_operations = 6" in jax.export.export(function, platforms=[platform])(*shapes).mlir_module()
+        )
+
+    spikes, weight = jax.numpy.asarray(SPIKES), jax.numpy.asarray(WEIGHT)
+    want, slope = layer(spikes, weight), jax.grad(loss)(weight)
+
+    assert not narrow("cuda", bool)
+    monkeypatch.setenv(TENSOR_CORES, "1")
+    assert narrow("cuda", bool)
+    assert not narrow("rocm", bool)
+    assert not narrow("cuda", np.float32)
+    assert not narrow("cuda", bool, chunk_size=2)
+    assert not narrow("cuda", bool, reproducible=True)
+    for a, b in zip(layer(spikes, weight), want, strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(jax.grad(loss)(weight), slope, rtol=1e-5, atol=1e-5)
+    program = jax.export.export(jax.jit(jax.grad(loss)), platforms=["cuda"])(weight).mlir_module()
+    assert program.count("num_primitive_operations = 6") == 1
+
+
 @pytest.mark.parametrize(("platform", "runs_on"), [("cuda", "gpu"), ("tpu", "tpu")])
 def test_jax_lowers_for_machines_that_are_not_here(platform: str, runs_on: str, pretend: Callable[[str], Any]) -> None:
     """A portable program in full precision, for NVIDIA GPUs and for TPUs."""

@@ -1,4 +1,4 @@
-"""Published models of tensor cores, and the integers of reproducible mode: their sums are exact.
+"""Published models of tensor cores: sums of reproducible mode's integers are exact, and those of weights in three parts accurate.
 
 A tensor core adds a few products and the sum so far at once: it aligns all to the largest exponent, keeps 24 bits and up to two
 more, cuts off the rest, and cuts the sum to 24 bits (Fasi et al. 2021; Khattak and Mikaitis 2025). No GPU has been asked.
@@ -66,3 +66,28 @@ def test_larger_ones_are_not(name: str) -> None:
 def test_sums_of_14_bits_are_not() -> None:
     """As float8's are, which are not used."""
     assert any((summed(x, w, 32, -10) != (x * w).sum(1)).any() for x, w in layers(2.0**24))
+
+
+def in_parts(w: Numbers) -> list[Numbers]:
+    """Numbers of 8 bits each, rounded, whose sum is a float32."""
+    found, rest = [], w
+    for _ in range(3):
+        unit = np.exp2(exponent(rest) - 7)
+        found.append(np.where(rest != 0, np.round(rest / unit) * unit, 0.0))
+        rest = rest - found[-1]
+    assert not rest.any()
+    return found
+
+
+@pytest.mark.parametrize("name", ["A100", "H100", "B200"])
+def test_three_parts_are_as_accurate_as_float32(name: str) -> None:
+    """Spikes by weights of 24 bits, the small parts summed apart; beside float32 added one by one, and one part alone."""
+    rng = np.random.default_rng(0)
+    x, w = (rng.random((400, 576)) < 0.2).astype(np.float64), rng.normal(0, 1, (400, 576)).astype(np.float32)
+    high, middle, low = in_parts(w.astype(np.float64))
+    want = (x * w).sum(1)
+    small = summed(np.concatenate([x, x], 1), np.concatenate([low, middle], 1), *MODELS[name])
+    parts = abs(summed(x, high, *MODELS[name]).astype(np.float32) + small.astype(np.float32) - want)
+    single = abs(np.cumsum(x.astype(np.float32) * w, 1, dtype=np.float32)[:, -1] - want)
+    assert parts.max() <= 0.2 * single.max()
+    assert abs(summed(x, high, *MODELS[name]) - want).max() > 100 * single.max()

@@ -117,3 +117,20 @@ def test_older_versions_that_don_t_say_whether_they_export(launches: Any, monkey
     monkeypatch.delattr(torch.compiler, "is_exporting")
     tacops.lif(X)
     assert launches.lif == 1
+
+
+def test_nothing_is_tried_out_in_a_recording(forgotten: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CUDA graph whose capture has begun gets PyTorch's operations, and it is said; the next call tries."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
+    monkeypatch.setattr(kernels, "find_spec", lambda name: "found")
+    monkeypatch.setattr(kernels, "_try_out", lambda device: tried.append(device))
+    monkeypatch.setattr(kernels, "is_capturing", lambda: True)
+    tried: list[Any] = []
+    device = torch.device("cuda", 0)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"while a CUDA graph was captured; call it once before$"):
+            assert kernels.missing(device) is not None
+    monkeypatch.setattr(kernels, "is_capturing", lambda: False)
+    assert kernels.missing(device) is None
+    assert tried == [device]

@@ -19,8 +19,9 @@ import tacops
 from tacops import surrogate
 from tacops._core.neurons import LIFStep
 from tacops.backends import torch_
-from tacops.backends._torch import kernels, operation
+from tacops.backends._torch import constants, kernels, operation
 from tacops.backends._torch.full import full_conv
+from tacops.layers import FrozenLayer
 from tacops.testing import conformance_checks, run_checks
 
 ARCTAN = surrogate.arctan()
@@ -132,11 +133,11 @@ def test_opcheck(reset: int, launches: Any) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"surrogate": lambda x: 1 / (1 + x * x)}, {"synapse_decay": 0.5}, {"trace": True}],
-    ids=["surrogate", "synapse_decay", "trace"],
+    [{"synapse_decay": 0.5}, {"trace": True}],
+    ids=["synapse_decay", "trace"],
 )
 def test_what_no_kernel_knows_goes_by_the_core(options: dict[str, Any]) -> None:
-    """And has its gradient; a surrogate of one's own is no other."""
+    """And has its gradient."""
 
     def run() -> Any:
         x = X.clone().requires_grad_()
@@ -147,6 +148,43 @@ def test_what_no_kernel_knows_goes_by_the_core(options: dict[str, Any]) -> None:
         torch.testing.assert_close(run(), want)
     assert float(want.abs().sum()) > 0
     assert (launches.lif, launches.lif_back) == (0, 0)
+
+
+def by_channel(x: Any) -> Any:
+    return torch.linspace(0.5, 1, x.shape[-1]) / (1 + x * x)
+
+
+def by_branch(x: Any) -> Any:
+    return 1 / (1 + x.abs()) if bool(x.mean() > 0) else torch.exp(-x * x)  # which can't be vectorised
+
+
+OWN = {"by channel": by_channel, "by the mean": lambda x: 1 / (1 + x * x + x.mean()), "by branch": by_branch, "number": lambda x: 0.5}  # fmt: skip
+
+
+@pytest.mark.parametrize("reset", ["subtract", "late", "zero"])
+@pytest.mark.parametrize("name", OWN)
+def test_a_surrogate_of_one_s_own(name: str, reset: Any) -> None:
+    """Is called for each step with the membranes of the batch, as by the core, and is no other; again, by the core."""
+
+    def run(again: bool) -> Any:
+        x, start = X.clone().requires_grad_(), torch.full((2, 3), 1.2, requires_grad=True)
+        beta, threshold = (torch.full((3,), value, requires_grad=True) for value in (0.7, 0.9))
+        train = tacops.lif(x, surrogate=OWN[name], reset=reset, membrane=start, beta=beta, threshold=threshold)
+        loss = (train.spikes * torch.linspace(-1, 1, 24).reshape(4, 2, 3)).sum() + (train.membrane**2).sum()
+        found = torch.autograd.grad(loss, (x, start, beta, threshold), create_graph=again)
+        return torch.autograd.grad(sum((g**2).sum() for g in found), x)[0] if again else found
+
+    for again in (False, True):
+        want = run(again)
+        with interpreted() as launches:
+            torch.testing.assert_close(run(again), want)
+        assert (launches.lif, launches.lif_back) == (1, 1)
+
+
+def test_a_wrong_surrogate_of_one_s_own_is_refused_at_once(launches: Any) -> None:
+    """Not in the backward pass."""
+    with pytest.raises(ValueError, match=r"^lif: surrogate must be a function that returns an array of its argument's"):
+        tacops.lif(X.clone().requires_grad_(), surrogate=lambda x: x[0])
 
 
 def test_a_surrogate_of_one_s_own_changes_no_inference(launches: Any) -> None:
@@ -247,16 +285,40 @@ def test_launches_of_training_without_tf32(launches: Any, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("chunk_size", [1, 4])
 def test_launches_of_reproducible_layers(chunk_size: int, launches: Any) -> None:
-    """At inference a layer is one, after its frames are summed, and one for its weights in float16; the scale's are of weights and membranes."""
+    """At inference a layer is one, after its frames are summed, and one for its weights in float16; all others are of weights and membranes."""
     x = torch.empty((16, 8, 32, 32, 2), dtype=torch.bool, device="meta")
     weight = torch.empty((32, 3, 3, 2), device="meta")
     with Launches() as seen:
         tacops.tac_conv(x, weight, chunk_size=chunk_size, aggregation="sum", padding=1, reproducible=True)
-    names = seen.names[: seen.names.index("layer") + 1]
     sums = ["_to_copy"] + ["_to_copy", "add"] * 3 if chunk_size > 1 else []
-    assert names[names.index("sub") + 2 :][-len(sums) - 2 :] == [*sums, "_to_copy", "layer"]
+    last = [*sums, "_to_copy", "layer", "mul", "add"]  # the last membranes, as potentials, with poison
+    assert seen.names[-len(last) :] == last
     assert not {"mm", "convolution", "neurons", "cat", "stack", "copy_", "clone"} & set(seen.names)
-    assert seen.names[len(names) :] == ["mul", "add", "add"]  # the last membranes, as potentials, with poison
+    assert len(seen.names) - len(last) <= 45
+
+
+def test_launches_of_frozen_layers(launches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is made of the weights is kept, until they are written to or replaced."""
+    monkeypatch.setattr(constants, "_lasts", lambda x: True)
+    x = torch.empty((16, 8, 32, 32, 2), dtype=torch.bool, device="meta")
+    arrays = {"weight": torch.empty((32, 3, 3, 2), device="meta"), "bias": torch.empty(32, device="meta")}
+    layer = FrozenLayer(arrays, {"chunk_size": 1, "padding": 1, "reproducible": True})
+
+    def names() -> list[str]:
+        with Launches() as seen:
+            layer(x)
+        return list(seen.names)
+
+    first = names()
+    assert len(first) > 40
+    for _ in range(2):
+        assert names() == ["_to_copy", "layer", "mul", "add"]
+    arrays["bias"].mul_(2)
+    assert names() == first
+    arrays["weight"] = arrays["weight"].clone()
+    arrays["weight"].add_(1)
+    assert names() == first
+    assert len(names()) == 4
 
 
 def test_nothing_is_copied_twice_or_from_the_host(launches: Any) -> None:

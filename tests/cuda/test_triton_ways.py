@@ -182,7 +182,7 @@ def test_exported_programs_hold_no_operation_of_ours(launches: Any) -> None:
 @pytest.mark.parametrize("compact", [False, True])
 def test_opcheck(compact: bool, launches: Any) -> None:
     """What PyTorch demands of an operation."""
-    settings = fused.Settings(0.5, 1.0, 2, 1, compact, [2, 1], [1, 0], [0, 2], [1, 2])
+    settings = fused.Settings(0.5, 1.0, 2, 1, True, compact, [2, 1], [1, 0], [0, 2], [1, 2])
     x, weight = torch.from_numpy(COUNTS), torch.randint(-9, 9, (5, 3, 2, 3)).to(torch.float16)
     row, start = torch.full((5,), 3.0), torch.zeros(2, 2, 4, 5)
     torch.library.opcheck(fused.layer, (x, weight, row, start, None, row, torch.tensor(0.0), *settings))

@@ -22,6 +22,7 @@ SURROGATES: tuple[Any, ...] = (
     surrogate.sigmoid(3.0),
     surrogate.triangular(0.7),
     surrogate.straight_through(0.3),
+    lambda x: 1 / (1 + 3 * x * x),
 )
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12, torch.float16: 2e-2, torch.bfloat16: 2e-1}
@@ -114,7 +115,7 @@ def check_back(seed: int) -> None:
     case, rng = draw(seed), np.random.default_rng(seed)
     dtype, poison = case.currents.dtype, case.options["poison"]
     changed = {
-        "surrogate": SURROGATES[seed % 6],
+        "surrogate": SURROGATES[6 if seed % 9 == 8 else seed % 6],
         "detach_reset": bool(rng.random() < 0.3),
         "unit": (None, torch.tensor(0.03), torch.linspace(0.01, 0.05, case.currents.shape[-1]))[rng.integers(3)],
         "poison": None if poison is None else torch.zeros_like(poison),

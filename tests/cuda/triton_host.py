@@ -78,6 +78,22 @@ def _rounding(cast: Any) -> Any:
     return rounded
 
 
+def _multiplying(dot: Any) -> Any:
+    """The interpreter would multiply the integers that it keeps bfloat16 in."""
+    import triton.language as tl
+    from triton.runtime.interpreter import TensorHandle
+
+    def widened(x: Any) -> Any:
+        if x.dtype.scalar != tl.bfloat16:
+            return x
+        return TensorHandle((x.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
+
+    def multiplied(self: Any, a: Any, b: Any, *more: Any) -> Any:
+        return dot(self, widened(a), widened(b), *more)
+
+    return multiplied
+
+
 @contextmanager
 def interpreted(
     replaced: tuple[str, str, str] | None = None, block: int = 128, tile: tuple[int, int] = (64, 32)
@@ -111,12 +127,14 @@ def interpreted(
             patch.object(operation, "engine_for", lambda device: kernels),
             patch.object(kernels, "missing", lambda device: None),
             patch.object(kernels, "missing_layers", lambda device: None),
+            patch.object(kernels, "missing_parts", lambda device: None),
             patch.object(kernels, "_launching", lambda: launching),
             patch.object(kernels, "_layers", lambda: layers),
             patch.object(kernels, "results", modules["layout"].results),
             patch.multiple(launching, BLOCK=block, lif=counted("lif"), lif_back=counted("lif_back")),
             patch.multiple(layers, BLOCK=tile, conv_lif=counted("conv_lif", layers)),
             patch.object(InterpreterBuilder, "create_fp_trunc", _rounding(InterpreterBuilder.cast_impl)),
+            patch.object(InterpreterBuilder, "create_dot", _multiplying(InterpreterBuilder.create_dot)),
             np.errstate(all="ignore"),
         ):
             yield launches

@@ -15,6 +15,7 @@ import pytest
 
 import tacops
 from tacops import surrogate
+from tacops.backends._switches import TENSOR_CORES
 from tests.xla.hlo import compiled_for_gpu, cost, on_gpu
 
 if find_spec("jax_plugins") is None or find_spec("jax_plugins.xla_cuda13") is None:
@@ -28,6 +29,7 @@ MOST: dict[str, tuple[int, dict[str, float]]] = {
     "reproducible": (10, {"S1": 82.1, "S2": 268.5, "S3": 236.3, "S4": 77.2}),
     "collapse": (4, {"S1": 18.6, "S2": 55.8, "S3": 37.0, "S4": 12.4}),
     "preserve": (4, {"S1": 35.4, "S2": 107.2, "S3": 63.5, "S4": 20.7}),
+    "in parts": (4, {"S1": 89.9, "S2": 250.9, "S3": 342.1, "S4": 112.0}),
 }
 """Kernels, and megabytes on each size."""
 
@@ -53,6 +55,12 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def program(kind: str, size: str, steps: int = 16) -> str:
     """One layer, compiled."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(TENSOR_CORES, str(int(kind == "in parts")))
+        return _program(kind, size, steps)
+
+
+def _program(kind: str, size: str, steps: int) -> str:
     import jax
 
     batch, channels, out, side = SIZES[size]
@@ -116,3 +124,10 @@ def test_gradients_are_of_float32_products() -> None:
     got = products(program("gradient of reproducible", "S1"))
     assert got.count("f16") == 1
     assert got.count("f32") == 2
+
+
+def test_products_in_parts() -> None:
+    """Where the user asks for tensor cores: XLA's, which sums six products of bfloat16 in float32, in place of a convolution."""
+    text = program("in parts", "S3")
+    assert products(text) == ["f32"]
+    assert "algorithm=dot_bf16_bf16_f32_x6" in text
