@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["arranged", "check_cut", "check_time", "on_mesh"]
 
-_auto_axes: Any = getattr(sharding, "auto_axes", None)  # newer than the oldest JAX that is supported
+_auto_axes: Any = getattr(sharding, "auto_axes", None)  # newer than the oldest JAX that is supported, and of another form at first
+if _auto_axes is not None and "out_sharding" not in signature(_auto_axes).parameters:
+    _auto_axes = None
 
 
 def check_cut(frames: Any, conv: Synapses) -> None:
