@@ -74,15 +74,29 @@ class Norm(nn.modules.batchnorm._BatchNorm):  # type: ignore[misc]
 
 
 class _Everywhere(torch.autograd.Function):  # type: ignore[misc]
-    """The sum over processes; each one's part has as its gradient the sum of theirs."""
+    """The sum over processes; each one's part has as its gradient, and as its tangent, the sum of theirs.
+
+    In the form that `torch.func` takes, too: what the backward pass needs is put aside in `setup_context`.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, group: Any) -> torch.Tensor:
-        ctx.group = group
-        total = x.clone()
+    def forward(x: torch.Tensor, group: Any) -> torch.Tensor:
+        total = x.clone(memory_format=torch.contiguous_format)
         torch.distributed.all_reduce(total, group=group)
         return total
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, Any], output: torch.Tensor) -> None:
+        ctx.group = inputs[1]
+
+    @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return _Everywhere.apply(gradient.contiguous(), ctx.group), None
+        return _Everywhere.apply(gradient, ctx.group), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: torch.Tensor, _: None) -> torch.Tensor:
+        return _Everywhere.apply(tangent, ctx.group)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, None], x: torch.Tensor, group: Any) -> tuple[torch.Tensor, int]:
+        return _Everywhere.apply(x, group), in_dims[0]

@@ -1,4 +1,4 @@
-"""Tables of ``python -m bench speed`` beyond layers at the usual share of spikes: other shares, training steps, their memory."""
+"""Tables of ``python -m bench speed`` beyond layers at the usual share of spikes: other shares, training steps, their memory, streams."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bench.shared.tables import milliseconds
 from bench.speed.result import SpeedResult, SpeedRow
 from bench.timing.cases import ALL_MODES, STEPS
 
-__all__ = ["Table", "density_tables", "memory_table", "step_table", "tables"]
+__all__ = ["Table", "density_tables", "memory_table", "step_table", "stream_table", "tables"]
 
 Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 """Title, head and rows."""
@@ -19,7 +19,7 @@ CELLS = "milliseconds (times as fast as the fastest SNN library, fraction of the
 
 def tables(result: SpeedResult) -> list[Table]:
     """Those for which there are numbers."""
-    return [*density_tables(result), *step_table(result), *memory_table(result)]
+    return [*density_tables(result), *step_table(result), *memory_table(result), *stream_table(result)]
 
 
 def density_tables(result: SpeedResult) -> list[Table]:
@@ -84,6 +84,26 @@ def memory_table(result: SpeedResult) -> list[Table]:
     ]
     head = ("library", *(f"T = {T}" for T in values), "slope")
     return [("Peak memory of a training step by weight, MiB beside its inputs", head, rows)]
+
+
+def stream_table(result: SpeedResult) -> list[Table]:
+    """What `tacops.Stream` takes for every frame, and whether its memory grows with their number."""
+    if not result.streams:
+        return []
+    first = result.streams[0]
+    rows = [
+        (
+            row.subject,
+            *(milliseconds(seconds[key]) for seconds in (row.inside, row.complete) for key in ("median", "worst")),
+            " / ".join(f"{kept / 2**10:.1f}" for kept in row.kept),
+            " / ".join(f"{peak / 2**20:.1f}" for peak in row.peak),
+        )
+        for row in result.streams
+    ]
+    timed = [f"{words}, {which}" for words in ("inside a chunk", "completes one") for which in ("median", "worst")]
+    after = " / ".join(map(str, first.frames))
+    head = ("library", *timed, f"KiB kept after {after} frames", "MiB beyond the start, at most, after as many")
+    return [(f"Stream, frame by frame: milliseconds that a frame takes ({first.network})", head, rows)]
 
 
 def _names(result: SpeedResult) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""What ``python -m bench speed`` measures once: call overhead and, on NumPy, layers among other products, peak memory."""
+"""What ``python -m bench speed`` measures once: call overhead, streams and, on NumPy, layers among products, peak memory."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import asdict
 
 import numpy as np
 
-from bench.speed.result import SpeedResult
+from bench.speed.result import SpeedResult, StreamRow
 from bench.timing.cases import CASES, MEMORY, MODES, TINY, Case
 from bench.timing.pool import START_SECONDS, SubjectError, Worker, WorkerDiedError, environment
 from bench.timing.session import Session
+from bench.timing.stream import NETWORK
 from bench.timing.subject import REFERENCE
 
-__all__ = ["SPIN", "measure_beside_blas", "measure_memory", "measure_overhead"]
+__all__ = ["SPIN", "measure_beside_blas", "measure_memory", "measure_overhead", "measure_streams"]
 
 EAGER = ("numpy", "torch")
 """Backends on which every call runs our Python; with the others it is compiled once."""
@@ -25,6 +26,9 @@ REPEATS = 5
 
 SPIN = "20"
 """OpenBLAS's threads then wait 2^20 cycles for the next product, not its default of 2^26."""
+
+FED = (255, 1023)
+"""Frames of a stream after which memory is looked at; a chunk is incomplete then, and all that the stream ever keeps is there."""
 
 
 def measure_overhead(session: Session, result: SpeedResult) -> None:
@@ -91,6 +95,20 @@ def measure_memory(session: Session, result: SpeedResult) -> None:
             return
         found[key] = peak - 4 * (case.T + 1) * case.rows * case.c_out
     result.memory = found
+
+
+def measure_streams(session: Session, result: SpeedResult) -> None:
+    """Feed a network frame by frame on every backend: what a frame takes, and that memory doesn't grow with their number."""
+    for name in [name for name in session.workers if session.entries[name].kind == "tacops"]:
+        session.tell(f"a network fed frame by frame: {name}")
+        time.sleep(session.plan.pause)
+        found = session.ask(name, "fed frame by frame", "stream", FED)
+        session.ask(name, "fed frame by frame", "forget")
+        if found is None:
+            continue
+        if not result.subjects[name]["device"].startswith("cpu"):
+            found["peak"] = []
+        result.streams.append(StreamRow(name, NETWORK, list(FED), **found))
 
 
 def _twice(case: Case, axis: str) -> Case:

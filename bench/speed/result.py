@@ -71,6 +71,25 @@ class StepMemory:
     slope: float
 
 
+@dataclass(frozen=True)
+class StreamRow:
+    """One backend's `tacops.Stream`, fed a frame at a time."""
+
+    subject: str
+    network: str
+    """In words."""
+    frames: list[int]
+    """After how many of them memory was looked at."""
+    inside: dict[str, float]
+    """``median`` and ``worst`` seconds of a frame that completes no chunk."""
+    complete: dict[str, float]
+    """The same of one that does, until the result is there."""
+    kept: list[int]
+    """Bytes that the stream remembers."""
+    peak: list[int]
+    """Bytes by which the process grew at most; empty on accelerators, whose memory the system doesn't count."""
+
+
 @dataclass
 class SpeedResult:
     """All that one run found."""
@@ -92,6 +111,7 @@ class SpeedResult:
     memory: dict[str, int] = field(default_factory=dict)
     """Bytes: ``input``, ``unfolded``, and ``work`` beside the result for this input, for T and for B twice as large."""
     step_memory: list[StepMemory] = field(default_factory=list)
+    streams: list[StreamRow] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -186,7 +206,7 @@ def as_json(result: SpeedResult, targets: Iterable[Mapping[str, Any]]) -> str:
 def from_dict(content: Any, name: str) -> SpeedResult:
     """The result in a file of this name, or `ResultError`."""
     check_kind(content, name, "speed", (2, 3, SCHEMA))
-    lists = ("rows", "ceilings", "sweep", "step_memory")
+    lists = ("rows", "ceilings", "sweep", "step_memory", "streams")
     names = [name for name in SpeedResult.__dataclass_fields__ if name not in lists]
     try:
         return SpeedResult(
@@ -195,6 +215,7 @@ def from_dict(content: Any, name: str) -> SpeedResult:
             ceilings=[SpeedRow(**with_times(row)) for row in content["ceilings"]],
             sweep=[Slope(**slope) for slope in content["sweep"]],
             step_memory=[StepMemory(**row) for row in content.get("step_memory", ())],
+            streams=[StreamRow(**row) for row in content.get("streams", ())],
         )
     except DAMAGE as error:
         raise ResultError(f"{name} is incomplete: {reason(error)}") from error

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.shared.machine import machine
 from bench.shared.progress import Tell
-from bench.speed.extras import measure_beside_blas, measure_memory, measure_overhead
+from bench.speed.extras import measure_beside_blas, measure_memory, measure_overhead, measure_streams
 from bench.speed.peaks import measure_step_memory
 from bench.speed.result import SpeedResult
 from bench.speed.sweep import Axis, fit
@@ -58,7 +58,7 @@ class SpeedPlan(Plan):
     step_share: float = 0.2
     sweep_share: float = 0.12
     extras: bool = True
-    """Call overhead and peak memory, too."""
+    """Call overhead, peak memory and streams, too."""
 
     @property
     def sized(self) -> list[Case]:
@@ -94,6 +94,7 @@ def run(plan: SpeedPlan, entries: Sequence[Entry], missing: Mapping[str, str], t
             measure_overhead(session, result)
             measure_beside_blas(session, result)
             measure_memory(session, result)
+            measure_streams(session, result)
         measure_step_memory(session, result, plan.memory_over)
         for n, axis in enumerate(plan.axes):
             measure_axis(session, result, axis, time.perf_counter() + session.left / (len(plan.axes) - n))

@@ -16,7 +16,7 @@ import tempfile
 import time
 import traceback
 import tracemalloc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -243,6 +243,14 @@ class Timer:
         peak = end_peak(before)
         del out
         return peak
+
+    def stream(self, marks: Sequence[int]) -> dict[str, Any]:
+        """Feed a network frame by frame; see `bench.timing.stream.feed`. The subject is a backend of tacops."""
+        from bench.timing import stream  # imports tacops, which other libraries' processes don't
+
+        backend: Any = self.subject.backend  # type: ignore[attr-defined]
+        gc.freeze()  # as in `measure`; what is made from here on is collected as ever
+        return stream.feed(stream.network(), stream.camera(backend), marks, backend.synchronize)
 
     def forget(self) -> None:
         """Free all layers."""

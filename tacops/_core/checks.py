@@ -281,7 +281,8 @@ def check_lengths(function: str, backend: Backend, lengths: Any, frames: Array) 
     if lengths is None:
         return None
     xp, (T, B) = backend.namespace(frames), tuple(frames.shape[:2])
-    dtype = xp.int32 if T * B < 2**31 else xp.int64
+    # a batch of unknown size is a symbol, which can't be compared
+    dtype = xp.int64 if isinstance(B, int) and T * B >= 2**31 else xp.int32
     if isinstance(lengths, (tuple, list)):
         counts = [as_int(n) for n in lengths]
         if None in counts:

@@ -70,6 +70,31 @@ def test_symbolic_time_elsewhere(need: Callable[[str], Backend], monkeypatch: py
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("options", [{}, {"mode": "preserve", "trace": True}], ids=str)
+def test_symbolic_batch_with_lengths(need: Callable[[str], Backend], options: dict[str, Any]) -> None:
+    """Sequences of their own length, of any number of samples: bit for bit a call."""
+    need("jax")
+    given = {"chunk_size": 2, **options}
+    [batch] = jax.export.symbolic_shape("b")
+    shapes = jax.ShapeDtypeStruct((5, batch, 6, 6, 3), bool), jax.ShapeDtypeStruct((batch,), np.int32)
+    program = jax.export.export(jax.jit(lambda x, lengths: layer(x, lengths=lengths, **given)))(*shapes)
+    for samples in (1, 6):
+        x, lengths = jnp.asarray(RNG.random((5, samples, 6, 6, 3)) < 0.4), jnp.arange(samples) % 6
+        want = layer(x, lengths=lengths, **given)
+        for one, other in zip(*map(jax.tree.leaves, (program.call(x, lengths), want)), strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert 0.01 < want[0].mean() < 0.98
+
+
+def test_symbolic_batch_with_remat(need: Callable[[str], Backend]) -> None:
+    """Parts of a number of frames that is known, of any number of samples."""
+    need("jax")
+    program = exported(lambda x: layer(x, chunk_size=2, remat=True), "7, b")
+    x = jnp.asarray(RNG.random((7, 3, 6, 6, 3)) < 0.4)
+    for one, other in zip(*map(jax.tree.leaves, (program.call(x), layer(x, chunk_size=2))), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize(
     ("function", "shape", "said"),
     [
@@ -83,6 +108,11 @@ def test_symbolic_time_elsewhere(need: Callable[[str], Backend], monkeypatch: py
             lambda x: layer(x, chunk_size=2, lengths=jnp.asarray([3, 2])),
             "2*n, 2",
             "tac_conv: T must be a number, not a symbol, with lengths or remat; got 2*n",
+        ),
+        (
+            lambda x: layer(x, chunk_size=2, lengths=[3, 2]),
+            "5, b",
+            "tac_conv: lengths must be one for each of the b samples; got shape (2,)",
         ),
     ],
 )  # fmt: skip

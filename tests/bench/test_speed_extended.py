@@ -6,6 +6,7 @@ import json
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,9 @@ from bench.timing.cases import CASES, EVENTS, EXACT, MODES, STEPS, Case, Mode, a
 from bench.timing.memory import begin_peak, end_peak
 from bench.timing.pool import Worker, environment
 from bench.timing.session import Item
+from bench.timing.stream import camera, feed, network
 from bench.timing.subject import Entry, UnsupportedError
+from tacops.backends import get_backend
 from tests.support.speed_subjects import PLAN, SMALL, stored_text
 
 CASE = at(replace(SMALL["S1"], c_in=4, c_out=8), 0.3)
@@ -219,3 +222,25 @@ def test_a_worker_measures_the_peak_of_a_step() -> None:
         peak = worker.ask("step_peak", replace(SMALL["S1"], space=(64, 64), c_out=16), STEPS["step"])
     spikes = 4 * 16 * 64 * 64 * 16
     assert spikes < peak < 40 * spikes, "spikes, currents and membranes of 16 steps"
+
+
+def test_a_stream_whose_memory_grows_is_seen() -> None:
+    """One that holds a MiB of every frame; and ours, which doesn't."""
+    backend = get_backend("numpy")
+    held: list[Any] = []
+
+    class Leaking:
+        def __init__(self) -> None:
+            self.inner = network()
+            self.state = self.inner.state
+
+        def feed(self, frames: Any) -> Any:
+            held.append(np.ones(2**17))
+            return self.inner.feed(frames)
+
+    ours, theirs = (feed(stream, camera(backend), (15, 79), backend.synchronize) for stream in (network(), Leaking()))
+    assert ours["kept"] == theirs["kept"]
+    assert ours["kept"][0] == ours["kept"][1]
+    assert len(held) == 79
+    assert theirs["peak"][1] - theirs["peak"][0] > 60 * 2**20
+    assert ours["peak"][1] - ours["peak"][0] < 20 * 2**20

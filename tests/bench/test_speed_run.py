@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from bench.shared.results import read_content
+from bench.speed.extended import stream_table
 from bench.speed.peers import PLAIN
 from bench.speed.result import from_dict
 from bench.speed.run import CEILINGS, run
@@ -178,6 +180,7 @@ def test_extras_and_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CASES, "S4", SMALL["S4"])
     monkeypatch.setattr("bench.speed.extras.MEMORY", replace(MEMORY, B=10))
     monkeypatch.setattr("bench.speed.extras.BATCHES", (10, 3))
+    monkeypatch.setattr("bench.speed.extras.FED", (27, 107))
     short = Axis("K", "collapse", (1, 2, 4), "")
     plan = replace(PLAN, cases=[], axes=[short], seconds=3600.0, extras=True)
     result = run(plan, [NUMPY, PLAIN["numpy"]], {}, lambda _: None)
@@ -189,5 +192,14 @@ def test_extras_and_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(result.beside_blas) == {"alone", "after", "timeout"}
     assert all(seconds > 0 for seconds in result.beside_blas.values())
     assert 0 < result.memory["work"] < result.memory["input"]
+    (row,) = result.streams
+    for seconds in (row.inside, row.complete):
+        assert 0 < seconds["median"] <= seconds["worst"]
+    frames, membranes = 3 * 32 * 32 * 2, 4 * (32 * 32 * 32 + 10)
+    assert row.kept == [frames + membranes] * 2
+    ((_, head, cells),) = stream_table(result)
+    assert "KiB kept after 27 / 107 frames" in head
+    assert [len(line) for line in cells] == [len(head)]
+    assert from_dict(json.loads(stored_text(result)), "it").streams == result.streams
     (slope,) = result.sweep
     assert (slope.subject, slope.values) == ("tacops numpy", [1, 2, 4])

@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor, init_device_mesh
+from torch.func import functional_call, grad, jvp, vmap
 from torch.nn import SyncBatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
@@ -122,6 +123,41 @@ def check_compiled(rank: int) -> None:
     torch.testing.assert_close(layers[1].weight.grad, layers[0].weight.grad)
 
 
+def check_functional(rank: int) -> None:
+    """`torch.func`, of shared statistics: gradients, those of several networks at once, and forward mode."""
+    torch.manual_seed(0)
+    layer = TACLinear(6, 3, chunk_size=2, batch_norm=True, sync=True).double()
+    frames = FRAMES[:4, :, :3, rank].flatten(2)
+    start = {name: value.detach().clone() for name, value in layer.named_buffers()}
+    parameters = {name: value.detach().clone() for name, value in layer.named_parameters()}
+
+    def loss(parameters: Any, buffers: Any) -> Any:
+        return functional_call(layer, (parameters, buffers), (frames,)).membrane.square().sum()
+
+    def fresh() -> Any:
+        return {name: value.clone() for name, value in start.items()}
+
+    found = grad(loss)(parameters, fresh())
+    layer(frames).membrane.square().sum().backward()
+    want = {name: value.grad for name, value in layer.named_parameters()}
+    torch.testing.assert_close(found, want)
+    assert all(value.any() for value in want.values())
+    several = {name: torch.stack([value, value * 1.5]) for name, value in parameters.items()}
+    moved = {name: torch.stack([value, value]) for name, value in start.items()}
+    slopes = vmap(grad(loss))(several, moved)
+    for n in range(2):
+        alone = fresh()
+        one = grad(loss)({name: value[n] for name, value in several.items()}, alone)
+        torch.testing.assert_close({name: value[n] for name, value in slopes.items()}, one)
+        torch.testing.assert_close({name: value[n] for name, value in moved.items()}, alone)
+    tangents = {name: torch.ones_like(value) for name, value in parameters.items()}
+    _, tangent = jvp(lambda parameters: loss(parameters, fresh()), (parameters,), (tangents,))
+    # what one rank's part changes in the other's loss is in the other's tangent, and in its own gradient
+    both = torch.stack([tangent.detach(), sum(value.sum() for value in want.values())])
+    dist.all_reduce(both)
+    torch.testing.assert_close(both[0], both[1])
+
+
 def check_distributed_tensors(rank: int) -> None:
     """Refused in one sentence that says what to do."""
     mesh = init_device_mesh("cpu", (2,))
@@ -143,6 +179,7 @@ CHECKS: dict[str, Callable[[int], None]] = {
     "cut, sync": partial(check_trained, wrap=cut, share="even", norm="option"),
     "own statistics": check_own_statistics,
     "compiled, sync": check_compiled,
+    "functional, sync": check_functional,
     "distributed tensors": check_distributed_tensors,
 }
 
