@@ -131,14 +131,33 @@ def test_layers(metal: Any, options: dict[str, Any]) -> None:
 
 
 def test_what_it_does_not_serve_goes_by_operations(metal: Any) -> None:
-    """Surrogates, other dtypes, other neurons."""
+    """Other dtypes, other neurons."""
     x = metal.BACKEND.namespace(None).array(RNG.normal(0.3, 1, (4, 2, 3)).astype(np.float32))
-    tacops.lif(x, surrogate=tacops.surrogate.arctan())
     tacops.lif(x.astype(metal.BACKEND.namespace(None).float16))
     tacops.lif(x, synapse_decay=0.5)
     assert metal.kernel.launches == 0
     tacops.lif(x)
     assert metal.kernel.launches == 1
+
+
+@pytest.mark.parametrize("options", [{"reset": "late"}, {"reset": "zero", "repeat": 2}, {"reproducible": True}])
+def test_neurons_that_learn(metal: Any, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One launch forwards; the gradients are those without the kernel."""
+    mx, choice = metal.BACKEND.namespace(None), {"surrogate": tacops.surrogate.arctan(), **options}
+    x = mx.array(RNG.normal(0.3, 1, (5, 2, 3)).astype(np.float32))
+
+    def gradient() -> Any:
+        function = mx.value_and_grad(lambda x: (tacops.lif(x, **choice).spikes * x[0]).sum())
+        return [np.array(found) for found in function(x)]
+
+    got, launches = gradient(), metal.kernel.launches
+    assert launches == 1
+    monkeypatch.setattr(metal, "_compiles", lambda: False)
+    want = gradient()
+    assert metal.kernel.launches == launches
+    assert np.abs(want[1]).max() > 0
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
 def test_derivatives_and_vmap(metal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
