@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
@@ -173,7 +174,7 @@ def _in_order(slopes: Sequence[Array], late: bool, starts: bool) -> Iterator[Arr
     """As the core's steps ask for them; those that reset late ask for that of the membrane before them, too."""
     if not (late and starts):
         yield slopes[0]
-    for before, slope in zip(slopes[:-1], slopes[1:], strict=True):
+    for before, slope in pairwise(slopes):
         if late:
             yield before
         yield slope
