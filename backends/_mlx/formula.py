@@ -23,7 +23,7 @@ __all__ = ["Course", "gradients", "slope_at"]
 MOST = 16
 """Steps whose factors are computed at once."""
 CACHED = 1 << 17
-"""Numbers of those on a CPU, at most, so that they stay in its caches."""
+"""Numbers of those, at most: small arrays are a matter of the number of operations, large ones of memory."""
 
 
 class Course(NamedTuple):
@@ -32,9 +32,9 @@ class Course(NamedTuple):
     Parameters
     ----------
     before : list of array or None
-        The membrane before each step.
+        The membrane before each step; where no gradient by decay is wanted, before the first one alone.
     firing : list of array
-        The one that fires in it.
+        The one that fires in each step.
     slopes : list of array
         The surrogate at each of these, behind that at the first membrane if there is one and spikes reset late; or
         empty: the surrogate is to be asked.
@@ -47,16 +47,14 @@ class Course(NamedTuple):
 
 def slope_at(step: Recipe, v: Array) -> Array:
     """What the surrogate returns at membranes, which stand at the threshold where they are infinite or missing."""
-    return _asked(step, *_excess(step, v))
+    return _asked(step, _only(*_excess(step, v)))
 
 
 def gradients(
     step: Recipe, repeat: int, course: Course, to_spikes: Array, to_last: Array, wanted: Sequence[str]
 ) -> dict[str, Array]:
     """By "currents", and by "start", "decay" and "threshold" where they are `wanted`."""
-    steps = len(course.firing)
-    on_cpu = mx.default_device().type == mx.DeviceType.cpu
-    size = max(1, min(MOST, CACHED // to_last.size)) if on_cpu else MOST
+    steps, size = len(course.firing), max(1, min(MOST, CACHED // to_last.size))
     by_firing: list[Array] = []  # the last step first
     sums: dict[str, list[Array]] = {name: [] for name in ("decay", "threshold") if name in wanted}
     for low in reversed(range(0, steps, size)):
@@ -93,30 +91,33 @@ class _Piece:
         if self.step.detach_reset or self.step.reset is Reset.NONE:
             return None
         if self.step.reset is Reset.ZERO:
-            return mx.where(mx.abs(self.v) < math.inf, self.v, 0.0)
+            return _only(self.v, mx.abs(self.v) < math.inf)
         return self.step.threshold
 
     def back(self, by_firing: list[Array], to_last: Array) -> list[Array | None]:
         """Append gradients by the membranes that fire; return that of the step after each, None after the last step of all."""
         decay, late = self.step.decay, self.step.reset is Reset.LATE
-        kept: Any = 1.0
-        if self.step.reset is Reset.ZERO:
-            kept = mx.where(self.v >= self.step.threshold, 0.0, mx.ones_like(self.v))
-        lost = 0.0 if self.takes is None else self.slope * self.takes
-        factor = decay - lost if late else (kept - lost) * decay
-        size, afters = len(self.before), []
-        for term, by_after in zip(_rows(self.term, size)[::-1], _rows(factor, size)[::-1], strict=True):
+        factors, size, afters = self._factors(1.0 if late else decay, decay), len(self.v), []
+        for term, factor in zip(_rows(self.term, size)[::-1], _rows(factors, size)[::-1], strict=True):
             after = by_firing[-1] if by_firing else None
             afters.append(after)
-            if after is None:
-                by_firing.append(to_last * (1.0 if late else _rows(kept - lost, size)[-1]) + term)
+            if after is not None:
+                by_firing.append(after * factor + term)
+            elif late:
+                by_firing.append(to_last + term)
             else:
-                by_firing.append(after * by_after + term)
+                by_firing.append(to_last * _rows(self._factors(1.0, 1.0), size)[-1] + term)
         return afters[::-1]
+
+    def _factors(self, spent: Any, decay: Any) -> Any:
+        """What becomes of a membrane until the next step: `decay` of it is left, and `spent` of what its spike takes is gone."""
+        if self.step.reset is Reset.ZERO:
+            decay = (1.0 - _fired(self.step, self.v)) * decay
+        return decay if self.takes is None else decay - self.slope * (self.takes * spent)
 
     def by_decay(self, by_firing: list[Array]) -> list[Array]:
         """Terms of it."""
-        mine = by_firing[-len(self.before) :][::-1]
+        mine = by_firing[-len(self.v) :][::-1]
         pairs = [(g, u) for g, u in zip(mine, self.before, strict=True) if u is not None]
         if not pairs:
             return []
@@ -158,23 +159,34 @@ def _excess(step: Recipe, v: Array) -> tuple[Array, Array]:
     return x, mx.abs(x) < math.inf
 
 
-def _asked(step: Recipe, x: Array, inside: Array) -> Array:
+def _asked(step: Recipe, x: Array) -> Array:
     surrogate: Any = step.surrogate
-    found: Any = surrogate(mx.where(inside, x, 0.0))
+    found: Any = surrogate(x)
     return mx.full(x.shape, found, dtype=x.dtype) if isinstance(found, (int, float)) else found
 
 
 def _slope(step: Recipe, v: Array, found: Array | None = None) -> Array:
     """The derivative of spikes by membranes; 0 where these are infinite or missing."""
     x, inside = _excess(step, v)
-    found = _asked(step, x, inside) if found is None else found
-    slope = mx.where(inside, found, mx.zeros((), dtype=x.dtype))
+    slope = _only(_asked(step, x) if found is None else found, inside)
     return slope if step.unit is None else slope * step.unit
 
 
-def _spikes(step: Recipe, v: Array) -> Array:
+def _fired(step: Recipe, v: Array) -> Array:
     fired: Array = (v >= step.threshold).astype(v.dtype)
-    return fired if step.poison is None else fired + step.poison
+    return fired
+
+
+def _spikes(step: Recipe, v: Array) -> Array:
+    return _fired(step, v) if step.poison is None else _fired(step, v) + step.poison
+
+
+def _only(x: Array, where: Array) -> Array:
+    """`x`, and 0 elsewhere. On CPUs by its bits, since `mx.where` takes several times as long there."""
+    if mx.default_device().type != mx.DeviceType.cpu:
+        return mx.where(where, x, mx.zeros((), dtype=x.dtype))
+    bits = mx.int32 if x.dtype == mx.float32 else mx.int64
+    return mx.view(mx.view(x, bits) * where.astype(bits), x.dtype)
 
 
 def _rows(x: Any, size: int) -> list[Any]:

@@ -1,13 +1,13 @@
 """Neurons that learn, as one function with a derivative of its own.
 
-MLX records every operation of every step to differentiate it. Here the forward pass is what inference does, and the backward
-pass computes the membranes once more from the currents, by the core's own steps, and goes back through time by formula
-(``formula.py``). Everything else that MLX can do with a function (forward mode, `mx.vmap`, gradients of gradients) goes by
-the core's operations, surrogate and all.
+MLX records every operation of every step to differentiate it. Here the forward pass keeps the membranes that fire, where it is
+transformed, and nothing where it is not; the backward pass goes back through time by formula (``formula.py``). Everything else
+that MLX can do with a function (forward mode, `mx.vmap`, gradients of gradients) goes by the core's operations, surrogate and all.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +26,7 @@ from .formula import Course, gradients, slope_at
 if TYPE_CHECKING:
     from tacops._backend.protocol import Array
 
-__all__ = ["learn", "serves"]
+__all__ = ["is_traced", "learn", "serves"]
 
 PARAMETERS = ("decay", "threshold", "poison", "unit")
 """Of a step, where they are arrays. The last two are constants."""
@@ -52,8 +52,8 @@ class _Neurons:
         return replace(self.step, **parameters), currents, start
 
     def forth(self, given: Sequence[Array]) -> tuple[Array, Array]:
-        """Spikes and the last membrane, by the fastest way there is without a derivative."""
-        step, currents, start = self.split(given)
+        """Spikes and the last membrane, by the fastest way there is where nothing is differentiated."""
+        step, currents, start = self.split(_constants(given))
         plain = replace(step, surrogate=None, math=self.forwards)
         spikes, state = self.forwards.scan(plain, currents, _state(start), self.repeat)
         return spikes, state[0]
@@ -67,27 +67,30 @@ class _Neurons:
         spikes, state = Backend.scan(self.backend, step, currents, _state(start), self.repeat)
         return spikes, state[0]
 
-    def course(self, given: Sequence[Array]) -> Course:
-        """What the membranes do, by the core's step in two halves."""
-        step, currents, u = self.split(given)
+    def course(self, given: Sequence[Array]) -> tuple[Array, Array, Course]:
+        """The same, and what gradients are computed from, by the core's step in two halves."""
+        step, currents, u = self.split(_constants(given))
         settle = replace(step, surrogate=None, math=self.forwards)
         integrate = settle if self.late else replace(settle, reset="none")
-        before, firing = [], []
+        before, firing, fired = [], [], []
         for current in self.backend.unstack(currents):
             for _ in range(self.repeat):
                 before.append(u)
-                (v,), _fired = integrate(_state(u), current)
-                (u,), _fired = settle(None, v)
+                (v,), _spikes = integrate(_state(u), current)
+                (u,), spikes = settle(None, v)
                 firing.append(v)
+                fired.append(spikes)
         slopes: list[Array] = []
         if self.own:  # arrays by themselves, since what they are computed from may be differentiated by, too
             behind = [before[0]] if self.late and before[0] is not None else []
-            slopes = [slope_at(step.recipe, mx.stop_gradient(v)) for v in (*behind, *firing)]
-        return Course(before, firing, slopes)
+            slopes = [slope_at(step.recipe, v) for v in (*behind, *firing)]
+        kept = Course(before if "decay" in self.wanted else before[:1], firing, slopes)
+        return mx.stack(fired), u, kept
 
     def back(self, course: Course, given: Sequence[Array], to_spikes: Array, to_last: Array) -> list[Array]:
         """Gradients by what is given."""
-        recipe = self.split(given)[0].recipe
+        recipe = self.split(_constants(given))[0].recipe
+        to_spikes, to_last = _constants([to_spikes, to_last])
         found = gradients(recipe, self.repeat, course, to_spikes, to_last, self.wanted)
         return [
             found[name] if name in found else mx.zeros_like(x)
@@ -127,26 +130,39 @@ def learn(
     neurons = _Neurons(step, tuple(arrays), repeat, backend, forwards)
     if neurons.own:  # what it returns is looked at before anything is done
         slope_at(step.recipe, currents[0, ...])
-    function: Any = mx.custom_function(neurons.forth)
+    given, kept = [currents, *arrays.values()], []
+    traced = is_traced(given)
+
+    def forward(given: list[Array]) -> tuple[Array, Array]:
+        if not traced:
+            return neurons.forth(given)
+        spikes, last, course = neurons.course(given)
+        kept.append(course)
+        return spikes, last
+
+    function: Any = mx.custom_function(forward)
 
     @function.vjp  # type: ignore[untyped-decorator]
     def backward(given: list[Array], cotangents: Sequence[Array], _: Any) -> list[Array]:
-        return _gradients(neurons, given, list(cotangents))
+        course = kept[0] if kept else neurons.course(given)[2]
+        return _gradients(neurons, course, given, list(cotangents))
 
     _by_operations(function, partial(neurons.taped, ()))
-    spikes, membrane = function([currents, *arrays.values()])
+    spikes, membrane = function(given)
     return spikes, membrane
 
 
-def _gradients(neurons: _Neurons, given: list[Array], cotangents: list[Array]) -> list[Array]:
+def _gradients(neurons: _Neurons, course: Course, given: list[Array], cotangents: list[Array]) -> list[Array]:
     """By each array, as a function whose own derivatives are those of the core's operations."""
-    course, n, m = neurons.course(given), len(given), len(given) + len(cotangents)
+    n, m = len(given), len(given) + len(cotangents)
 
     def taped(*every: Array) -> tuple[Array, ...]:
         found: Sequence[Array] = mx.vjp(partial(neurons.taped, every[m:]), list(every[:n]), list(every[n:m]))[1]
         return tuple(found)
 
-    back: Any = mx.custom_function(lambda every: neurons.back(course, every[:n], *every[n:m]))
+    back: Any = mx.custom_function(
+        lambda every: neurons.back(course._replace(slopes=_constants(every[m:])), every[:n], *every[n:m])
+    )
 
     @back.vjp  # type: ignore[untyped-decorator]
     def again(every: list[Array], towards: Sequence[Array], _: Any) -> list[Array]:
@@ -154,6 +170,37 @@ def _gradients(neurons: _Neurons, given: list[Array], cotangents: list[Array]) -
 
     _by_operations(back, taped)
     return list(back([*given, *cotangents, *course.slopes]))
+
+
+class _Ran(threading.local):
+    """Whether `_look` was run, in this thread."""
+
+    yes = False
+
+
+_RAN = _Ran()
+
+
+def _look(numbers: list[Array]) -> list[Array]:
+    _RAN.yes = True
+    return numbers
+
+
+_look_compiled = mx.compile(_look)
+
+
+def is_traced(arrays: Sequence[Array]) -> bool:
+    """Whether one of these stands in a transformation: MLX looks through its compiler there, and runs the function itself.
+
+    Were it wrong, membranes would be kept that nobody needs, or be computed once more.
+    """
+    some = [mx.reshape(x, (-1,))[:1] for x in arrays]
+    for _ in range(2):  # the first time of all it is run to be compiled
+        _RAN.yes = False
+        _look_compiled(some)
+        if not _RAN.yes:
+            return False
+    return True
 
 
 def _by_operations(function: Any, taped: Any) -> None:
@@ -178,6 +225,11 @@ def _in_order(slopes: Sequence[Array], late: bool, starts: bool) -> Iterator[Arr
         if late:
             yield before
         yield slope
+
+
+def _constants(arrays: Sequence[Array]) -> list[Array]:
+    """Forward mode would walk through a function that has a rule of its own, and asks every operation for one."""
+    return [mx.stop_gradient(x) for x in arrays]
 
 
 def _state(membrane: Array | None) -> tuple[Array] | None:

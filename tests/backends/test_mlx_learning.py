@@ -38,16 +38,21 @@ MUTANTS = {
     "a slope of another place": ("x = v - step.threshold", "x = v + 0.0"),
     "a unit that is forgotten": ("x if step.unit is None else x * step.unit", "x"),
     "a unit by half": ("slope if step.unit is None else slope * step.unit", "slope"),
-    "infinite slopes": ("mx.where(inside, found, mx.zeros((), dtype=x.dtype))", "found + mx.zeros_like(x)"),
+    "infinite slopes": (
+        "_only(_asked(step, x) if found is None else found, inside)",
+        "_asked(step, _only(x, inside)) if found is None else found",
+    ),
     "a tie does not fire": ("(v >= step.threshold)", "(v > step.threshold)"),
     "resets that always count": ("self.step.detach_reset or ", ""),
     "resets that never count": ("return self.step.threshold\n", "return None\n"),
     "zero by the threshold": ("self.step.reset is Reset.ZERO:\n            return", "False:\n            return"),
-    "what fired is kept": ("self.v >= self.step.threshold, 0.0", "self.v >= self.step.threshold, 1.0"),
-    "late by the last decay": ("decay - lost if late else", ""),
-    "no decay": ("else (kept - lost) * decay", "else (kept - lost) + 0 * decay"),
-    "the last one decays, too": ("(1.0 if late else _rows(kept - lost, size)[-1])", "by_after"),
-    "the last one's reset is lost": ("_rows(kept - lost, size)[-1]", "1.0"),
+    "late by what is decayed": ("1.0 if late else decay, decay)", "decay, decay)"),
+    "reset by what is not decayed": ("1.0 if late else decay, decay)", "1.0, decay)"),
+    "no decay": ("else decay, decay)", "else decay, 1.0)"),
+    "the last one is reset late": ("elif late:", "elif False:"),
+    "the last one decays, too": ("self._factors(1.0, 1.0)", "factors"),
+    "the last one's reset is lost": ("to_last * _rows(self._factors(1.0, 1.0), size)[-1]", "to_last"),
+    "all that fired is kept": ("(1.0 - _fired(self.step, self.v)) * decay", "decay"),
     "decay by what fires": ("for g, u in zip(mine, self.before", "for g, u in zip(mine, list(self.v)"),
     "the threshold of spikes alone": ("(reset * self.takes - self.to_spikes)", "-self.to_spikes"),
     "the threshold of resets alone": ("(reset * self.takes - self.to_spikes)", "reset * self.takes"),
@@ -125,7 +130,7 @@ def check(seed: int, real: str, tolerance: float) -> None:
     np.testing.assert_array_equal(np.array(last), np.array(want_last))
     largest = max(float(np.abs(np.array(due)).max()) for due in want)
     for got, due in zip(found, want, strict=True):
-        assert got.dtype == due.dtype
+        assert (got.shape, got.dtype) == (due.shape, due.dtype)
         np.testing.assert_allclose(np.array(got), np.array(due), rtol=0, atol=tolerance * largest, err_msg=str(seed))
     for before, after in zip(kept, (*given, *towards), strict=True):
         np.testing.assert_array_equal(before, np.array(after))
@@ -206,7 +211,7 @@ TRANSFORMS: dict[str, Callable[[Any, list[Any]], Any]] = {
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_transforms(name: str) -> None:
-    """As the core's operations: a rule that is missing would be a gradient of zero, or an error. (Compiled: test_gradient_transforms.py.)"""
+    """As the core's operations: a rule that is missing would be a gradient of zero, or an error. Compiled ones: test_gradient_transforms.py."""
     some = 0.0
     for seed in (0, 3, 9, 22, 27):  # one of the user's own surrogates among them
         function, given, towards = draw(seed, "float32")
