@@ -136,15 +136,16 @@ def check(seed: int, real: str, tolerance: float) -> None:
         np.testing.assert_array_equal(before, np.array(after))
 
 
-@pytest.fixture(params=[1, 30, 1 << 17], ids=["one step at a time", "some", "many"])
-def pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How many steps have their slopes computed at once."""
-    monkeypatch.setattr(formula, "CACHED", request.param)
+@pytest.mark.parametrize(
+    ("real", "tolerance", "cached"),
+    [("float32", 1e-6, 1 << 17), *(("float64", 1e-12, cached) for cached in (1, 30, 1 << 17))],
+)
+def test_gradients(real: str, tolerance: float, cached: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of random neurons: every reset and surrogate, rounded, detached, held, with and without parameters and a start.
 
-
-@pytest.mark.parametrize(("real", "tolerance"), [("float32", 1e-6), ("float64", 1e-12)])
-def test_gradients(pieces: None, real: str, tolerance: float) -> None:
-    """Of random neurons: every reset and surrogate, rounded, detached, held, with and without parameters and a start."""
+    The slopes of one step, of some, or of all are computed at once.
+    """
+    monkeypatch.setattr(formula, "CACHED", cached)
     for seed in range(64):
         check(seed, real, tolerance)
 
