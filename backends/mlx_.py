@@ -18,9 +18,10 @@ import mlx.core as mx
 import numpy as np
 
 from tacops._backend.protocol import Array, Backend, Window
-from tacops._backend.steps import Recipe, State, Step
+from tacops._backend.steps import Recipe, State, Step, membrane_of
 
 from ._metal import launching as metal
+from ._mlx import cutting, learning
 from ._unfold import conv_by_unfolding
 
 __all__ = ["BACKEND", "MLXBackend"]
@@ -70,13 +71,16 @@ class MLXBackend(Backend):
         return _weighted_sum(dtype)(x, tuple(weights))
 
     def scan(self, step: Step, currents: Array, state: State | None, repeat: int) -> tuple[Array, State]:
-        """On Metal one kernel of ours, where it serves; on GPUs compiled, some steps at a time.
+        """On Metal one kernel of ours, where it serves; on GPUs compiled, some steps at a time; neurons that learn by themselves.
 
         Inside a transformation MLX sees through its compiler, so that gradients flow and nothing is compiled twice.
         """
+        recipe, start = step.recipe, membrane_of(state)
+        if recipe is not None and learning.serves(recipe, currents, start):
+            fired, membrane = learning.learn(step, currents, start, repeat, self, _FORWARDS)
+            return fired, (membrane,)
         if not _compiles():
             return super().scan(step, currents, state, repeat)
-        recipe, start = step.recipe, None if state is None else state[0]
         if recipe is not None and metal.serves(recipe, currents, start) and metal.missing() is None:
             fired, membrane = metal.lif(recipe, currents, start, repeat, _as_operations(step, repeat))
             return fired, (membrane,)
@@ -119,9 +123,9 @@ class MLXBackend(Backend):
         while size * _BLOCK < x.shape[0]:
             size *= _BLOCK
         if size == 1:
-            steps: list[Array] = _unstack(x)
+            steps: list[Array] = cutting.unstack(x)
             return steps
-        return [step for piece in _cut(size)(x) for step in self.unstack(piece)]
+        return [step for piece in cutting.cut(size)(x) for step in self.unstack(piece)]
 
     def checkpoint(self, function: Callable[..., tuple[Array, ...]], arrays: Sequence[Array]) -> tuple[Array, ...]:
         """As `mx.checkpoint`, and in order.
@@ -268,25 +272,11 @@ def _with_arrays(step: Step, values: Sequence[Any]) -> Step:
     return changed
 
 
-# Squeezed slices, which are views; an index copies.
-_unstack: Any = mx.custom_function(lambda x: [mx.squeeze(x[n : n + 1], 0) for n in range(x.shape[0])])
+class _Forwards(MLXBackend):
+    """What nobody differentiates."""
 
-
-@_unstack.vjp  # type: ignore[untyped-decorator]
-def _stack(_: Array, cotangents: Sequence[Array], __: Any) -> Array:
-    return mx.stack(list(cotangents))
-
-
-@lru_cache(maxsize=16)
-def _cut(size: int) -> Any:
-    """Pieces of `size` steps, the last one shorter."""
-    cut: Any = mx.custom_function(lambda x: [x[n : n + size] for n in range(0, x.shape[0], size)])
-
-    @cut.vjp  # type: ignore[untyped-decorator]
-    def join(_: Array, cotangents: Sequence[Array], __: Any) -> Array:
-        return mx.concatenate(list(cotangents))
-
-    return cut
+    differentiable = False
 
 
 BACKEND = MLXBackend()
+_FORWARDS = _Forwards()

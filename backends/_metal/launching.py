@@ -141,7 +141,9 @@ def lif(
         changed = step._replace(decay=decay, threshold=threshold, poison=poison)
         return core(changed, currents, None if start is None else start_)
 
-    def kernel(currents: Array, start_: Array, *rest: Array) -> tuple[Array, Array]:
+    def kernel(*given: Array) -> tuple[Array, Array]:
+        # forward mode walks through a function, though it has a rule of its own, and kernels have none
+        currents, start_, *rest = map(mx.stop_gradient, given)
         return launch(
             currents,
             start_,

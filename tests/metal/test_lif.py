@@ -131,14 +131,27 @@ def test_layers(metal: Any, options: dict[str, Any]) -> None:
 
 
 def test_what_it_does_not_serve_goes_by_operations(metal: Any) -> None:
-    """Surrogates, other dtypes, other neurons."""
+    """Other dtypes, other neurons."""
     x = metal.BACKEND.namespace(None).array(RNG.normal(0.3, 1, (4, 2, 3)).astype(np.float32))
-    tacops.lif(x, surrogate=tacops.surrogate.arctan())
     tacops.lif(x.astype(metal.BACKEND.namespace(None).float16))
     tacops.lif(x, synapse_decay=0.5)
     assert metal.kernel.launches == 0
     tacops.lif(x)
     assert metal.kernel.launches == 1
+
+
+@pytest.mark.parametrize("options", [{"reset": "late"}, {"reset": "zero", "repeat": 2}, {"reproducible": True}])
+def test_neurons_that_learn(metal: Any, options: dict[str, Any]) -> None:
+    """One launch where nothing is transformed; operations, with the same spikes, where something is."""
+    mx, choice = metal.BACKEND.namespace(None), {"surrogate": tacops.surrogate.arctan(), **options}
+    x = mx.array(RNG.normal(0.3, 1, (5, 2, 3)).astype(np.float32))
+    spikes = np.array(tacops.lif(x, **choice).spikes)
+    assert metal.kernel.launches == 1
+    learning = mx.value_and_grad(lambda x: (tacops.lif(x, **choice).spikes * spikes).sum())
+    value, gradient = learning(x)
+    assert metal.kernel.launches == 1
+    assert value.item() == spikes.sum() > 0
+    assert np.abs(np.array(gradient)).max() > 0
 
 
 def test_derivatives_and_vmap(metal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +163,8 @@ def test_derivatives_and_vmap(metal: Any, monkeypatch: pytest.MonkeyPatch) -> No
     start, beta = mx.array(RNG.normal(0, 1, (2, 3)).astype(np.float32)), mx.array([0.5, 0.9, 0.75])
 
     def kernel(*, inputs: Any, output_shapes: Any, **_: Any) -> list[Any]:
-        currents, u, decay, *_others = map(mx.stop_gradient, inputs)
+        # operations without a derivative, forwards or backwards
+        currents, u, decay, *_others = (mx.view(mx.view(x, mx.int32), x.dtype) for x in inputs)
         launches.append(1)
         for current in metal.BACKEND.unstack(currents):
             u = decay * u + current

@@ -15,7 +15,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("tacops._backend",),
     ("tacops._core",),
     ("tacops.surrogate", "tacops._operators"),
-    ("tacops.backends._cpu", "tacops.backends._cuda", "tacops.backends._dask", "tacops.backends._jax", "tacops.backends._metal", "tacops.backends._torch", "tacops.backends._triton", "tacops.backends._unfold"),
+    ("tacops.backends._cpu", "tacops.backends._cuda", "tacops.backends._dask", "tacops.backends._jax", "tacops.backends._metal", "tacops.backends._mlx", "tacops.backends._torch", "tacops.backends._triton", "tacops.backends._unfold"),
     tuple(f"tacops.backends.{name}" for name in ("numpy_", "jax_", "mlx_", "torch_", "cupy_", "dask_", "array_api")),
     ("tacops.backends._io", "tacops._advise"),
     ("tacops._layers", "tacops.layers"),
