@@ -16,6 +16,7 @@ from tacops._backend.steps import Reset, membrane_of
 
 from ._cpu.choose import CROSSINGS
 from ._torch import kernels
+from ._torch.constant import refuse_backward
 from ._torch.convolution import HALF, autocasts, conv, products_are_plain
 from ._torch.engine import run_layer, run_neurons
 from ._torch.half import describe_half, run_half
@@ -128,6 +129,10 @@ class TorchBackend(Backend):
     def stop_gradient(self, x: Array) -> Array:
         """`Tensor.detach`; what is no tensor is constant already."""
         return x.detach() if isinstance(x, torch.Tensor) else x
+
+    def constant(self, spikes: Array, state: State, function: str) -> Array:
+        """``backward()`` through them raises."""
+        return refuse_backward(spikes, state[0], function)
 
     def unstack(self, x: Array) -> Sequence[Array]:
         """`torch.unbind`: back-propagation through 32 steps took a sixth of what it takes through indices."""
