@@ -16,12 +16,12 @@ from tacops._backend.steps import Reset, membrane_of
 
 from ._cpu.choose import CROSSINGS
 from ._torch import kernels
-from ._torch.constant import refuse_backward
 from ._torch.convolution import HALF, autocasts, conv, products_are_plain
 from ._torch.engine import run_layer, run_neurons
 from ._torch.half import describe_half, run_half
 from ._torch.host import is_traced, is_watched
 from ._torch.pytree import name_trains
+from ._torch.refusal import refuse_backward
 from ._torch.training import run_kernel, train_neurons
 from ._torch.weighing import learn_conv
 

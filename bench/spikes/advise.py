@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.shared.files import DAMAGE, check_figure, check_output, reason, write_whole
+from bench.shared.files import DAMAGE, OutputError, check_figure, check_output, write_whole
 from bench.shared.machine import machine
-from bench.shared.results import ResultError, read_content
+from bench.shared.results import ResultError, fault, read_content
 from bench.spikes.motions import DENSITIES, SPEEDS, MotionPower, motion_power
 from tacops._advise.advise import advise
 
@@ -224,9 +224,15 @@ def redraw(stored: Path, plot: Path | None) -> int:
     from bench.spikes.pictures import save_advise
 
     try:
-        save_advise(read_content(stored), plot)
-    except (ResultError, *DAMAGE) as error:
-        print(f"python -m bench advise: {stored} can't be drawn: {reason(error)}", file=sys.stderr)
+        found = read_content(stored)
+        try:
+            save_advise(found, plot)
+        except OutputError:
+            raise
+        except DAMAGE as error:
+            raise ResultError(f"{stored} can't be drawn: {fault(error)}") from error
+    except ResultError as error:
+        print(f"python -m bench advise: {error}", file=sys.stderr)
         return 2
     print(f"drawn into {plot}")
     return 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,3 +120,31 @@ def test_no_draws_no_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     nothing = ["--draws", "0", "--power-draws", "0", "--motion-draws", "0"]
     assert main(["advise", *nothing, "--plot", str(tmp_path / "advise.svg")]) == 2
     assert capsys.readouterr().err == "python -m bench advise: --plot needs draws of something\n"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda found: found["power"][0].pop("T"), "'T' is missing"),
+        (lambda found: found.update(motion=7), "something in it is of another kind than it must be"),
+        (lambda found: found["false_alarms"][0].update(draws=0), "a number in it is 0 or too large"),
+        (lambda found: found.clear(), "there is nothing to draw: no false_alarms, power, motion"),
+    ],
+    ids=["key", "kind", "zero", "nothing"],
+)
+def test_a_damaged_simulation_is_one_sentence(
+    spoil: Callable[[dict[str, Any]], object], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In words that are not Python's."""
+    found = json.loads((DOCS / "advise.json").read_text(encoding="utf-8"))
+    spoil(found)
+    file, plot = tmp_path / "a.json", tmp_path / "a.svg"
+    file.write_text(json.dumps(found))
+    assert main(["advise", "--redraw", str(file), "--plot", str(plot)]) == 2
+    assert capsys.readouterr().err == f"python -m bench advise: {file} can't be drawn: {words}\n"
+    file.write_text('{"power": [')
+    assert main(["advise", "--redraw", str(file), "--plot", str(plot)]) == 2
+    assert capsys.readouterr().err == (
+        f"python -m bench advise: {file} cannot be read: no JSON from line 1, column 12 on\n"
+    )
+    assert not plot.exists()
