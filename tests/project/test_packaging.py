@@ -133,7 +133,9 @@ def test_a_package_index_shows_what_is_stated_once(dist: dict[str, Path], addres
     assert f"version: {tacops.__version__}" in citation
     assert f"## {tacops.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     text, urls = addresses.addressed(README, addresses.repository(citation), tacops.__version__)
-    assert str(fields.get_payload()).strip() == text.strip()
+    payload = fields.get_payload(decode=True)
+    assert isinstance(payload, bytes)
+    assert payload.decode().strip() == text.strip()
     assert sorted(fields.get_all("Project-URL") or ()) == sorted(f"{label}, {url}" for label, url in urls.items())
 
 
