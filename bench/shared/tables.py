@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from html import escape as escape_html
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-__all__ = ["markdown", "milliseconds", "percent_of_ceiling", "print_reasons", "print_table"]
+__all__ = ["folded", "markdown", "milliseconds", "percent_of_ceiling", "print_reasons", "print_table"]
 
 GAP = 2
 """Between columns."""
@@ -20,6 +21,24 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def folded(title: str, *parts: str) -> str:
+    """Markdown that a reader opens by its title.
+
+    Examples
+    --------
+    >>> print(folded("A -> B", "text"))
+    <details markdown="1">
+    <summary>A -&gt; B</summary>
+    <BLANKLINE>
+    text
+    <BLANKLINE>
+    </details>
+    """
+    return "\n\n".join(
+        [f'<details markdown="1">\n<summary>{escape_html(title, quote=False)}</summary>', *parts, "</details>"]
+    )
 
 
 def print_table(
