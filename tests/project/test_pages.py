@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tacops._layers.explain import MEANINGS
 from tacops._layers.spec import DEFAULTS, ConvLIFOptions, TACConvOptions, TACLinearOptions
 from tacops.backends import Backend
 from tests.support import ROOT
@@ -144,12 +146,38 @@ def test_links_between_pages(page: Path) -> None:
 
 def test_options_of_layers_are_told_with_their_defaults() -> None:
     page = (DOCS / "layers.md").read_text(encoding="utf-8").partition("## Options")[2].partition("\n## ")[0]
-    told = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", page, re.MULTILINE))
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \| (.*) \|$", page, re.MULTILINE)
+    told = {name: default for name, default, _ in rows}
     options = {name for kind in (ConvLIFOptions, TACConvOptions, TACLinearOptions) for name in kind.__annotations__}
     assert set(told) == options
     for name, default in DEFAULTS.items():
         if name != "surrogate":
             assert told[name].strip("`").replace('"', "'") == repr(default), name
+    assert {name: meaning for name, _, meaning in rows} == MEANINGS
+
+
+@pytest.mark.parametrize("framework", ["torch", "flax", "mlx"])
+def test_help_names_every_option(need: Callable[[str], Backend], framework: str) -> None:
+    """With its default and meaning, in the signature and in the docstring, which has no `**options`."""
+    need({"flax": "jax"}.get(framework, framework))
+    if framework == "flax":
+        pytest.importorskip("flax")
+    module = import_module(f"tacops.backends.{framework}_layers")
+    for kind, allowed in (("ConvLIF", ConvLIFOptions), ("TACConv", TACConvOptions), ("TACLinear", TACLinearOptions)):
+        layer = getattr(module, kind)
+        known, text = inspect.signature(layer.__init__).parameters, " ".join(layer.__doc__.split())
+        assert "**options" not in text
+        for name in allowed.__annotations__:
+            assert known[name].default == DEFAULTS.get(name, inspect.Parameter.empty)
+            assert f" {name} : " in text
+            assert MEANINGS[name][1:16] in text
+        assert not any(x.kind is x.VAR_KEYWORD for x in known.values())
+
+        class Own(layer):  # type: ignore[misc, valid-type]
+            def __init__(self, size: int) -> None:
+                raise NotImplementedError
+
+        assert list(inspect.signature(Own.__init__).parameters) == ["self", "size"]
 
 
 @pytest.mark.parametrize(
