@@ -258,12 +258,12 @@ CHANGES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 def simulate_power(draws: int, seed: int) -> list[Power]:
     """Growing changes for growing inputs, T = 16, rates up to 0.3; and the same for shorter windows."""
     print("detected share of drifts by the share of the signal's energy that changes")
-    print("  T  batch  size" + "".join(f"{change:>8g}" for change in CHANGES))
+    print("  T  batch  size" + "".join(f"{change:>7g}" for change in CHANGES))
     found = []
     for T, batch, side in ((16, 1, 8), (16, 1, 16), (16, 1, 28), (16, 8, 28), (16, 32, 28), (8, 8, 28), (4, 8, 28)):
         row = [power(T, batch, side, 0.3, change, draws, seed) for change in CHANGES]
         found += row
-        print(f"{T:3}{batch:7}{side:6}" + "".join(f"{p.found / draws:8.2f}" for p in row), flush=True)
+        print(f"{T:3}{batch:7}{side:6}" + "".join(f"{p.found / draws:7.2f}" for p in row), flush=True)
     return found
 
 
