@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bench.__main__ import main
+from bench.shared.model import load_trained
 from bench.spikes import flips
 from tacops.backends import get_backend
 from tests.support import ROOT
@@ -68,7 +69,9 @@ def test_the_page_shows_what_was_measured() -> None:
     found = json.loads((DOCS / "flips.json").read_text(encoding="utf-8"))
     assert all(row["differing"] == [0, 0, 0] for row in found["rows"] if row["reproducible"])
     for entry in found["accuracies"]:
-        numbers = (f"{entry['default']:.1%}", f"{entry['reproducible']:.1%}")
+        change = 100 * (entry["reproducible"] - entry["default"])
+        right = load_trained().metadata[entry["mode"]]["test_accuracy"]
+        numbers = f"{right:.1%}", f"{change:+.1f}"
         cells = [*numbers, str(entry["answers_changed"]), f"{entry['spikes_changed']:.2%}"]
         assert " | ".join(cells).replace("%", " %") + " |" in page, entry["mode"]
     [block] = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
