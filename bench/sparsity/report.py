@@ -18,6 +18,7 @@ from bench.sparsity.rule import HEAD as RULE_HEAD
 from bench.sparsity.rule import rule_rows
 
 BASE_HEAD = ("backend", "dense", *(contender.label for contender in TAC.values()))
+CROSSINGS = ("own dense", "fastest dense", "own collapse K=8")
 AT = (0.01, 0.1)
 """Densities whose times are shown, or the nearest measured."""
 
@@ -66,7 +67,7 @@ def head(result: SparsityResult, case: str, structure: str) -> tuple[str, ...]:
     densities = [percent(density) for density in shown(result, case, structure)]
     times = [f"ms at {density}" for density in densities]
     ratios = [f"{over} at {density}" for over in ("dense /", "K=8 /") for density in densities]
-    return ("strategy", "backend", "own dense", "fastest dense", "own collapse K=8", *times, *ratios)
+    return ("strategy", "backend", *CROSSINGS, *times, *ratios)
 
 
 def strategy_rows(result: SparsityResult, case: str, structure: str) -> list[tuple[str, ...]]:
@@ -123,5 +124,5 @@ def _print(
     rows: Iterable[Sequence[str]],
     spare: Iterable[str] = (),
 ) -> None:
-    words = ("strategy", "backend", "layer and spikes", "best strategy, then neurons")
+    words = ("strategy", "backend", "layer and spikes", "best strategy, then neurons", *CROSSINGS)
     print_table(console, title, names, rows, words=words, whole=("backend",), spare=spare)
