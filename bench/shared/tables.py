@@ -72,7 +72,10 @@ def print_table(
     """
     kept, cells, left = list(head), [list(row) for row in rows], []
     if bracketed and _width(kept, cells, words, whole) > console.width:
-        cells = [[x if name in words or name not in bracketed else _bare(x) for name, x in zip(kept, row, strict=True)] for row in cells]
+        cells = [
+            [x if name in words or name not in bracketed else _bare(x) for name, x in zip(kept, row, strict=True)]
+            for row in cells
+        ]
         left.append("what is in brackets")
     for name in spare:
         if name in kept and _width(kept, cells, words, whole) > console.width:
@@ -106,9 +109,7 @@ def _table(
     return table
 
 
-def _width(
-    head: Sequence[str], rows: Sequence[Sequence[str]], words: Collection[str], whole: Collection[str]
-) -> int:
+def _width(head: Sequence[str], rows: Sequence[Sequence[str]], words: Collection[str], whole: Collection[str]) -> int:
     """Characters that a table takes at least, with whole words."""
     widths = []
     for n, name in enumerate(head):

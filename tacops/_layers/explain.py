@@ -17,7 +17,7 @@ Kind = TypeVar("Kind", bound=type)
 MEANINGS = {
     "chunk_size": "K frames are summed before they are convolved once; `ConvLIF` has 1",
     "mode": 'one step per chunk, T / K frames out; or `"preserve"`: K steps, T frames out',
-    "aggregation": "rule of the weights of a chunk's frames; None is `\"decay\"` for collapse, "
+    "aggregation": 'rule of the weights of a chunk\'s frames; None is `"decay"` for collapse, '
     '`"normalized_decay"` for preserve; or `"sum"`, `"mean"`',
     "beta": "decay of the membrane per frame; a list is one per channel",
     "threshold": "from which a neuron fires; a list is one per channel",
@@ -55,7 +55,9 @@ def explained(options: Any) -> Callable[[Kind], Kind]:
         ]
         init.__signature__ = own.replace(parameters=[*kept, *more])
         if layer.__doc__:  # python -OO has none
-            layer.__doc__ = re.sub(r"^( *)\*\*options\n(?:\1 +\S.*\n)+", _entries(names), layer.__doc__, flags=re.MULTILINE)
+            layer.__doc__ = re.sub(
+                r"^( *)\*\*options\n(?:\1 +\S.*\n)+", _entries(names), layer.__doc__, flags=re.MULTILINE
+            )
         return layer
 
     return explain
