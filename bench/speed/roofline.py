@@ -41,12 +41,13 @@ def draw(result: SpeedResult) -> Figure:
         layers.sort(key=lambda case: case.performed(mode) / case.traffic(mode))
         for n, case in enumerate(layers):
             _case(axes, result, case, mode, shapes, drop=9 if n % 2 else 20)
-        axes.margins(y=0.16)
+        axes.margins(y=0.12)
         axes.set(title=mode.label, xlabel="operations per byte of minimal traffic", xscale="log", yscale="log")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter("{x:g}")
             axis.set_minor_formatter(NullFormatter())
         axes.grid(True, which="major", color="0.9", linewidth=0.6)
+    panels[0].set_ylim(bottom=panels[0].get_ylim()[0] / 1.5)  # shared; the lowest name stays above the axis
     panels[0].set_ylabel("GFLOP/s of the convolutions that are done")
     figure.legend(handles=_legend(shapes, limits), loc="outside lower center", ncols=3, frameon=False)
     processor = f"{result.machine['processor']}, {result.machine['cores']} cores"
@@ -63,7 +64,7 @@ def _message(result: SpeedResult) -> str:
             best[row.case] = max(share, best.get(row.case, 0.0))
     if not best:
         return "How near layers come to the machine's limits (lines)"
-    low, high = of_ceiling(min(best.values())), of_ceiling(max(best.values()))
+    low, high = (of_ceiling(share).replace(">", "more than") for share in (min(best.values()), max(best.values())))
     return f"Exact layers reach {low} to {high} of what products and copies alone reach"
 
 
