@@ -29,9 +29,9 @@ HEAD = (
     "training step",
     "accuracy exact",
     "accuracy collapse 16",
-    "checks",
+    "failed checks",
 )
-WORDS = ("machine", "backend", "device", "precision", "checks")
+WORDS = ("machine", "backend", "device", "precision")
 SPARE = ("precision", "device", "training step", "exact at 1 %")
 """What a narrow terminal does without, first to last."""
 
@@ -123,7 +123,7 @@ def summary(machines: Sequence[Machine]) -> list[tuple[str, ...]]:
                     _TIMES(steps[backend]) if backend in steps else "",
                     cell(right, "exact", _PERCENT),
                     cell(right, "collapse K=16", _PERCENT),
-                    "" if counts is None else f"{counts['failed']} of {counts['passed'] + counts['failed']} failed",
+                    "" if counts is None else f"{counts['failed']} of {counts['passed'] + counts['failed']}",
                 )
             )
     return rows
