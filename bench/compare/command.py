@@ -99,7 +99,7 @@ def print_tables(console: Console, machines: Sequence[Machine]) -> None:
 def summary(machines: Sequence[Machine]) -> list[tuple[str, ...]]:
     """Cells of the table, by `HEAD`."""
     faster, fraction, right = speedups(machines), ceilings(machines), accuracies(machines)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for machine in machines:
         checks = {backend: result["counts"] for backend, result in done(machine.content, "conformance")}
         sparse, steps = sparse_gain(machine), step_cost(machine)

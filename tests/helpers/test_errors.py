@@ -171,7 +171,11 @@ def test_backward_without_a_surrogate_in_pytorch(need: Callable[[str], Backend],
     def potential(train: Any) -> Any:
         return (train.membrane[0] if isinstance(train.membrane, tuple) else train.membrane).mean()
 
-    for loss in (lambda train: train.spikes.mean(), lambda train: train.spikes.mean() + potential(train)):
+    losses: list[Callable[[Any], Any]] = [
+        lambda train: train.spikes.mean(),
+        lambda train: train.spikes.mean() + potential(train),
+    ]
+    for loss in losses:
         with pytest.raises(RuntimeError, match=f"^(conv_lif|lif|ConvLIF){words}"):
             loss(call(torch.ones(3, 1, 6, 6, 2), weight)).backward()
     train = call(torch.ones(3, 1, 6, 6, 2), weight)
