@@ -168,6 +168,7 @@ def test_backward_without_a_surrogate_in_pytorch(need: Callable[[str], Backend],
 
     weight, call = torch.full((4, 3, 3, 2), 0.1, requires_grad=True), spiking(kind)
     words = r": surrogate must be a derivative, such as tacops\.surrogate\.arctan\(\), for backward\(\) through its spikes; got None"
+
     def potential(train: Any) -> Any:
         return (train.membrane[0] if isinstance(train.membrane, tuple) else train.membrane).mean()
 
