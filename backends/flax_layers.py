@@ -20,6 +20,7 @@ except ImportError as error:
 
 from tacops._core.grid import Grid
 from tacops._core.train import SpikeTrain
+from tacops._layers.explain import explained
 from tacops._layers.mapping import check_module, collect, distribute, freeze_all, freeze_stages
 from tacops._layers.sequence import Chain, check_stages
 from tacops._layers.spec import (
@@ -38,6 +39,7 @@ from ._modules.flax_ import Layer, check_unpacked, last_train
 __all__ = ["ConvLIF", "Sequential", "TACConv", "TACLinear", "freeze", "load_mapping", "to_mapping"]
 
 
+@explained(TACConvOptions)
 class TACConv(Layer):
     """`tacops.tac_conv` with learned weights.
 
@@ -75,6 +77,7 @@ class TACConv(Layer):
         super().__init__(tac_conv_spec(channels_in, channels_out, kernel_size, **options), rngs)
 
 
+@explained(TACLinearOptions)
 class TACLinear(Layer):
     """`tacops.tac_linear` with learned weights.
 
@@ -109,6 +112,7 @@ class TACLinear(Layer):
         super().__init__(tac_linear_spec(features_in, features_out, **options), rngs)
 
 
+@explained(ConvLIFOptions)
 class ConvLIF(Layer):
     """`tacops.conv_lif` with learned weights: `TACConv` of single frames.
 

@@ -21,6 +21,7 @@ except ImportError as error:
 
 from tacops._core.grid import Grid
 from tacops._core.train import SpikeTrain
+from tacops._layers.explain import explained
 from tacops._layers.forward import run, spikes_of
 from tacops._layers.mapping import check_module, collect, distribute, freeze_all, freeze_layer, freeze_stages
 from tacops._layers.sequence import Chain, check_stages
@@ -96,6 +97,7 @@ class _Layer(nn.Module):  # type: ignore[misc]
         return self.spec.summary
 
 
+@explained(TACConvOptions)
 class TACConv(_Layer):
     """`tacops.tac_conv` with learned weights.
 
@@ -128,6 +130,7 @@ class TACConv(_Layer):
         super().__init__(tac_conv_spec(channels_in, channels_out, kernel_size, **options))
 
 
+@explained(TACLinearOptions)
 class TACLinear(_Layer):
     """`tacops.tac_linear` with learned weights.
 
@@ -154,6 +157,7 @@ class TACLinear(_Layer):
         super().__init__(tac_linear_spec(features_in, features_out, **options))
 
 
+@explained(ConvLIFOptions)
 class ConvLIF(_Layer):
     """`tacops.conv_lif` with learned weights: `TACConv` of single frames.
 

@@ -22,6 +22,7 @@ from ._torch.fused import describe_parts, run_fused
 from ._torch.half import describe_half, run_half
 from ._torch.host import PLAIN, is_recorded, is_traced, is_watched, shares_memory
 from ._torch.pytree import name_trains
+from ._torch.refusal import refuse_backward
 from ._torch.training import run_kernel, train_neurons
 from ._torch.weighing import learn_conv
 
@@ -169,6 +170,10 @@ class TorchBackend(Backend):
     def round_through(self, x: Array) -> Array:
         """Without the terms that carry a derivative, where there is none."""
         return x.round() + 0.0 if is_constant(x) else super().round_through(x)  # 0 has one sign
+
+    def constant(self, spikes: Array, state: State, function: str) -> Array:
+        """``backward()`` through them raises."""
+        return refuse_backward(spikes, state[0], function)
 
     def unstack(self, x: Array) -> Sequence[Array]:
         """`torch.unbind`: back-propagation through 32 steps took a sixth of what it takes through indices."""

@@ -10,6 +10,7 @@ import argparse
 import importlib
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Protocol, cast
 
@@ -97,12 +98,15 @@ def lacking(error: ImportError, name: str) -> str:
 def demo_parser(command: Command) -> argparse.ArgumentParser:
     """Make the parser of ``python -m bench`` without a sub-command, whose help also lists the sub-commands."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    lines = [
+        textwrap.fill(text, 79, initial_indent=f"  {name:{width}}  ", subsequent_indent=" " * (width + 4))
+        for name, (_, text) in COMMANDS.items()
+    ]
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         usage="python -m bench [options]\n       python -m bench COMMAND [options]",
-        description="Without a command: classify real images with small spiking networks on every array library that\n"
-        "is installed, and compare exact simulation with temporal aggregation. Takes less than a minute.",
+        description="Without a command: classify real images with small spiking networks on every\n"
+        "array library that is installed, and compare exact simulation with temporal\naggregation. Takes about a minute.",
         epilog="\n".join(["commands (each has its own --help):", *lines]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

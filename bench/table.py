@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from bench.shared.files import DAMAGE, OutputError, check_output, reason, write_whole
+from bench.shared.files import DAMAGE, OutputError, check_output, write_whole
 from bench.shared.page import replaced
 from bench.shared.plots import plot_files
-from bench.shared.results import ResultError, read_content
+from bench.shared.results import ResultError, fault, read_content
 
 KINDS = {
     "demo": "bench.demo.table",
@@ -104,9 +104,7 @@ def _made(make: Callable[..., Any], *given: Any, of: Path) -> Any:
     except OutputError:
         raise
     except DAMAGE as error:
-        raise ResultError(
-            f"{of} is damaged: no table can be made of it ({type(error).__name__}: {reason(error)})"
-        ) from error
+        raise ResultError(f"{of} is damaged, so nothing can be made of it: {fault(error)}") from error
 
 
 def _either() -> str:

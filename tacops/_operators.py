@@ -104,8 +104,8 @@ def tac_conv(
         Return the membrane of every step too, for losses on membranes and for plots: a `TracedSpikeTrain`.
     surrogate : callable, optional
         Derivative of the spike, one of `tacops.surrogate`, or a function of the membrane minus the threshold that returns
-        an array of its shape and dtype, or one number; None lets no gradient through spikes: where a loss has no other way
-        to the weights, it is 0 in JAX and MLX, and PyTorch's ``backward`` says that a tensor "does not require grad".
+        an array of its shape and dtype, or one number; None lets no gradient through spikes: it is 0
+        in JAX and MLX, and an error in PyTorch's ``backward`` that says so.
     detach_reset : bool
         Let no gradient through the reset.
     remat : bool

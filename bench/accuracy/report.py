@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from bench.accuracy.result import AccuracyResult, AccuracyRow, Spread
-from bench.shared.tables import terminal_table
+from bench.shared.tables import print_table
 
 HEAD = ("mode", "accuracy, %", "against exact", "s per epoch", "training", "inference", "first layer", "convolutions")
 ADVICE_HEAD = (
@@ -30,9 +29,13 @@ SHORT_MODES = ("exact", "collapse2", "collapse4", "collapse16", "preserve2", "pr
 def print_result(console: Console, result: AccuracyResult) -> None:
     """Print all tables."""
     for task in result.tasks:
-        console.print(_table(title(result, task), HEAD, mode_rows(result, task)))
-    console.print(_table("What tacops.advise says, and what training says", ADVICE_HEAD, advice_rows(result)))
-    console.print(_table("The paper's figures and ours", PAPER_HEAD, paper_rows(result)))
+        rows = mode_rows(result, task)
+        print_table(console, title(result, task), HEAD, rows, words=HEAD[:1], spare=("convolutions", "first layer"))
+    for said, head, cells in (
+        ("What tacops.advise says, and what training says", ADVICE_HEAD, advice_rows(result)),
+        ("The paper's figures and ours", PAPER_HEAD, paper_rows(result)),
+    ):
+        print_table(console, said, head, cells, words=head)
     for line in conditions(result):
         console.print(escape(line), highlight=False)
 
@@ -215,7 +218,3 @@ def span(values: Sequence[float]) -> str:
 
 def _numbers(values: Iterable[float]) -> str:
     return " ".join(f"{value:.2f}" for value in values)
-
-
-def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    return terminal_table(title, head, rows, words=head[:1] if head is HEAD else head)

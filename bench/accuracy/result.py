@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from bench.accuracy.modes import VARIANTS
-from bench.shared.files import DAMAGE, reason
-from bench.shared.results import ResultError, check_kind
+from bench.shared.files import DAMAGE
+from bench.shared.results import ResultError, check_kind, fault
 
 SCHEMA = 1
 NAME = "accuracy"
@@ -202,5 +202,5 @@ def from_dict(content: Any, name: str) -> AccuracyResult:
         result = AccuracyResult(content["settings"], content["machine"], content["tasks"])
         as_json(result)  # derives everything
     except DAMAGE as error:
-        raise ResultError(f"{name} is incomplete: {type(error).__name__} {reason(error)}") from error
+        raise ResultError(f"{name} is incomplete: {fault(error)}") from error
     return result

@@ -19,7 +19,7 @@ from bench.accuracy.report import (
     title,
 )
 from bench.accuracy.result import AccuracyResult, from_dict
-from bench.shared.tables import markdown
+from bench.shared.tables import folded, markdown
 
 __all__ = ["from_dict", "full", "plot", "short"]
 
@@ -44,11 +44,11 @@ def short(result: AccuracyResult) -> str:
 def full(result: AccuracyResult) -> str:
     """Everything."""
     parts = ["### All tasks", short(result)]
-    for task in result.tasks:
-        parts += [f"### {title(result, task)}", markdown(HEAD, mode_rows(result, task))]
+    parts += ["### Task by task"]
+    parts += [folded(title(result, task), markdown(HEAD, mode_rows(result, task))) for task in result.tasks]
     parts += ["### What `advise` says, and what training says", markdown(ADVICE_HEAD, advice_rows(result))]
     parts += ["### The paper's figures and ours", markdown(PAPER_HEAD, paper_rows(result))]
     if learned_rows(result):
-        parts += ["### Learned aggregation", markdown(LEARNED_HEAD, learned_rows(result))]
+        parts += [folded("Learned aggregation", markdown(LEARNED_HEAD, learned_rows(result)))]
     parts += ["### Conditions", "\n".join(f"- {line}" for line in conditions(result))]
     return "\n\n".join(parts)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from bench.compare.data import PAPER, Groups, Machine, accuracies, ceilings, common_layers, load, speedups, spikes
 from bench.compare.extended import sparse_gain, step_cost
@@ -18,6 +15,25 @@ from bench.compare.gpu import is_gpu_run
 from bench.gpu.report import sentences
 from bench.machine.result import done
 from bench.shared.files import OutputError, check_output, write_whole
+from bench.shared.tables import percent_of_ceiling, print_table
+
+HEAD = (
+    "machine",
+    "backend",
+    "device",
+    "precision",
+    "collapse K=16",
+    "preserve K=4",
+    "exact, of ceiling",
+    "exact at 1 %",
+    "training step",
+    "accuracy exact",
+    "accuracy collapse 16",
+    "failed checks",
+)
+WORDS = ("machine", "backend", "device", "precision")
+SPARE = ("precision", "device", "training step", "exact at 1 %")
+"""What a narrow terminal does without, first to last."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +74,7 @@ def main(args: argparse.Namespace) -> int:
 
 def print_tables(console: Console, machines: Sequence[Machine]) -> None:
     """One row per machine and backend; layers are summed up by geometric means."""
-    console.print(summary(machines))
+    print_table(console, "", HEAD, summary(machines), words=WORDS, whole=("backend",), spare=SPARE)
     paper = ", ".join(f"{value:g} x on {name}" for name, value in PAPER.items())
     over = ", ".join(common_layers(machines)) or "none"
     means = f"geometric means over the layers that all have measured ({over})"
@@ -80,49 +96,37 @@ def print_tables(console: Console, machines: Sequence[Machine]) -> None:
         console.print(line, markup=False, highlight=False)
 
 
-def summary(machines: Sequence[Machine]) -> Table:
-    """The table."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    table.add_column("machine", overflow="fold")
-    for name in ("backend", "device", "precision"):
-        table.add_column(name, overflow="fold")
-    for name in (
-        "collapse\nK=16",
-        "preserve\nK=4",
-        "exact, of\nceiling",
-        "exact at\n1 %",
-        "training\nstep",
-        "accuracy\nexact",
-        "accuracy\ncollapse 16",
-        "checks",
-    ):
-        table.add_column(name, justify="right")
+def summary(machines: Sequence[Machine]) -> list[tuple[str, ...]]:
+    """Cells of the table, by `HEAD`."""
     faster, fraction, right = speedups(machines), ceilings(machines), accuracies(machines)
+    rows: list[tuple[str, ...]] = []
     for machine in machines:
         checks = {backend: result["counts"] for backend, result in done(machine.content, "conformance")}
         sparse, steps = sparse_gain(machine), step_cost(machine)
-        for n, (backend, said) in enumerate(machine.backends().items()):
+        for backend, said in machine.backends().items():
             counts = checks.get(backend)
 
-            def cell(groups: Groups, heading: str, form: str, of: str = backend, on: str = machine.label) -> str:
+            def cell(
+                groups: Groups, heading: str, form: Callable[[float], str], of: str = backend, on: str = machine.label
+            ) -> str:
                 value = groups.get(heading, {}).get(of, {}).get(on)
-                return "" if value is None else form.format(value)
+                return "" if value is None else form(value)
 
-            table.add_row(
-                escape(machine.label) if n == 0 else "",
-                *(escape(text) for text in (backend, said["device"], said["precision"])),
-                cell(faster, "collapse K=16", "{:.1f} x"),
-                cell(faster, "preserve K=4", "{:.1f} x"),
-                cell(fraction, "exact", "{:.0f} %"),
-                _times(sparse.get(backend)),
-                _times(steps.get(backend)),
-                cell(right, "exact", "{:.1f} %"),
-                cell(right, "collapse K=16", "{:.1f} %"),
-                "" if counts is None else f"{counts['failed']} of {counts['passed'] + counts['failed']} failed",
-                end_section=n == len(machine.backends()) - 1,
+            rows.append(
+                (
+                    machine.label,
+                    *(backend, said["device"], said["precision"]),
+                    cell(faster, "collapse K=16", _TIMES),
+                    cell(faster, "preserve K=4", _TIMES),
+                    cell(fraction, "exact", percent_of_ceiling),
+                    _TIMES(sparse[backend]) if backend in sparse else "",
+                    _TIMES(steps[backend]) if backend in steps else "",
+                    cell(right, "exact", _PERCENT),
+                    cell(right, "collapse K=16", _PERCENT),
+                    "" if counts is None else f"{counts['failed']} of {counts['passed'] + counts['failed']}",
+                )
             )
-    return table
+    return rows
 
 
-def _times(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f} x"
+_TIMES, _PERCENT = "{:.1f} x".format, "{:.1f} %".format

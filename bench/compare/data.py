@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine.result import Content, digests, done, read
+from bench.shared.machine import busy
 from bench.shared.model import MODES as NETWORK_MODES
 from bench.shared.results import ResultError
 from bench.spikes.digests import Record, differing
@@ -40,12 +41,7 @@ class Machine:
     @property
     def busy(self) -> str:
         """A warning, if other processes had the machine; else nothing."""
-        before, count = self.content["machine"]["load_before"], self.content["machine"]["cores"]
-        return (
-            f"Other processes kept {before:.1f} cores busy at the start: do not trust its times."
-            if before > count / 2
-            else ""
-        )
+        return busy(self.content["machine"])
 
     def layers(self) -> dict[str, str]:
         """Layers whose speed was measured, in words."""

@@ -24,7 +24,7 @@ from bench.compare.extended import densities, step_memory, steps
 from bench.compare.gpu import KINDS, grouped, inexact, is_gpu_run
 from bench.compare.plot import dots
 from bench.machine.result import done
-from bench.shared.tables import milliseconds
+from bench.shared.tables import milliseconds, percent_of_ceiling
 
 TEMPLATE = Path(__file__).with_name("compare.html.jinja")
 
@@ -99,11 +99,11 @@ def sections(machines: Sequence[Machine]) -> list[dict[str, Any]]:
             "ceiling",
             "Fraction of each machine's own ceiling",
             "The ceiling is the larger of the matrix products alone and of the least memory traffic alone, as the same "
-            f"machine's CPU did them in the same run: a GPU can be above 100 %. {mean}",
+            f"machine's CPU did them in the same run: a GPU, a layer that follows its spikes, or a busy machine can be above 100 %. {mean}",
             ceilings(machines),
             machines,
             "percent of the machine's own ceiling",
-            show="{:,.0f} %".format,
+            show=percent_of_ceiling,
         ),
         _section(
             "accuracy",

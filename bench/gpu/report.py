@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.machine.result import done, spike_sentence
-from bench.shared.tables import milliseconds, terminal_table
+from bench.shared.tables import milliseconds, print_table
 from bench.timing.cases import ALL_MODES
 
 __all__ = ["Layer", "layers", "print_result"]
@@ -82,7 +82,8 @@ def print_result(console: Console, content: Mapping[str, Any], wrong: list[str])
     shown.print(table, markup=False, highlight=False)
     rows = [_cells(layer) for layer in layers(content)]
     if rows:
-        shown.print(terminal_table("Layers", HEAD, rows, words=("layer", "mode", "library"), whole=("library",)))
+        words, spare = ("layer", "mode", "library"), ("MiB", "of peak", "of bandwidth")
+        print_table(shown, "Layers", HEAD, rows, words=words, whole=("library",), spare=spare)
     for line in [*spike_sentence(dict(content)), *sentences(content), *(f"FAILED: {line}" for line in wrong)]:
         console.print(line, markup=False, highlight=False)
 

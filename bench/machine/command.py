@@ -15,6 +15,7 @@ from bench.machine.parts import PARTS, PER_BACKEND, Job, planned_seconds, run_jo
 from bench.machine.result import as_json, assemble, failures, spike_sentence
 from bench.shared.devices import add_device, place
 from bench.shared.files import check_output, write_whole
+from bench.shared.machine import busy
 from bench.shared.progress import progress
 from bench.shared.store import CheckpointError, Store
 from tacops.backends import BackendUnavailable
@@ -113,7 +114,8 @@ def _print(console: Console, result: dict[str, object], wrong: list[str]) -> Non
             state = step["status"] + (f": {step['reason']}" if "reason" in step else "")
             table.add_row(part, backend, state, f"{step['seconds']:.0f}")
     console.print(table, markup=False, highlight=False)
-    for line in [*spike_sentence(result), *(f"FAILED: {line}" for line in wrong)]:
+    warning = busy(result["machine"])  # type: ignore[arg-type]
+    for line in [*([warning] if warning else []), *spike_sentence(result), *(f"FAILED: {line}" for line in wrong)]:
         console.print(line, markup=False, highlight=False)
 
 

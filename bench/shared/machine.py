@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["cores", "load", "machine"]
+__all__ = ["busy", "cores", "load", "machine"]
 
 
 def load() -> float:
     """Return the average number of running processes in the last minute, 0 where the system doesn't say."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def busy(machine: Mapping[str, Any]) -> str:
+    """A warning, if other processes had the machine when a benchmark began; else nothing.
+
+    Examples
+    --------
+    >>> busy({"load_before": 3.0, "cores": 4})
+    'Other processes kept 3.0 cores busy at the start: do not trust these times.'
+    """
+    before, count = machine["load_before"], machine["cores"]
+    if before <= count / 2:
+        return ""
+    return f"Other processes kept {before:.1f} cores busy at the start: do not trust these times."
 
 
 def cores() -> int:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.shared.files import DAMAGE, parse_json, reason, write_whole
-from tacops._files.damage import LARGEST
+from tacops._files.damage import LARGEST, one_line
 
-__all__ = ["ResultError", "check_kind", "read_content", "stem", "write_content"]
+__all__ = ["ResultError", "check_kind", "fault", "read_content", "stem", "write_content"]
 
 
 class ResultError(ValueError):
@@ -27,6 +27,27 @@ def read_content(path: Path) -> Any:
         return parse_json(raw)
     except DAMAGE as error:
         raise ResultError(f"{path} cannot be read: {reason(error)}") from error
+
+
+def fault(error: BaseException) -> str:
+    """What is wrong with the content of a file, in words that are not Python's.
+
+    Examples
+    --------
+    >>> fault(KeyError("rows")), fault(TypeError("string indices must be integers"))
+    ("'rows' is missing", 'something in it is of another kind than it must be')
+    """
+    if isinstance(error, ResultError):
+        return str(error)
+    if isinstance(error, KeyError):
+        return one_line(f"{error} is missing")
+    if isinstance(error, LookupError):
+        return "a list in it is too short"
+    if isinstance(error, ArithmeticError):
+        return "a number in it is 0 or too large"
+    if isinstance(error, (TypeError, ValueError, AttributeError)):
+        return "something in it is of another kind than it must be"
+    return reason(error)
 
 
 def write_content(path: Path, text: str) -> None:

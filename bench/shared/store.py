@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.shared.files import DAMAGE, read_json, reason, write_whole
+from bench.shared.results import ResultError, fault
 
 
 class CheckpointError(RuntimeError):
@@ -33,13 +34,13 @@ class Store:
             return None
         advice = "delete it or choose another --work folder"
         try:
-            found = read_json(path)
+            found = _read(path)
             made_with, record = found["settings"], found["record"]
             if found["fingerprint"] != fingerprint({"settings": made_with, "record": record}):
-                raise ValueError("its fingerprint is wrong")
+                raise ResultError("its fingerprint is wrong")
             record = dict(record)
         except DAMAGE as error:
-            raise CheckpointError(f"the checkpoint {path} is damaged ({reason(error)}); {advice}") from error
+            raise CheckpointError(f"the checkpoint {path} is damaged ({fault(error)}); {advice}") from error
         wanted = json.loads(json.dumps(settings))
         if made_with != wanted:
             changes = "; ".join(differences(made_with, wanted))
@@ -51,6 +52,13 @@ class Store:
         content = {"settings": settings, "record": record}
         text = json.dumps({"fingerprint": fingerprint(content), **content}, indent=1) + "\n"
         write_whole(self.path(name), text.encode())
+
+
+def _read(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except DAMAGE as error:
+        raise ResultError(reason(error)) from error
 
 
 def fingerprint(content: Mapping[str, Any]) -> str:

@@ -39,28 +39,28 @@ def draw(result: SparsityResult) -> Figure:
     cases = [case for case, found in result.panels() if found == structure]
     columns = min(2, max(1, len(cases)))
     rows = -(-len(cases) // columns) or 1
-    figure = Figure(figsize=(3.7 * columns + 0.4, 2.9 * rows + 1.0), layout="constrained")
+    figure = Figure(figsize=(3.7 * columns + 1.6, 2.9 * rows + 1.0), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
-    lines: dict[str, Any] = {}
-    for axes, case in zip_longest(grid.flat, cases):
+    crossed = False
+    for n, (axes, case) in enumerate(zip_longest(grid.flat, cases)):
         if case is None:
             axes.set_axis_off()
             continue
-        lines |= _panel(axes, result, case, structure)
+        crossed |= _panel(axes, result, case, structure, named=n == columns - 1)
         axes.set_title(f"{case}: {result.cases[case]['text']}", fontsize=9, loc="left")
     for axes in grid[:, 0]:
         axes.set_ylabel("ms for all frames")
     for axes in grid[-1]:
         axes.set_xlabel("share of spikes")
-    figure.legend([*lines.values()], [*lines], loc="outside lower center", ncols=3, frameon=False)
     about = f"{STRUCTURES.get(structure, 'nothing measured')}; {result.machine['processor']}, {result.machine['cores']} cores"
-    figure.suptitle(f"Where spikes are rare, following them beats dense convolution (rings)\n{about}", fontsize=10)
+    said = "Where spikes are rare, following them beats dense convolution (rings)"
+    figure.suptitle(f"{said if crossed else 'Following spikes against dense convolution'}\n{about}", fontsize=10)
     return figure
 
 
-def _panel(axes: Any, result: SparsityResult, case: str, structure: str) -> dict[str, Any]:
-    """Draw one layer; lines by label."""
-    lines: dict[str, Any] = {}
+def _panel(axes: Any, result: SparsityResult, case: str, structure: str, *, named: bool) -> bool:
+    """Draw one layer, with names on its lines or without; whether a strategy crosses the dense path."""
+    names: list[tuple[float, float, str, str]] = []
     ends: list[float] = []
     dense = result.curve(case, structure, None, "dense")
     for name, style in LINES.items():
@@ -68,8 +68,8 @@ def _panel(axes: Any, result: SparsityResult, case: str, structure: str) -> dict
         if not curve:
             continue
         heights = [1e3 * value for value in curve.values()]
-        (line,) = axes.plot(list(curve), heights, **{"markersize": 4.5, "linewidth": 1.4, **style})
-        lines[CONTENDERS[name].label] = line
+        axes.plot(list(curve), heights, **{"markersize": 4.5, "linewidth": 1.4, **style})
+        names.append((heights[-1], max(curve), CONTENDERS[name].label, style["color"]))
         crossing = crossover(curve, dense) if dense and CONTENDERS[name].kind == "sparse" else None
         if crossing and crossing.high is not None:
             ends.append(crossing.high)
@@ -82,7 +82,19 @@ def _panel(axes: Any, result: SparsityResult, case: str, structure: str) -> dict
         axis.set_minor_formatter(NullFormatter())
     axes.grid(True, which="major", color="0.9", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    return lines
+    if named:
+        _name(axes, names)
+    return bool(ends)
+
+
+def _name(axes: Any, ends: list[tuple[float, float, str, str]]) -> None:
+    """Each line's name beside its end, none over another."""
+    low, high = axes.get_ylim()
+    apart, floor = (high / low) ** 0.06, 0.0
+    beside: dict[str, Any] = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
+    for height, density, label, colour in sorted(ends):
+        floor = max(height, floor * apart)
+        axes.annotate(label, (density, floor), color=colour, annotation_clip=False, **beside)
 
 
 def _mark(axes: Any, density: float, dense: Curve, *, named: bool) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from bench.shared.tables import milliseconds, print_reasons, terminal_table
+from bench.shared.machine import busy
+from bench.shared.tables import milliseconds, print_reasons, print_table
 from bench.sparsity.cases import CONTENDERS, RULE, TAC
 from bench.sparsity.conclusion import STRUCTURES, conclusion
 from bench.sparsity.result import SparsityResult, crossover, percent
@@ -18,6 +18,7 @@ from bench.sparsity.rule import HEAD as RULE_HEAD
 from bench.sparsity.rule import rule_rows
 
 BASE_HEAD = ("backend", "dense", *(contender.label for contender in TAC.values()))
+CROSSINGS = ("own dense", "fastest dense", "own collapse K=8")
 AT = (0.01, 0.1)
 """Densities whose times are shown, or the nearest measured."""
 
@@ -25,14 +26,14 @@ AT = (0.01, 0.1)
 def print_result(console: Console, result: SparsityResult) -> None:
     """Print all tables, what was left out, how it was measured, and the conclusion."""
     for case in result.cases:
-        console.print(_table(f"{case}: {result.cases[case]['text']}; milliseconds", BASE_HEAD, base_rows(result, case)))
+        _print(console, f"{case}: {result.cases[case]['text']}; milliseconds", BASE_HEAD, base_rows(result, case))
     for case, structure in result.panels():
         title = f"{case}, {STRUCTURES[structure]}: below which density a strategy beats"
-        console.print(_table(title, head(result, case, structure), strategy_rows(result, case, structure)))
+        names = head(result, case, structure)
+        _print(console, title, names, strategy_rows(result, case, structure), spare=names[:4:-1])
     if rows := rule_rows(result):
-        console.print(
-            _table("The operator on NumPy, by its rule, against every other way; milliseconds", RULE_HEAD, rows)
-        )
+        told = "The operator on NumPy, by its rule, against every other way; milliseconds"
+        _print(console, told, RULE_HEAD, rows)
     for line in conditions(result):
         console.print(escape(line), highlight=False)
     print_reasons(console, "Not measured", result.missing)
@@ -66,7 +67,7 @@ def head(result: SparsityResult, case: str, structure: str) -> tuple[str, ...]:
     densities = [percent(density) for density in shown(result, case, structure)]
     times = [f"ms at {density}" for density in densities]
     ratios = [f"{over} at {density}" for over in ("dense /", "K=8 /") for density in densities]
-    return ("strategy", "backend", "own dense", "fastest dense", "own collapse K=8", *times, *ratios)
+    return ("strategy", "backend", *CROSSINGS, *times, *ratios)
 
 
 def strategy_rows(result: SparsityResult, case: str, structure: str) -> list[tuple[str, ...]]:
@@ -100,6 +101,7 @@ def conditions(result: SparsityResult) -> list[str]:
     timed = "what depends on the weights alone is prepared beforehand, all else is timed"
     return [
         f"{where}; load before: {m['load_before']:.1f}. {versions}.",
+        *([warning] if (warning := busy(m)) else []),
         f"{what}. Medians of all calls in {rounds[0]} to {rounds[-1]} interleaved rounds, {how}; {timed}.",
         "Every strategy's result was compared with NumPy's dense one, bit for bit, on these very spikes.",
         "TAC's times include the aggregation; it convolves T / K frames, and preserve holds each current for K steps.",
@@ -115,6 +117,12 @@ def conditions(result: SparsityResult) -> list[str]:
     ]
 
 
-def _table(title: str, names: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    words = ("strategy", "backend", "layer and spikes")
-    return terminal_table(title, names, rows, words=words, whole=words)
+def _print(
+    console: Console,
+    title: str,
+    names: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    spare: Iterable[str] = (),
+) -> None:
+    words = ("strategy", "backend", "layer and spikes", "best strategy, then neurons", *CROSSINGS)
+    print_table(console, title, names, rows, words=words, whole=("backend",), spare=spare)

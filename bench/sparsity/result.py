@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bench.shared.files import DAMAGE, reason
-from bench.shared.results import ResultError, check_kind
+from bench.shared.files import DAMAGE
+from bench.shared.results import ResultError, check_kind, fault
 from bench.sparsity.cases import CONTENDERS, STRATEGIES
 from bench.timing.times import Times, with_times
 
@@ -228,7 +228,7 @@ def from_dict(content: Any, name: str) -> SparsityResult:
         )
         for row in result.rows:
             if not row.seconds > 0 or row.contender not in CONTENDERS or row.case not in result.cases:
-                raise ValueError(f"row {row.case}, {row.structure}, {row.density}, {row.contender}")
+                raise ResultError(f"row {row.case}, {row.structure}, {row.density}, {row.contender}")
     except DAMAGE as error:
-        raise ResultError(f"{name} is damaged: {reason(error)}") from error
+        raise ResultError(f"{name} is damaged: {fault(error)}") from error
     return result

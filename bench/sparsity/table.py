@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.shared.tables import markdown
+from bench.shared.tables import folded, markdown
 from bench.sparsity.cases import CONTENDERS
 from bench.sparsity.conclusion import STRUCTURES, conclusion, winner
 from bench.sparsity.report import BASE_HEAD, base_rows, conditions, head, strategy_rows
@@ -49,12 +49,13 @@ def _cell(result: SparsityResult, case: str, structure: str) -> str:
 def full(result: SparsityResult) -> str:
     """Everything."""
     parts = [" ".join(conclusion(result)), short(result)]
+    parts += ["### Layer by layer"]
     for case in result.cases:
-        parts += [f"### {case}: {result.cases[case]['text']}", "Milliseconds for all frames:"]
-        parts += [markdown(BASE_HEAD, base_rows(result, case))]
+        inner = ["Milliseconds for all frames:", markdown(BASE_HEAD, base_rows(result, case))]
         for structure in (structure for name, structure in result.panels() if name == case):
-            parts += [f"{STRUCTURES[structure].capitalize()}, the density below which a strategy beats:"]
-            parts += [markdown(head(result, case, structure), strategy_rows(result, case, structure))]
+            inner += [f"{STRUCTURES[structure].capitalize()}, the density below which a strategy beats:"]
+            inner += [markdown(head(result, case, structure), strategy_rows(result, case, structure))]
+        parts += [folded(f"{case}: {result.cases[case]['text']}", *inner)]
     if rows := rule_rows(result):
         parts += ["### The operator's choice", "Milliseconds, neurons included:", markdown(RULE_HEAD, rows)]
     parts += ["### Conditions", "\n".join(f"- {line}" for line in conditions(result))]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from bench.shared.tables import milliseconds, print_reasons, terminal_table
+from bench.shared.machine import busy
+from bench.shared.tables import milliseconds, print_reasons, print_table
 from bench.speed.extended import tables
 from bench.speed.extras import SPIN
 from bench.speed.result import SpeedResult, SpeedRow
@@ -23,27 +23,26 @@ HEAD = ("mode", "library", "ms", "quartiles", "GFLOP/s", "of ceiling", "over pee
 def print_result(console: Console, result: SpeedResult) -> None:
     """Print all tables and whether each promise is kept."""
     for case in result.layers():
-        console.print(case_table(result, case))
+        _print(console, case_title(result, case), HEAD, case_rows(result, case), spare=("quartiles", "GFLOP/s"))
     for title, head, rows in tables(result):
-        console.print(_table(title, head, rows))
+        _print(console, title, head, rows, spare=head[:1:-1], bracketed=head)
     if result.sweep:
-        console.print(_table("Growth: slope of log time over log size", SWEEP_HEAD, sweep_rows(result)))
-    console.print(_table("Targets", TARGET_HEAD, target_rows(targets(result))))
+        _print(console, "Growth: slope of log time over log size", SWEEP_HEAD, sweep_rows(result))
+    _print(console, "Targets", TARGET_HEAD, target_rows(targets(result)))
     for line in [*extras(result), *conditions(result)]:
         console.print(escape(line), highlight=False)
     print_reasons(console, "Not installed or not usable here", result.missing)
     print_reasons(console, "FAILED", result.failed)
 
 
-def case_table(result: SpeedResult, case: str) -> Table:
-    """Lay out one layer's rows, by mode and speed."""
+def case_title(result: SpeedResult, case: str) -> str:
+    """One layer, and what the machine can do."""
     gemm, sgemm = result.gemm(case, MODES["exact"]), result.sgemm(case)
     flops = result.layer(case).flops
     known = [f"products alone {flops / gemm / 1e9:.0f} GFLOP/s"] if gemm else []
     known += [f"sgemm {sgemm:.0f}"] if sgemm else []
     known += [f"copy {result.bandwidth(case) / 1e9:.0f} GB/s"] if result.find(case, "ceilings", "copy") else []
-    title = "; ".join([f"{case}: {result.cases[case]['text']}", *known])
-    return _table(title, HEAD, case_rows(result, case))
+    return "; ".join([f"{case}: {result.cases[case]['text']}", *known])
 
 
 def case_rows(result: SpeedResult, case: str) -> list[tuple[str, ...]]:
@@ -174,6 +173,7 @@ def conditions(result: SpeedResult) -> list[str]:
     )
     return [
         f"{where}; load before: {m['load_before']:.1f}.",
+        *([warning] if (warning := busy(m)) else []),
         f"Medians of all calls in {rounds[0]} to {rounds[-1]} interleaved rounds, {how}.",
         f"For all: {variables}; transparent huge pages: {m['huge_pages']}. {result.seconds:.0f} s in all.",
         f"Of ceiling: {ceiling}. GFLOP/s: the exact layer's operations over the time.",
@@ -193,6 +193,13 @@ def library_rows(result: SpeedResult) -> list[tuple[str, ...]]:
     return cells
 
 
-def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+def _print(
+    console: Console,
+    title: str,
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    spare: Iterable[str] = (),
+    bracketed: Collection[str] = (),
+) -> None:
     words = ("mode", "step", "library", "expected", "target", "measured", "size", "")
-    return terminal_table(title, head, rows, words=words, whole=("library",))
+    print_table(console, title, head, rows, words=words, whole=("library",), spare=spare, bracketed=bracketed)

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bench.shared.files import DAMAGE, reason
-from bench.shared.results import ResultError, check_kind
+from bench.shared.files import DAMAGE
+from bench.shared.results import ResultError, check_kind, fault
 from bench.speed.ceilings import COPY_BYTES, SGEMM_FLOPS, least_seconds
 from bench.timing.cases import ALL_MODES, Case, Mode
 from bench.timing.times import Times, with_times
@@ -218,4 +218,4 @@ def from_dict(content: Any, name: str) -> SpeedResult:
             streams=[StreamRow(**row) for row in content.get("streams", ())],
         )
     except DAMAGE as error:
-        raise ResultError(f"{name} is incomplete: {reason(error)}") from error
+        raise ResultError(f"{name} is incomplete: {fault(error)}") from error

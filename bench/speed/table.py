@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.shared.tables import markdown, milliseconds
+from bench.shared.tables import folded, markdown, milliseconds
 from bench.speed.extended import tables
 from bench.speed.report import (
     HEAD,
@@ -82,13 +82,14 @@ def full(result: SpeedResult) -> str:
     parts = ["### All libraries", _head(result), markdown(("mode", "library", *sizes), all_rows(result, sizes))]
     parts += ["### Targets", markdown(("target", "goal", "measured", "met"), target_rows(targets(result)))]
     parts += ["### Libraries", markdown(("library", "versions", "configuration", "same spikes"), library_rows(result))]
+    parts += ["### Layer by layer"]
     for case in result.layers():
-        parts += [f"### {case}: {result.cases[case]['text']}", markdown(HEAD, case_rows(result, case))]
+        parts += [folded(f"{case}: {result.cases[case]['text']}", markdown(HEAD, case_rows(result, case)))]
     for title, head, rows in tables(result):
         name, _, about = title.partition(": ")
-        parts += [f"### {name}", *([f"In {about}."] if about else []), markdown(head, rows)]
+        parts += [folded(name, *([f"In {about}."] if about else []), markdown(head, rows))]
     if result.sweep:
-        parts += ["### Growth", markdown(SWEEP_HEAD, sweep_rows(result))]
+        parts += [folded("Growth", markdown(SWEEP_HEAD, sweep_rows(result)))]
     parts += ["### Conditions", "\n".join(f"- {line}" for line in [*extras(result), *conditions(result)])]
     for title, entries in (("Not installed", result.missing), ("Failed", result.failed)):
         if entries:

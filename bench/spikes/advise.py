@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.shared.files import DAMAGE, check_figure, check_output, reason, write_whole
+from bench.shared.files import DAMAGE, OutputError, check_figure, check_output, write_whole
 from bench.shared.machine import machine
-from bench.shared.results import ResultError, read_content
+from bench.shared.results import ResultError, fault, read_content
 from bench.spikes.motions import DENSITIES, SPEEDS, MotionPower, motion_power
 from tacops._advise.advise import advise
 
@@ -224,9 +224,15 @@ def redraw(stored: Path, plot: Path | None) -> int:
     from bench.spikes.pictures import save_advise
 
     try:
-        save_advise(read_content(stored), plot)
-    except (ResultError, *DAMAGE) as error:
-        print(f"python -m bench advise: {stored} can't be drawn: {reason(error)}", file=sys.stderr)
+        found = read_content(stored)
+        try:
+            save_advise(found, plot)
+        except OutputError:
+            raise
+        except DAMAGE as error:
+            raise ResultError(f"{stored} can't be drawn: {fault(error)}") from error
+    except ResultError as error:
+        print(f"python -m bench advise: {error}", file=sys.stderr)
         return 2
     print(f"drawn into {plot}")
     return 0
@@ -252,12 +258,12 @@ CHANGES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 def simulate_power(draws: int, seed: int) -> list[Power]:
     """Growing changes for growing inputs, T = 16, rates up to 0.3; and the same for shorter windows."""
     print("detected share of drifts by the share of the signal's energy that changes")
-    print("  T  batch  size" + "".join(f"{change:>8g}" for change in CHANGES))
+    print("  T  batch  size" + "".join(f"{change:>7g}" for change in CHANGES))
     found = []
     for T, batch, side in ((16, 1, 8), (16, 1, 16), (16, 1, 28), (16, 8, 28), (16, 32, 28), (8, 8, 28), (4, 8, 28)):
         row = [power(T, batch, side, 0.3, change, draws, seed) for change in CHANGES]
         found += row
-        print(f"{T:3}{batch:7}{side:6}" + "".join(f"{p.found / draws:8.2f}" for p in row), flush=True)
+        print(f"{T:3}{batch:7}{side:6}" + "".join(f"{p.found / draws:7.2f}" for p in row), flush=True)
     return found
 
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from bench.shared.files import write_figure
 from bench.shared.plots import COLOURS, STYLE, save_figure
+from bench.shared.results import ResultError
 
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 SLOW = 2
@@ -38,7 +39,7 @@ def draw_advise(found: Mapping[str, Rows]) -> Figure:
     panels = {"false_alarms": draw_alarms, "power": draw_power, "motion": draw_motion}
     chosen = [name for name in panels if found.get(name)] if isinstance(found, Mapping) else []
     if not chosen:
-        raise ValueError(f"there is nothing to draw: no {', '.join(panels)}")
+        raise ResultError(f"there is nothing to draw: no {', '.join(panels)}")
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7, 3.2 * len(chosen)), layout="constrained")
         for name, axes in zip(chosen, figure.subplots(len(chosen), squeeze=False)[:, 0], strict=True):

@@ -9,6 +9,7 @@ from typing import Any
 
 from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
+from tutorials import notebook, pages
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**/*.md", "bench/*/README.md")
@@ -28,7 +29,18 @@ def on_files(files: Files, config: Any) -> Files:
     for path in sorted(found):
         name = path.relative_to(ROOT).as_posix()
         files.append(File.generated(config, name, abs_src_path=str(path)))
+    for page in pages():
+        name = page.relative_to(ROOT).with_suffix(".ipynb").as_posix()
+        files.append(File.generated(config, name, content=notebook(page)))
     return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Tutorials offer themselves as notebooks."""
+    if not page.file.src_uri.startswith("docs/tutorials/"):
+        return markdown
+    name = Path(page.file.src_uri).with_suffix(".ipynb").name
+    return f"{markdown}\n\n[This page as a notebook]({name}), to be opened in a clone of the repository."
 
 
 def on_page_content(content: str, **_: Any) -> str:

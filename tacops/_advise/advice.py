@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 __all__ = ["Advice"]
 
-BESIDE = 10
-"""Columns of a table."""
+BESIDE = 7
+"""Columns of a table, which fits 80 characters."""
 LABELS = {"pixel": "single pixels", "neighbourhood": "neighbourhoods", "frame": "whole frames"}
 
 
@@ -106,7 +106,7 @@ class Advice:
         for lag, value in self.motion.items():
             star = "*" if value > self.motion_limit[lag] else " "
             apart = f"{lag} frame{'s' * (lag > 1)} apart"
-            lines.append(f"{'agreement of displaced frames':>36} {value:>7.2f}{star} ({apart})")
+            lines.append(f"{'agreement of displaced frames':>29} {value:>6.2f}{star} ({apart})")
         if any("*" in line for line in lines):
             lines.append("* outside of what one rate gives; 1 is expected")
         return "\n".join(lines)
@@ -118,14 +118,14 @@ class Advice:
             rows[f"dispersion of {LABELS[pool]}"] = [self._cell(pool, K, row[K]) if K in row else "" for K in columns]
         if self.losses:
             rows["signal lost in a chunk"] = [_percent(self.losses[K]) if K in self.losses else "" for K in columns]
-        return [f"{name:>36} " + "".join(f"{cell:>8}" for cell in cells) for name, cells in rows.items()]
+        return [f"{name:>29} " + "".join(f"{cell:>7}" for cell in cells) for name, cells in rows.items()]
 
     def _cell(self, pool: str, K: int, value: float) -> str:
         """A dispersion, starred where it leaves the band."""
         if math.isnan(value):
             return "-"
         low, high = self.band[pool][K]
-        return f"{value:.2f}{' ' if low <= value <= high else '*'}"
+        return f"{value:.{2 if value < 100 else 0}f}{' ' if low <= value <= high else '*'}"
 
     def plot(self) -> Any:
         """Draw the dispersion and the loss for every block length.

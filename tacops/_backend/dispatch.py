@@ -53,6 +53,11 @@ _BUILT_INS = {
 _GENERIC = "array_api"
 _HELPERS = {"numpy": "numpy", "array_api_compat": "array-api-compat", "threadpoolctl": "threadpoolctl"}
 """What adapters import beside their library, and what pip is asked for."""
+_HINTS = {
+    "cupy": " (or 'tacops[cupy-cuda12]' where nvidia-smi shows CUDA 12)",
+    "torch": " (without a GPU, add --extra-index-url https://download.pytorch.org/whl/cpu)",
+}
+"""What a library's users may want instead."""
 _registered: dict[str, Callable[[], Backend]] = {}
 _by_type: dict[type, Backend] = {}
 
@@ -274,9 +279,7 @@ def _lacking(name: str, built_in: _BuiltIn, error: ImportError) -> str:
     install = _HELPERS.get(module, built_in.install)
     said = " ".join(str(error).split())
     msg = f"backend {name!r} {needs} be imported ({said}); try: pip install {install!r}"
-    if install == built_in.install and name == "cupy":
-        msg += " (or 'tacops[cupy-cuda12]' where nvidia-smi shows CUDA 12)"
-    return msg
+    return msg + (_HINTS.get(name, "") if install == built_in.install else "")
 
 
 def load_object(name: str, loader: Callable[[], object]) -> Backend:

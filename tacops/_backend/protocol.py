@@ -15,7 +15,7 @@ To add a library, subclass `Backend` in one file, put an instance in it and name
 
 **Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule`, `reads_frames`, `rescale`, `round_rows` (speed);
 `stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `round_through`,
-`tangent`, `finite`, `unstack` (gradients); `checkpoint`, `remat` (memory); `compile`, `compiles_fast`; `unavailable`,
+`tangent`, `finite`, `unstack`, `constant` (gradients); `checkpoint`, `remat` (memory); `compile`, `compiles_fast`; `unavailable`,
 `unfit`, `is_eager`, `describe`, `read`, `synchronize`, `lazy`; `blockwise`, `run_blocks`, `beside` (arrays of arrays); `crossings`, `ambient` (the conformance checks); `check_time`, `undisturbed`, `blank`, `number`
 (settings and types of a library's own); `powers`, `stamp` (launches); `devices`, `on`, `device`, `device_of`, `device_name` (where there are several
 devices). Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip over. ``python -m tacops check NAME`` says whether an adapter is right.
@@ -217,6 +217,13 @@ class Backend(Devices, Exact):
     def stop_gradient(self, x: Array) -> Array:
         """`x` as a constant: the identity with derivative zero."""
         return x
+
+    def constant(self, spikes: Array, state: State, function: str) -> Array:
+        """Spikes of a call without a surrogate, which have no gradient; override it where a backward pass through them can raise.
+
+        The `state` depends on all that the spikes would depend on; an error names the `function` that was called.
+        """
+        return spikes
 
     def finite(self, x: Array) -> Array:
         """`x`, and 0 without a derivative where it is infinite or NaN."""

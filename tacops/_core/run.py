@@ -32,7 +32,7 @@ __all__ = ["run_currents", "run_layer", "run_segments", "run_synapses"]
 def run_layer(layer: Layer, spikes: Array, state: State | None, lengths: Array | None = None) -> SpikeTrain:
     """Simulate `layer` on spikes (T, B, *S, C_in) from `state`, or from zero; of each sample, its length of frames."""
     if lengths is None:
-        return _as_train(layer.how, *_run_layer(layer, spikes, state))
+        return _as_train(layer, *_run_layer(layer, spikes, state))
     traced = replace(layer, how=layer.how.traced)
     size = min(layer.time.chunk_size, spikes.shape[0] + 1)  # a longer chunk is never whole either
 
@@ -42,7 +42,7 @@ def run_layer(layer: Layer, spikes: Array, state: State | None, lengths: Array |
     def steps(frames: Any) -> Any:
         return frames if layer.time.preserve else (frames + (size - 1)) // size
 
-    return _ragged_train(layer.how, *run_ragged(layer.backend, run, spikes, state, lengths, size, steps))
+    return _ragged_train(layer, *run_ragged(layer.backend, run, spikes, state, lengths, size, steps))
 
 
 def run_currents(driven: Driven, current: Array, state: State | None, lengths: Array | None = None) -> SpikeTrain:
@@ -53,7 +53,7 @@ def run_currents(driven: Driven, current: Array, state: State | None, lengths: A
         )
         return train
     if lengths is None:
-        return _as_train(driven.how, *_run_driven(driven, current, state))
+        return _as_train(driven, *_run_driven(driven, current, state))
     traced = replace(driven, how=driven.how.traced)
 
     def run(current: Array, state: State | None) -> Array:
@@ -62,7 +62,7 @@ def run_currents(driven: Driven, current: Array, state: State | None, lengths: A
     def steps(frames: Any) -> Any:
         return frames * driven.repeat
 
-    return _ragged_train(driven.how, *run_ragged(driven.backend, run, current, state, lengths, 1, steps))
+    return _ragged_train(driven, *run_ragged(driven.backend, run, current, state, lengths, 1, steps))
 
 
 def run_synapses(layer: Layer, spikes: Array) -> Array:
@@ -224,22 +224,29 @@ def _left(backend: Backend, how: How, scale: Scale, spikes: Array, state: State)
     return spikes, tuple([scale.leave(backend, x, alone) for x in state])
 
 
-def _as_train(how: How, spikes: Array, state: State) -> SpikeTrain:
+def _as_train(run: Layer | Driven, spikes: Array, state: State) -> SpikeTrain:
     """Of what `_run_layer` returns."""
-    if not how.trace:
-        return SpikeTrain(spikes, _as_membrane(state))
-    return _train(how, spikes[:, 0, ...], state, spikes[:, 1, ...])
+    if not run.how.trace:
+        return SpikeTrain(_constant(run, spikes, state), _as_membrane(state))
+    return _train(run, spikes[:, 0, ...], state, spikes[:, 1, ...])
 
 
-def _ragged_train(how: How, fired: Array, traces: Sequence[Array], state: State) -> SpikeTrain:
-    return _train(how, fired, state, traces[0])
+def _ragged_train(run: Layer | Driven, fired: Array, traces: Sequence[Array], state: State) -> SpikeTrain:
+    return _train(run, fired, state, traces[0])
 
 
-def _train(how: How, fired: Array, state: State, trace: Array) -> SpikeTrain:
+def _train(run: Layer | Driven, fired: Array, state: State, trace: Array) -> SpikeTrain:
     """Spikes that were kept beside membranes, as they are asked for."""
-    fired, membrane = fired > 0.5 if how.compact else fired, _as_membrane(state)
+    fired, membrane = fired > 0.5 if run.how.compact else _constant(run, fired, state), _as_membrane(state)
     # the two are alike but for the trace, which type checkers know by the property
-    return TracedSpikeTrain(fired, membrane, trace) if how.trace else SpikeTrain(fired, membrane)  # type: ignore[return-value]
+    return TracedSpikeTrain(fired, membrane, trace) if run.how.trace else SpikeTrain(fired, membrane)  # type: ignore[return-value]
+
+
+def _constant(run: Layer | Driven, spikes: Array, state: State) -> Array:
+    """Spikes; without a surrogate they let no gradient through."""
+    if run.neurons.surrogate is not None or run.how.compact:
+        return spikes
+    return run.backend.constant(spikes, state, run.function)
 
 
 def _as_membrane(state: State) -> Any:

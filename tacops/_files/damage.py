@@ -108,6 +108,10 @@ def parse_json(raw: bytes, *, constants: bool = True) -> Any:
         content = json.loads(raw.decode(), **hooks)  # type: ignore[arg-type]
     except RecursionError as error:
         raise ValueError(f"more than {DEEPEST} levels") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"no text (UTF-8) from byte {error.start} on") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"no JSON from line {error.lineno}, column {error.colno} on") from error
     level = [content]
     for _ in range(DEEPEST):
         level = [inner for held in level for inner in _inner(held)]

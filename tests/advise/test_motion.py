@@ -202,7 +202,7 @@ def test_print_and_plot_show_motion(tmp_path: Path) -> None:
     advice = advise(MOTIONS["two motions at once"](rng()))
     assert "agreement of displaced frames" in str(advice)
     assert f"{advice.motion[1]:.2f}* (1 frame apart)" in str(advice)
-    assert max(map(len, str(advice).splitlines()[2:])) <= 120
+    assert max(map(len, str(advice).splitlines()[3:])) <= 80
     pytest.importorskip("matplotlib")
     texts = [text.get_text() for axes in advice.plot().axes for text in axes.texts]
     assert "next frame,\ndisplaced" in texts

@@ -122,7 +122,7 @@ def test_table_of_a_stored_result(file: Path, tmp_path: Path, capsys: pytest.Cap
     assert main(command) == 0
     text = page.read_text()
     assert text.startswith("before\n<!-- accuracy:begin -->\n### All tasks\n")
-    assert "\n### Tiny | small: 4 classes, T = 16" in text
+    assert "\n<summary>Tiny | small: 4 classes, T = 16" in text
     assert text.endswith("<!-- accuracy:end -->\nafter\n")
     assert "| collapse K=2 | 85.0 ± 5.0 | -6.0 ± 4.0 | 1 | 6.0 x | 1.0 x | 1.0 x | 16 |" in text
     assert "| preserve K=2 | 80.0 ± 0.0 | -11.0 ± 1.0 | 1 | 6.0 x | 1.0 x | 1.0 x | 16 |" in text

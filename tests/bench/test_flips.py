@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from bench.__main__ import main
+from bench.shared.model import load_trained
 from bench.spikes import flips
 from tacops.backends import get_backend
 from tests.support import ROOT
@@ -66,7 +69,9 @@ def test_the_page_shows_what_was_measured() -> None:
     found = json.loads((DOCS / "flips.json").read_text(encoding="utf-8"))
     assert all(row["differing"] == [0, 0, 0] for row in found["rows"] if row["reproducible"])
     for entry in found["accuracies"]:
-        numbers = (f"{entry['default']:.1%}", f"{entry['reproducible']:.1%}")
+        change = 100 * (entry["reproducible"] - entry["default"])
+        right = load_trained().metadata[entry["mode"]]["test_accuracy"]
+        numbers = f"{right:.1%}", f"{change:+.1f}"
         cells = [*numbers, str(entry["answers_changed"]), f"{entry['spikes_changed']:.2%}"]
         assert " | ".join(cells).replace("%", " %") + " |" in page, entry["mode"]
     [block] = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
@@ -118,3 +123,31 @@ def test_no_draws_no_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     nothing = ["--draws", "0", "--power-draws", "0", "--motion-draws", "0"]
     assert main(["advise", *nothing, "--plot", str(tmp_path / "advise.svg")]) == 2
     assert capsys.readouterr().err == "python -m bench advise: --plot needs draws of something\n"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda found: found["power"][0].pop("T"), "'T' is missing"),
+        (lambda found: found.update(motion=7), "something in it is of another kind than it must be"),
+        (lambda found: found["false_alarms"][0].update(draws=0), "a number in it is 0 or too large"),
+        (lambda found: found.clear(), "there is nothing to draw: no false_alarms, power, motion"),
+    ],
+    ids=["key", "kind", "zero", "nothing"],
+)
+def test_a_damaged_simulation_is_one_sentence(
+    spoil: Callable[[dict[str, Any]], object], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In words that are not Python's."""
+    found = json.loads((DOCS / "advise.json").read_text(encoding="utf-8"))
+    spoil(found)
+    file, plot = tmp_path / "a.json", tmp_path / "a.svg"
+    file.write_text(json.dumps(found))
+    assert main(["advise", "--redraw", str(file), "--plot", str(plot)]) == 2
+    assert capsys.readouterr().err == f"python -m bench advise: {file} can't be drawn: {words}\n"
+    file.write_text('{"power": [')
+    assert main(["advise", "--redraw", str(file), "--plot", str(plot)]) == 2
+    assert capsys.readouterr().err == (
+        f"python -m bench advise: {file} cannot be read: no JSON from line 1, column 12 on\n"
+    )
+    assert not plot.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import importlib.util
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ import venv
 import zipfile
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ import tacops
 from tests.support import ROOT
 
 REPOSITORY = "https://example.org/somebody/tacops"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 CALL = """
 import numpy as np, tacops, tacops.backends
 print(tacops.__file__)
@@ -31,7 +34,6 @@ print(tacops.tac_conv(x, w, chunk_size=2).spikes.shape)
 def _run(command: list[str], where: Path) -> str:
     """Run outside the checkout, with nothing of this process's environment that could lead back into it."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PYTEST", "COVERAGE"))}
-    clean["TACOPS_REPOSITORY"] = REPOSITORY
     done = subprocess.run(command, capture_output=True, text=True, cwd=where, env=clean, timeout=300, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -75,6 +77,18 @@ def _install(python: Path, wheel: Path, *, dependencies: bool) -> None:
 
 
 @pytest.fixture(scope="module")
+def addresses() -> Any:
+    """What makes the long description and the addresses."""
+    pytest.importorskip("hatchling")
+    spec = importlib.util.spec_from_file_location("metadata", ROOT / ".github" / "metadata.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Build the sdist, and the wheel from it."""
     out = tmp_path_factory.mktemp("dist") / "out"
@@ -107,18 +121,28 @@ def test_wheel_contents(dist: dict[str, Path]) -> None:
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
-def test_a_package_index_shows_links_that_work(dist: dict[str, Path]) -> None:
-    """Every link of the README leads to a file of the tagged commit, images to their bytes; one version is stated everywhere."""
+def test_a_package_index_shows_what_is_stated_once(dist: dict[str, Path], addresses: Any) -> None:
+    """One version everywhere, the console script, and the addresses that follow from the line of CITATION.cff, if it is there."""
     with zipfile.ZipFile(dist["wheel"]) as wheel:
         [name] = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
         fields = email.message_from_bytes(wheel.read(name), policy=email.policy.default)
         [scripts] = [name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt")]
         assert "tacops = tacops.__main__:main" in wheel.read(scripts).decode()
-    text = str(fields.get_payload())
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert fields["Version"] == tacops.__version__
-    assert f"version: {tacops.__version__}" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"version: {tacops.__version__}" in citation
     assert f"## {tacops.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert f"Repository, {REPOSITORY}" in (fields.get_all("Project-URL") or ())
+    text, urls = addresses.addressed(README, addresses.repository(citation), tacops.__version__)
+    payload = fields.get_payload(decode=True)
+    assert isinstance(payload, bytes)
+    assert payload.decode().strip() == text.strip()
+    assert sorted(fields.get_all("Project-URL") or ()) == sorted(f"{label}, {url}" for label, url in urls.items())
+
+
+def test_links_lead_to_the_files_of_a_version(addresses: Any) -> None:
+    """Every link of the README leads to a file of the tagged commit, images to their bytes."""
+    text, urls = addresses.addressed(README, REPOSITORY, tacops.__version__)
+    assert urls["Repository"] == REPOSITORY
     links = re.findall(r"(!?)\[[^\]]*\]\(([^)]*)\)", text)
     ours = [(image, target) for image, target in links if target.startswith(REPOSITORY)]
     assert len(ours) > 10
@@ -127,6 +151,15 @@ def test_a_package_index_shows_links_that_work(dist: dict[str, Path]) -> None:
         assert target.startswith(place)
         assert (ROOT / target.removeprefix(place)).is_file(), target
     assert all(target.startswith(("https://", "http://", "#")) for _, target in links)
+
+
+def test_the_line_that_states_the_address(addresses: Any) -> None:
+    """It is there, as a comment until somebody knows the address; quotes and a last slash change nothing."""
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    [line] = re.findall(r"^(?:# )?repository-code: .*$", citation, re.MULTILINE)
+    assert addresses.repository("# repository-code: https://github.com/OWNER/tacops\n") == ""
+    for form in (REPOSITORY, f'"{REPOSITORY}"', f"{REPOSITORY}/", f"'{REPOSITORY}/'"):
+        assert addresses.repository(citation.replace(line, f"repository-code: {form}")) == REPOSITORY
 
 
 def test_wheel_straight_from_the_checkout_is_the_same(dist: dict[str, Path], tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import json
 import os
 import re
 import subprocess
@@ -15,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tacops._layers.explain import MEANINGS
 from tacops._layers.spec import DEFAULTS, ConvLIFOptions, TACConvOptions, TACLinearOptions
 from tacops.backends import Backend
 from tests.support import ROOT
@@ -75,6 +78,7 @@ def test_pages_were_found() -> None:
         "choose_k",
         "conformance",
         "dask",
+        "neuron",
     }
 
 
@@ -84,11 +88,44 @@ def test_ray_example(need: Callable[[str], Backend], tmp_path: Path) -> None:
     need("dask")
     page = DOCS / "howto" / "dask.md"
     [block] = re.findall(r"^```py\n(import ray\n.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    (tmp_path / "page.py").write_text(f"{RUNNER.code(page)}\n{block}", encoding="utf-8")
+    _run_with(page, block, tmp_path)
+
+
+def _run_with(page: Path, block: str, folder: Path) -> None:
+    """A page, and a block of it that takes more than the page needs."""
+    (folder / "page.py").write_text(f"{RUNNER.code(page)}\n{block}", encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "page.py"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_onnx_example(need: Callable[[str], Backend], tmp_path: Path) -> None:
+    """What the page about deployment shows of ONNX, after its other blocks: the same spikes, bit for bit."""
+    for name in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason="the extra onnx brings it")
+    need("torch")
+    page = DOCS / "howto" / "deploy.md"
+    [block] = re.findall(r"^```py\n(import numpy.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert "onnxruntime" in block
+    _run_with(page, block, tmp_path)
+
+
+@pytest.mark.parametrize("page", RUNNER.pages(), ids=lambda page: page.stem)
+def test_tutorials_are_notebooks_too(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the same blocks, in their order, after a cell that finds the clone; no picture or link of it leads nowhere."""
+    found = json.loads(RUNNER.notebook(page))
+    assert (found["nbformat"], found["nbformat_minor"]) == (4, 5)
+    assert len({cell["id"] for cell in found["cells"]}) == len(found["cells"])
+    first, *cells = ["".join(cell["source"]) for cell in found["cells"] if cell["cell_type"] == "code"]
+    monkeypatch.chdir(DOCS)  # which is left again
+    exec(first, {})  # noqa: S102
+    assert Path.cwd() == ROOT
+    blocks = RUNNER.BLOCK.findall(page.read_text(encoding="utf-8"))
+    assert cells == [block.strip() for block in blocks]
+    text = "".join(cell["source"] for cell in found["cells"] if cell["cell_type"] == "markdown")
+    assert re.findall(r"^# (.*)", text) == re.findall(r"^# (.*)", page.read_text(encoding="utf-8"))
+    assert all(link.startswith("https://") for link, _ in LINK.findall(text))
 
 
 def test_a_mistake_in_a_page_is_found(tmp_path: Path) -> None:
@@ -109,12 +146,38 @@ def test_links_between_pages(page: Path) -> None:
 
 def test_options_of_layers_are_told_with_their_defaults() -> None:
     page = (DOCS / "layers.md").read_text(encoding="utf-8").partition("## Options")[2].partition("\n## ")[0]
-    told = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", page, re.MULTILINE))
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \| (.*) \|$", page, re.MULTILINE)
+    told = {name: default for name, default, _ in rows}
     options = {name for kind in (ConvLIFOptions, TACConvOptions, TACLinearOptions) for name in kind.__annotations__}
     assert set(told) == options
     for name, default in DEFAULTS.items():
         if name != "surrogate":
             assert told[name].strip("`").replace('"', "'") == repr(default), name
+    assert {name: meaning for name, _, meaning in rows} == MEANINGS
+
+
+@pytest.mark.parametrize("framework", ["torch", "flax", "mlx"])
+def test_help_names_every_option(need: Callable[[str], Backend], framework: str) -> None:
+    """With its default and meaning, in the signature and in the docstring, which has no `**options`."""
+    need({"flax": "jax"}.get(framework, framework))
+    if framework == "flax":
+        pytest.importorskip("flax")
+    module = import_module(f"tacops.backends.{framework}_layers")
+    for kind, allowed in (("ConvLIF", ConvLIFOptions), ("TACConv", TACConvOptions), ("TACLinear", TACLinearOptions)):
+        layer = getattr(module, kind)
+        known, text = inspect.signature(layer.__init__).parameters, " ".join(layer.__doc__.split())
+        assert "**options" not in text
+        for name in allowed.__annotations__:
+            assert known[name].default == DEFAULTS.get(name, inspect.Parameter.empty)
+            assert f" {name} : " in text
+            assert MEANINGS[name][1:16] in text
+        assert not any(x.kind is x.VAR_KEYWORD for x in known.values())
+
+        class Own(layer):  # type: ignore[misc, valid-type]
+            def __init__(self, size: int) -> None:
+                raise NotImplementedError
+
+        assert list(inspect.signature(Own.__init__).parameters) == ["self", "size"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from bench.accuracy.map.conditions import MAPS
 from bench.accuracy.map.result import Gain, MapResult
 from bench.accuracy.map.stages import CONFIRMED, Point
 from bench.accuracy.modes import VARIANTS
-from bench.shared.tables import terminal_table
+from bench.shared.tables import print_table
 
 CONFIRMED_HEAD = ("factor", "condition", "mode", "exact, %", "gain, points", "fresh seeds say")
 
@@ -21,7 +21,8 @@ def print_map(console: Console, result: MapResult) -> None:
     """Print all tables."""
     for name in result.maps:
         for title, head, rows in tables(result, name):
-            console.print(terminal_table(title, head, rows, words=("factor", "condition", "mode", "fresh seeds say")))
+            words = ("factor", "condition", "mode", "fresh seeds say")
+            print_table(console, title, head, rows, words=words, bracketed=head)
     for line in conditions(result):
         console.print(escape(line), highlight=False)
 

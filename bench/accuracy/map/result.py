@@ -12,8 +12,8 @@ from scipy.stats import t as student  # JAX brings SciPy
 
 from bench.accuracy.map.conditions import Condition
 from bench.accuracy.map.stages import Point, point_from, stored
-from bench.shared.files import DAMAGE, reason
-from bench.shared.results import ResultError, check_kind
+from bench.shared.files import DAMAGE
+from bench.shared.results import ResultError, check_kind, fault
 
 SCHEMA = 1
 NAME = "accuracy map"
@@ -103,5 +103,5 @@ def from_dict(content: Any, name: str) -> MapResult:
                 for mode in point.modes:
                     result.gain(part, point, mode)
     except DAMAGE as error:
-        raise ResultError(f"{name} is damaged: {reason(error)}") from error
+        raise ResultError(f"{name} is damaged: {fault(error)}") from error
     return result
