@@ -13,9 +13,9 @@ from bench.timing.cases import CASES, MEMORY, MODES, TINY, Case
 from bench.timing.pool import START_SECONDS, SubjectError, Worker, WorkerDiedError, environment
 from bench.timing.session import Session
 from bench.timing.stream import NETWORK
-from bench.timing.subject import REFERENCE
+from bench.timing.subject import REFERENCE, Entry
 
-__all__ = ["SPIN", "measure_beside_blas", "measure_memory", "measure_overhead", "measure_streams"]
+__all__ = ["SPIN", "measure_beside_products", "measure_memory", "measure_overhead", "measure_streams"]
 
 EAGER = ("numpy", "torch")
 """Backends on which every call runs our Python; with the others it is compiled once."""
@@ -56,25 +56,31 @@ def measure_overhead(session: Session, result: SpeedResult) -> None:
             result.overhead[backend] = {key: float(np.median(values)) for key, values in times.items()}
 
 
-def measure_beside_blas(session: Session, result: SpeedResult) -> None:
-    """Time a layer on NumPy by itself and among matrix products of the caller's, with both settings of OpenBLAS."""
-    entry = session.entries.get(REFERENCE)
-    if entry is None:
-        return
+def measure_beside_products(session: Session, result: SpeedResult) -> None:
+    """Time a layer by itself and among matrix products of the caller's, where their threads wait long and where they don't."""
     session.tell("layers among other products")
+    for name, (found, setting) in {
+        REFERENCE: (result.beside_blas, {"OPENBLAS_THREAD_TIMEOUT": SPIN}),
+        "tacops torch": (result.beside_openmp, {"OMP_WAIT_POLICY": "passive"}),
+    }.items():
+        if name in session.entries:
+            found.update(_beside_products(session, result, session.entries[name], setting))
+
+
+def _beside_products(session: Session, result: SpeedResult, entry: Entry, setting: dict[str, str]) -> dict[str, float]:
     case, mode = CASES["S4"], MODES["exact"]
     found: dict[str, list[float]] = {}
     try:
-        for key, change in (("after", {}), ("timeout", {"OPENBLAS_THREAD_TIMEOUT": SPIN})):
+        for key, change in (("after", {}), ("timeout", setting)):
             with closing(Worker(entry, {**environment(), **change})) as worker:
                 worker.receive(START_SECONDS)
                 worker.ask("prepare", case, mode)
                 found.setdefault("alone", []).extend(worker.ask("measure", case, mode, 25, session.plan.warm))
                 found[key] = worker.ask("after_product", case, mode, 25)
     except (SubjectError, WorkerDiedError) as error:
-        result.failed[f"{REFERENCE}, among other products"] = str(error)
-        return
-    result.beside_blas = {key: float(np.median(times)) for key, times in found.items()}
+        result.failed[f"{entry.name}, among other products"] = str(error)
+        return {}
+    return {key: float(np.median(times)) for key, times in found.items()}
 
 
 def measure_memory(session: Session, result: SpeedResult) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from bench.speed.ceilings import least_seconds
 from bench.speed.result import SpeedResult
-from bench.timing.cases import SIZES
+from bench.timing.cases import EXACT, SIZES
 
 __all__ = ["Found", "engines", "over_peers", "reproducible", "step_over_peers"]
 
 Found = Iterable[tuple[str, float | None, float | None]]
-"""Name, value and limit, of which none is known here."""
+"""Name, value, and what it could be at best, by the run's own measurements."""
 
 
 def cases(result: SpeedResult, share: float | None = None) -> list[str]:
@@ -22,17 +23,26 @@ def cases(result: SpeedResult, share: float | None = None) -> list[str]:
 
 
 def over_peers(result: SpeedResult, share: float) -> Found:
-    """Exact on NumPy against the fastest SNN library."""
+    """Exact on NumPy against the fastest SNN library; at best it takes as long as its memory traffic, which no spikes save."""
     for case in cases(result, share):
         peer = result.fastest(case, "peer")
-        yield case, result.ratio(case, (peer.subject, "exact"), ("tacops numpy", "exact")) if peer else None, None
+        if peer is None:
+            yield case, None, None
+            continue
+        least = least_seconds(result.layer(case), EXACT, None, result.bandwidth(case))
+        value = result.ratio(case, (peer.subject, "exact"), ("tacops numpy", "exact"))
+        yield case, value, peer.seconds / least if least else None
 
 
 def step_over_peers(result: SpeedResult) -> Found:
-    """A training step by weight on PyTorch against the fastest SNN library's."""
+    """A training step by weight on PyTorch against the fastest SNN library's; at best it takes as long as its products."""
     for case in cases(result):
-        peer = result.fastest(case, "peer", "step")
-        yield case, result.ratio(case, (peer.subject, "step"), ("tacops torch", "step")) if peer else None, None
+        peer, ours = result.fastest(case, "peer", "step"), result.find(case, "tacops torch", "step")
+        if peer is None or ours is None:
+            yield case, None, None
+            continue
+        share = result.ceiling(ours)
+        yield case, peer.seconds / ours.seconds, peer.seconds / (share * ours.seconds) if share else None
 
 
 def engines(result: SpeedResult) -> Iterable[tuple[str, float | None]]:

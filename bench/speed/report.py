@@ -142,6 +142,12 @@ def extras(result: SpeedResult) -> list[str]:
             f"S4, exact, on NumPy takes {alone:.1f} ms, {after:.1f} ms right after a matrix product by OpenBLAS's threads, "
             f"and {timeout:.1f} ms after it with OPENBLAS_THREAD_TIMEOUT={SPIN}."
         )
+    if result.beside_openmp:
+        alone, after, timeout = (1e3 * result.beside_openmp[key] for key in ("alone", "after", "timeout"))
+        lines.append(
+            f"On PyTorch it takes {alone:.1f} ms, {after:.1f} ms right after a matrix product of PyTorch's, and {timeout:.1f} ms "
+            "after it with OMP_WAIT_POLICY=passive."
+        )
     if result.memory:
         size = {key: f"{value / 2**20:.1f} MiB" for key, value in result.memory.items()}
         lines.append(

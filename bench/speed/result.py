@@ -108,6 +108,8 @@ class SpeedResult:
     beside_blas: dict[str, float] = field(default_factory=dict)
     """Seconds of an exact layer on NumPy ``alone``, right ``after`` a product by BLAS's threads, and after one with
     ``timeout``, that is where they wait for the next product for a shorter time."""
+    beside_openmp: dict[str, float] = field(default_factory=dict)
+    """The same on PyTorch, after a product of its own, and with ``OMP_WAIT_POLICY=passive``."""
     memory: dict[str, int] = field(default_factory=dict)
     """Bytes: ``input``, ``unfolded``, and ``work`` beside the result for this input, for T and for B twice as large."""
     step_memory: list[StepMemory] = field(default_factory=list)

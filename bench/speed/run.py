@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.shared.machine import machine
 from bench.shared.progress import Tell
-from bench.speed.extras import measure_beside_blas, measure_memory, measure_overhead, measure_streams
+from bench.speed.extras import measure_beside_products, measure_memory, measure_overhead, measure_streams
 from bench.speed.peaks import measure_step_memory
 from bench.speed.result import SpeedResult
 from bench.speed.sweep import Axis, fit
@@ -92,7 +92,7 @@ def run(plan: SpeedPlan, entries: Sequence[Entry], missing: Mapping[str, str], t
                 start_workers(session, result)  # those that died, for the next layer
         if plan.extras:
             measure_overhead(session, result)
-            measure_beside_blas(session, result)
+            measure_beside_products(session, result)
             measure_memory(session, result)
             measure_streams(session, result)
         measure_step_memory(session, result, plan.memory_over)

@@ -19,14 +19,14 @@ import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from bench.shared.machine import cores
 from bench.timing.cases import WARM_UP, Case, Mode
 from bench.timing.memory import begin_peak, end_peak
-from bench.timing.subject import Entry, UnsupportedError, Variant, fires
+from bench.timing.subject import Entry, Tacops, UnsupportedError, Variant, fires
 
 TUNABLES = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179869184"
 START_SECONDS = 300.0
@@ -196,11 +196,11 @@ class Timer:
             gc.enable()
 
     def after_product(self, case: Case, mode: Mode, calls: int) -> list[float]:
-        """Time calls, each right after a matrix product by NumPy's BLAS, whose threads go on waiting for the next one."""
-        call, matrix = self.ready[case.name, mode.name], np.ones((512, 512), np.float32)
+        """Time calls, each right after a matrix product by the library's threads, which go on waiting for the next one."""
+        call, product = self.ready[case.name, mode.name], cast(Tacops, self.subject).product()
         times = []
         for _ in range(calls):
-            np.matmul(matrix, matrix)
+            product()
             times.append(_seconds(call))
         return times
 

@@ -8,7 +8,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import metadata
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
@@ -138,6 +138,11 @@ class Tacops(Subject):
 
         gradient = (lambda out: backend.to_numpy(out[1])) if mode.by else None
         return [Variant("compiled" if backend.compiles_fast else "eager", call, spikes, gradient)]
+
+    def product(self) -> Callable[[], Any]:
+        """A matrix product of the library's own."""
+        matrix = self.backend.from_numpy(np.ones((512, 512), np.float32))
+        return partial(self.backend.namespace(matrix).matmul, matrix, matrix)
 
     def _make(self, case: Case, mode: Mode) -> Callable[..., tuple[Any, ...]]:
         """The function that is called; compilers see the same one for every input of a layer."""

@@ -6,19 +6,22 @@ import json
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bench.shared import events
-from bench.speed import peaks
+from bench.shared.machine import machine
+from bench.speed import peaks, promises
 from bench.speed.command import recorded_share
 from bench.speed.extended import density_tables, memory_table, step_table
+from bench.speed.extras import measure_beside_products
 from bench.speed.peers import PEERS, PLAIN
 from bench.speed.report import conditions
 from bench.speed.result import SpeedResult, from_dict
-from bench.speed.run import run
+from bench.speed.run import run, settings
 from bench.speed.targets import targets
 from bench.speed.work import densities, differing, steps
 from bench.timing.cases import CASES, EVENTS, EXACT, MODES, STEPS, Case, Mode, at
@@ -197,6 +200,36 @@ def test_its_tables_and_its_file(result: SpeedResult) -> None:
     assert stored_text(from_dict(json.loads(content), "it")) == content
     texts = {target.text for target in targets(result)}
     assert "exact on PyTorch over exact on NumPy, any share of spikes" in texts
+
+
+def test_promises_say_what_bounds_them(result: SpeedResult) -> None:
+    """Memory traffic a layer that follows its spikes, products a training step; plain code stands for an SNN library."""
+    peers = [replace(row, kind="peer") if row.subject == "plain torch" else row for row in result.rows]
+    held = replace(result, rows=peers)
+    case, value, limit = next(iter(promises.over_peers(held, 0.01)))
+    assert case == "S1 at 1 %"
+    assert value is not None
+    assert limit is not None
+    row = result.find(case, "tacops numpy", "exact")
+    assert row is not None
+    traffic = result.layer(case).traffic(EXACT) / result.bandwidth(case)
+    assert limit / value == pytest.approx(row.seconds / traffic)
+    case, value, limit = next(each for each in promises.step_over_peers(held) if each[1] is not None)
+    step = result.find(case, "tacops torch", "step")
+    assert step is not None
+    assert value / limit == pytest.approx(result.ceiling(step))  # type: ignore[operator]
+    assert list(promises.over_peers(result, 0.01)) == [("S1 at 1 %", None, None)]
+
+
+def test_layers_among_products_of_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CASES, "S4", SMALL["S4"])
+    found = SpeedResult(settings(PLAN), machine())
+    session: Any = SimpleNamespace(entries={TORCH.name: TORCH}, plan=PLAN, tell=lambda _: None)
+    measure_beside_products(session, found)
+    assert not found.failed
+    assert not found.beside_blas
+    assert set(found.beside_openmp) == {"alone", "after", "timeout"}
+    assert "with OMP_WAIT_POLICY=passive." in " ".join(conditions(found))
 
 
 def test_libraries_that_are_slow_are_left_out_of_other_shares(result: SpeedResult) -> None:

@@ -191,6 +191,7 @@ def test_extras_and_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(0 < seconds < 0.01 for seconds in result.overhead["numpy"].values())
     assert set(result.beside_blas) == {"alone", "after", "timeout"}
     assert all(seconds > 0 for seconds in result.beside_blas.values())
+    assert not result.beside_openmp  # PyTorch was not asked
     assert 0 < result.memory["work"] < result.memory["input"]
     (row,) = result.streams
     for seconds in (row.inside, row.complete):
