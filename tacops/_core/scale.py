@@ -86,7 +86,7 @@ def in_units(layer: Layer, grid: Grid, spikes: Array) -> tuple[Drive, Scale]:
         if known is None:
             known = backend.round_through(bias * (units.weight_scale * (total * (1.0 / grid.input_step))))
             if isinstance(total, float):
-                rounded.biases[total] = known
+                rounded.biases.update({total: known})
         return known
 
     drive = Drive(rounded.weight, bias, lambda size: unit_weights(backend, aggregation, size, beta, q))
