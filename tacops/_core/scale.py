@@ -100,7 +100,7 @@ def in_units(layer: Layer, grid: Grid, spikes: Array, scheduled: bool) -> tuple[
         if known is None:
             known = backend.round_through(bias * (units.weight_scale * (total * (1.0 / grid.input_step))))
             if isinstance(total, float):
-                rounded.biases[total] = known
+                rounded.biases.update({total: known})
         return known
 
     due = Due(grid.input_max, check) if late else None

@@ -11,7 +11,7 @@ import pytest
 from tests.support import ROOT
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("tacops._backend.window", "tacops._values", "tacops._files", "tacops.backends._step"),
+    ("tacops._backend.window", "tacops._values", "tacops._files", "tacops.backends._step", "tacops.backends._switches"),
     ("tacops._backend",),
     ("tacops._core",),
     ("tacops.surrogate", "tacops._operators"),
