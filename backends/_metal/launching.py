@@ -132,7 +132,10 @@ def lif(
     repeat: int,
     core: Callable[[Recipe, Array, Array | None], tuple[Array, Array]],
 ) -> tuple[Array, Array]:
-    """One launch; derivatives and `mx.vmap` by `core`, the same as operations, which is given the step's numbers as arrays."""
+    """One launch; derivatives by `core`, the same as operations, which is given the step's numbers as arrays.
+
+    `mx.vmap` has its rule, too, but MLX 0.32 asks what is inside as well, and its kernels have none: an error.
+    """
     poison = mx.array(0.0) if step.poison is None else step.poison
     begin = mx.zeros((1,)) if start is None else mx.broadcast_to(start, currents.shape[1:])
     numbers = [mx.array(x, dtype=mx.float32) for x in (step.decay, step.threshold)]
