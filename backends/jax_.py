@@ -21,7 +21,7 @@ from tacops._backend.steps import State, Step, Synapses
 
 from ._jax.by_value import ByValue
 from ._jax.convolution import PRECISION, Products, conv, conv_in_half, conv_one_frame, wide
-from ._jax.cut import check_cut, check_time, on_mesh
+from ._jax.cut import arranged, check_cut, check_time, on_mesh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -106,8 +106,8 @@ class JAXBackend(Backend):
     ) -> tuple[Array, State]:
         """Convolve inside the scan on CPUs, all frames at once elsewhere."""
         check_cut(frames, conv)
-        cpu = _on_cpu(conv.weight, frames)
-        spikes, state = _schedule(_registered(conv), _by_value(step), frames, state, repeat, cpu)
+        run = partial(_schedule, repeat=repeat, cpu=_on_cpu(conv.weight, frames))
+        spikes, state = arranged(run, _registered(conv), _by_value(step), frames, state)
         return spikes, state
 
     def crossings(self) -> Sequence[tuple[tuple[int, ...], tuple[int, ...], int]]:

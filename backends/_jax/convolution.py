@@ -124,24 +124,55 @@ def conv_by_unfolding(
 
 
 def moved_taps(x: Array, kernel: tuple[int, ...], space: tuple[int, ...], window: Window) -> Iterator[Array]:
-    """As `taps` of padded inputs, for an axis that a mesh may cut: all taps along it are one array, moved once for each.
+    """As `taps` of padded inputs, for an axis that a mesh may cut: what devices exchange are borders, once for each axis.
 
-    A move has the padding in it and keeps the size where the convolution does. So devices exchange borders once for each
-    move; of `taps`, XLA cuts every tap anew from padded inputs, which it cuts into pieces of another size.
+    Rows are put in blocks, and next to each block its neighbours, which hold all that its taps reach: one exchange to each
+    side, whatever the kernel. Where that can't be, all taps along an axis are one array, moved once for each, and each move
+    is an exchange. Of `taps`, XLA cuts every tap anew from padded inputs, which it cuts into pieces of another size.
     """
     moves = zip(kernel, space, window.stride, window.padding, window.dilation, strict=True)
     for axis, (size, n, stride, (low, _), dilation) in enumerate(moves, start=1):
-        reach = stride * (n - 1) + 1
-        moved = []
-        for tap in range(size):
-            before = low - tap * dilation
-            config = [(0, 0, 0)] * x.ndim
-            config[axis] = (before, reach - before - x.shape[axis], 0)
-            part = lax.pad(x, jnp.zeros((), x.dtype), config)
-            moved.append(lax.slice_in_dim(part, 0, reach, stride, axis))
+        starts = [tap * dilation - low for tap in range(size)]
+        if rows := _block(x.shape[axis], n, stride, starts, on_mesh(x)):
+            moved = _of_blocks(x, axis, rows, stride, starts)
+        else:
+            reach = stride * (n - 1) + 1
+            moved = [
+                lax.slice_in_dim(_shifted(x, axis, start, start + reach), 0, reach, stride, axis) for start in starts
+            ]
         x = jnp.stack(moved, axis=-2)
     flat = x.reshape(*x.shape[: 1 + len(kernel)], -1, x.shape[-1])
     return (flat[..., n, :] for n in range(flat.shape[-2]))
+
+
+def _block(length: int, n: int, stride: int, starts: list[int], devices: int) -> int:
+    """Rows of the smallest block that is as large as the borders, and of which every device has a whole number; 0: none."""
+    if not isinstance(length, int) or length != n * stride or n % devices:
+        return 0
+    border, piece = max(-starts[0], starts[-1] - stride + 1), n // devices
+    fits = (size * stride for size in range(1, piece + 1) if piece % size == 0 and size * stride >= border)
+    return next(fits, 0)
+
+
+def _of_blocks(x: Array, axis: int, rows: int, stride: int, starts: list[int]) -> list[Array]:
+    """Every tap along an axis, cut of blocks of rows beside their neighbours."""
+    blocks = x.reshape(*x.shape[:axis], x.shape[axis] // rows, rows, *x.shape[axis + 1 :])
+    count, before = blocks.shape[axis], starts[0] < 0
+    near = [*([-1] if before else []), 0, *([1] if starts[-1] >= stride else [])]
+    beside = [_shifted(blocks, axis, move, move + count) for move in near]
+    wide, parts = jnp.concatenate(beside, axis + 1), []
+    for start in starts:
+        first = start + rows * before
+        part = lax.slice_in_dim(wide, first, first + rows - stride + 1, stride, axis + 1)
+        parts.append(part.reshape(*x.shape[:axis], -1, *x.shape[axis + 1 :]))
+    return parts
+
+
+def _shifted(x: Array, axis: int, start: int, stop: int) -> Array:
+    """From `start` to `stop` of an axis; beyond its ends there are zeros."""
+    config = [(0, 0, 0)] * x.ndim
+    config[axis] = (-start, stop - x.shape[axis], 0)
+    return lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
 def wide(dtype: Any) -> Any:

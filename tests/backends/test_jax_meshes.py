@@ -131,6 +131,9 @@ def layer(x, w, reproducible, surrogate=None):
     options = {"chunk_size": 2, "mode": "preserve", "padding": 1, "reproducible": reproducible, "surrogate": surrogate}
     return tuple(tacops.tac_conv(x, w, **options))
 
+def where(x):
+    return *x.sharding.spec, *(None,) * (x.ndim - len(x.sharding.spec))
+
 def compiled(function, *arrays):
     program = jax.jit(function).lower(*arrays).compile()
     return program(*arrays), dict(Counter(NAMES.findall(program.as_text())))
@@ -142,12 +145,12 @@ for kind in (AxisType.Auto, AxisType.Explicit):
         a, b = jax.device_put(frames, NamedSharding(mesh, cut_x)), jax.device_put(w, NamedSharding(mesh, cut_w))
         for reproducible in (False, True):
             case = (kind.name, name, reproducible)
-            if kind is AxisType.Explicit and name not in ("batch", "output channels"):
+            if kind is AxisType.Explicit and name in ("time", "input channels"):
                 for call in (layer, jax.jit(layer, static_argnums=2)):
                     try:
                         call(a, b, reproducible)
                     except ValueError as error:
-                        assert str(error).startswith("jax: spikes must be cut along the batch alone by axes of an exp"), error
+                        assert str(error).startswith("jax: spikes must be cut along batch and space alone by axes of an exp"), error
                         assert str(error).endswith(f"got {name.split(',')[0]} cut along 'd'"), error
                     else:
                         raise AssertionError(case)
@@ -172,7 +175,34 @@ for kind in (AxisType.Auto, AxisType.Explicit):
             if name.startswith("space"):
                 # borders to the one side, and to the other
                 assert collectives == {"collective-permute": 2}, (case, collectives)
-                assert got[0].sharding.spec == cut_x, case
+                assert (where(got[0]), where(got[1])) == (where(a), where(a)[1:]), case
+            if name == "space" and not reproducible:
+                # gradients of borders go back
+                slope, collectives = compiled(jax.grad(loss), b, a)
+                assert collectives == {"collective-permute": 4, "all-reduce": 1}, (case, collectives)
+# windows of other sizes: rows, kernel, stride, padding, dilation, and what they take
+mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
+TWO, SIX = {"collective-permute": 2}, {"collective-permute": 6}
+for rows, size, stride, padding, dilation, must in (
+    (16, 5, 1, 2, 1, TWO),
+    (16, 3, 1, 2, 2, TWO),
+    (16, 3, 2, 1, 1, {"collective-permute": 1}),
+    (16, 2, 2, 0, 1, {}),
+    (16, 5, 1, 0, 1, SIX),  # 12 rows: every move of the kernel is an exchange
+    (8, 3, 1, 0, 1, {**TWO, "all-gather": 2}),  # 6 rows, which four devices don't divide: spikes and membrane become whole
+):
+    case = rows, size, stride, padding, dilation
+    frames, kernel = rng.random((4, 2, rows, 4, 3)) < 0.3, rng.normal(0, 0.5, (4, size, 1, 3)).astype("f4")
+    options = {"stride": (stride, 1), "padding": ((padding, padding), (0, 0)), "dilation": (dilation, 1)}
+    def layer(x, w):
+        return tuple(tacops.tac_conv(x, w, chunk_size=2, reproducible=True, **options))
+    want = layer(jax.numpy.asarray(frames), jax.numpy.asarray(kernel))
+    a, b = jax.device_put(frames, NamedSharding(mesh, P(None, None, "d"))), jax.device_put(kernel, NamedSharding(mesh, P()))
+    got, collectives = compiled(layer, a, b)
+    assert collectives == must, (case, collectives)
+    assert got[0].sharding.spec == (P() if "all-gather" in must else P(None, None, "d")), case
+    for one, other in zip(got, want):
+        np.testing.assert_array_equal(one, other, err_msg=str(case))
 print("same")
 """
 
