@@ -203,6 +203,20 @@ for rows, size, stride, padding, dilation, must in (
     assert got[0].sharding.spec == (P() if "all-gather" in must else P(None, None, "d")), case
     for one, other in zip(got, want):
         np.testing.assert_array_equal(one, other, err_msg=str(case))
+
+# batch and space by a mesh of two axes; x and w as above
+def both(x, w):
+    return tuple(tacops.tac_conv(x, w, chunk_size=2, padding=1, reproducible=True))
+
+want = both(jax.numpy.asarray(x), jax.numpy.asarray(w))
+for kind in (AxisType.Auto, AxisType.Explicit):
+    mesh = jax.make_mesh((2, 2), ("b", "s"), axis_types=(kind,) * 2)
+    a, b = jax.device_put(x, NamedSharding(mesh, P(None, "b", "s"))), jax.device_put(w, NamedSharding(mesh, P()))
+    got, collectives = compiled(both, a, b)
+    assert collectives == TWO, (kind, collectives)
+    assert (where(got[0]), where(got[1])) == (where(a), where(a)[1:]), kind
+    for one, other in zip(got, want):
+        np.testing.assert_array_equal(one, other)
 print("same")
 """
 
