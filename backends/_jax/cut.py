@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["arranged", "check_cut", "check_time", "on_mesh"]
 
-_auto_axes: Any = getattr(sharding, "auto_axes", None)  # newer than the oldest JAX that is supported, and of another form at first
+# newer than the oldest JAX that is supported, and of another form at first
+_auto_axes: Any = getattr(sharding, "auto_axes", None)
 if _auto_axes is not None and "out_sharding" not in signature(_auto_axes).parameters:
     _auto_axes = None
 

@@ -39,7 +39,7 @@ def folder() -> Path:
 @pytest.mark.parametrize("name", SAID)
 def test_file(folder: Path, name: str) -> None:
     if SAID[name]:
-        with pytest.raises(ValueError, match="^from_nir: graph ") as refusal:
+        with pytest.raises(ValueError, match=r"^from_nir: graph ") as refusal:
             from_nir(folder / name)
         assert SAID[name] in str(refusal.value)
         return
