@@ -21,7 +21,7 @@ from tacops._backend.steps import State, Step, Synapses
 
 from ._jax.by_value import ByValue
 from ._jax.convolution import PRECISION, Products, conv, conv_in_half, conv_one_frame, wide
-from ._jax.cut import arranged, check_cut, check_time, on_mesh
+from ._jax.cut import arranged, blank, check_cut, check_time, explained, on_mesh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -69,8 +69,12 @@ class JAXBackend(Backend):
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
         """Parameters (C,) broadcast against (B, ..., C), and plain numbers may go to the device, whatever the user's settings."""
-        with jax.numpy_rank_promotion("allow"), jax.transfer_guard_host_to_device("allow"):
+        with jax.numpy_rank_promotion("allow"), jax.transfer_guard_host_to_device("allow"), explained():
             yield
+
+    def blank(self, frames: Array) -> Array:
+        """Zeros; of a batch that an explicit mesh cuts, no sample is picked out, which JAX refuses."""
+        return blank(frames)
 
     def number(self, value: Array, dtype: Any) -> Array:
         """Cast where it is of a weak type: a Python number that has gone through `jax.jit` or `jnp.full`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from inspect import signature
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,9 @@ from tacops._backend.steps import Synapses
 from tacops._values import fail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-__all__ = ["arranged", "check_cut", "check_time", "on_mesh"]
+__all__ = ["arranged", "blank", "check_cut", "check_time", "explained", "on_mesh"]
 
 # newer than the oldest JAX that is supported, and of another form at first
 _auto_axes: Any = getattr(sharding, "auto_axes", None)
@@ -64,6 +65,25 @@ def arranged(run: Callable[..., Any], conv: Synapses, step: Any, frames: Any, st
 
     cut = [sharding.NamedSharding(mesh, sharding.PartitionSpec(*parts)) for parts in ((None, *alike), alike)]
     return _auto_axes(call, out_sharding=tuple(cut))(*(leaves[n] for n in places))
+
+
+def blank(frames: Any) -> Any:
+    """Zeros as `frames[0, 0, ...]`."""
+    if _names(frames)[1] is None:
+        return jax.numpy.zeros_like(frames[0, 0, ...])
+    return jax.numpy.max(jax.numpy.zeros_like(frames[0, ...]), axis=0)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """What JAX says of axes of an explicit mesh that it cannot follow becomes one sentence that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ != "ShardingTypeError":  # which is in no public module
+            raise
+        rule = "cut by axes with AxisType.Auto for this call (explicit axes may cut the batch or space of layers, without lengths)"
+        raise fail("jax", "arrays", rule, str(error)) from error
 
 
 def check_time(function: str, frames: Any, chunk_size: int, plain: bool) -> None:

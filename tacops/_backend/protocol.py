@@ -16,7 +16,7 @@ To add a library, subclass `Backend` in one file, put an instance in it and name
 **Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule` (speed);
 `stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `round_through`,
 `tangent`, `finite`, `unstack` (gradients); `checkpoint`, `remat` (memory); `compile`, `compiles_fast`; `unavailable`,
-`unfit`, `describe`, `read`, `synchronize`, `lazy`; `blockwise`, `run_blocks`, `beside` (arrays of arrays); `crossings`, `ambient` (the conformance checks); `check_time`, `undisturbed`, `number`
+`unfit`, `describe`, `read`, `synchronize`, `lazy`; `blockwise`, `run_blocks`, `beside` (arrays of arrays); `crossings`, `ambient` (the conformance checks); `check_time`, `undisturbed`, `blank`, `number`
 (settings and types of a library's own); `devices`, `on`, `device`, `device_of`, `device_name` (where there are several
 devices). Rules for all of them: pure functions, inputs never mutated, no state that two threads can trip over. ``python -m tacops check NAME`` says whether an adapter is right.
 """
@@ -103,6 +103,10 @@ class Backend(Devices):
         Every operator runs in it. None: there is no such setting.
         """
         return None
+
+    def blank(self, frames: Array) -> Array:
+        """Zeros as `frames[0, 0, ...]`, one sample of one frame: of its dtype, and where it lies."""
+        return self.namespace(frames).zeros_like(frames[0, 0, ...])
 
     def number(self, value: Array, dtype: Any) -> Array:
         """An array as a parameter of a layer that computes in `dtype`: itself, and cast only where it stands for a plain number."""

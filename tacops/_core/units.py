@@ -126,7 +126,7 @@ def layer_units(
 def current_units(backend: Backend, grid: Grid, current: Array, threshold: float | Array) -> Units:
     """Choose the units of `lif`: the threshold has `grid.threshold_bits` bits."""
     xp = backend.namespace(current)
-    highest = xp.zeros_like(current[0, 0, ...]) + threshold
+    highest = backend.blank(current) + threshold
     highest = backend.stop_gradient(highest)
     highest = xp.max(xp.reshape(highest, (-1, highest.shape[-1] if highest.ndim else 1)), axis=0)
     per_one = _largest_power(xp, highest, lambda power: highest * power <= 2.0**grid.threshold_bits, 6)

@@ -217,6 +217,22 @@ for kind in (AxisType.Auto, AxisType.Explicit):
     assert (where(got[0]), where(got[1])) == (where(a), where(a)[1:]), kind
     for one, other in zip(got, want):
         np.testing.assert_array_equal(one, other)
+
+# what explicit axes take without layers, and what they do not
+mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Explicit,))
+current = x.astype("f4")
+a, b = (jax.device_put(current, NamedSharding(mesh, spec)) for spec in (P(None, "d"), P(None, None, "d")))
+want = tacops.lif(jax.numpy.asarray(current), reproducible=True)
+assert want.spikes.any()
+for one, other in zip((*tacops.lif(a, reproducible=True), *tacops.lif(b, reproducible=True)), (*want, *want)):
+    np.testing.assert_array_equal(one, other)
+for call in (lambda: tacops.max_pool(b, 2), lambda: tacops.lif(a, lengths=[3] * 8)):
+    try:
+        call()
+    except ValueError as error:
+        assert str(error).startswith("jax: arrays must be cut by axes with AxisType.Auto for this call"), error
+    else:
+        raise AssertionError(call)
 print("same")
 """
 
