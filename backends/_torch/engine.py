@@ -76,11 +76,10 @@ def rescale(x: Array, factor: Array) -> bool:
     After an operation of many numbers PyTorch's threads wait for the next one by spinning, for some milliseconds, and the
     engine of the next layer would share its cores with them.
     """
-    whole = x.is_contiguous() and x.untyped_storage().nbytes() < 2 * x.nbytes
-    if not whole or x.dtype != factor.dtype or factor.numel() not in (1, x.shape[-1]):
-        return False
     arrays = as_arrays(x, factor)
-    if arrays is None:
+    if arrays is None or x.dtype != factor.dtype or factor.numel() not in (1, x.shape[-1]):
+        return False
+    if not x.is_contiguous() or x.untyped_storage().nbytes() >= 2 * x.nbytes:
         return False
     with np.errstate(all="ignore"):
         rescale_in_place(*arrays)

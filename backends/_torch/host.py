@@ -37,7 +37,7 @@ PLAIN = (torch.Tensor, torch.nn.Parameter)
 def as_arrays(*values: Any) -> list[Any] | None:
     """The values with an array for each tensor; None if one of those can't be had, or is watched."""
     tensors = [value for value in values if isinstance(value, torch.Tensor)]
-    if not all(shares_memory(tensor) for tensor in tensors) or any(is_watched(tensor) for tensor in tensors):
+    if any(is_watched(tensor) or not shares_memory(tensor) for tensor in tensors):
         return None
     return [_array(value) if isinstance(value, torch.Tensor) else value for value in values]
 

@@ -193,7 +193,7 @@ def test_nothing_is_kept_where_writes_are_not_counted() -> None:
 def test_recordings_keep_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CUDA graph would read what is thrown away later; nor is anything kept that a mode looks at."""
     weight = SimpleCUDA()
-    monkeypatch.setattr(constants, "_PLAIN", (SimpleCUDA,))
+    monkeypatch.setattr(constants, "PLAIN", (SimpleCUDA,))
     assert constants._lasts(weight)
     monkeypatch.setattr(constants, "is_capturing", lambda: True)
     assert not constants._lasts(weight)

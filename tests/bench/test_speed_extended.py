@@ -19,7 +19,7 @@ from bench.speed.command import recorded_share
 from bench.speed.extended import density_tables, memory_table, step_table
 from bench.speed.extras import measure_beside_products
 from bench.speed.peers import PEERS, PLAIN
-from bench.speed.report import conditions
+from bench.speed.report import conditions, extras
 from bench.speed.result import SpeedResult, from_dict
 from bench.speed.run import run, settings
 from bench.speed.targets import targets
@@ -205,19 +205,20 @@ def test_its_tables_and_its_file(result: SpeedResult) -> None:
 def test_promises_say_what_bounds_them(result: SpeedResult) -> None:
     """Memory traffic a layer that follows its spikes, products a training step; plain code stands for an SNN library."""
     peers = [replace(row, kind="peer") if row.subject == "plain torch" else row for row in result.rows]
-    held = replace(result, rows=peers)
+    copy = replace(result.rows[0], case="S1", subject="ceilings", kind="ceiling", mode="copy")
+    held = replace(result, rows=peers, ceilings=[copy])
     case, value, limit = next(iter(promises.over_peers(held, 0.01)))
     assert case == "S1 at 1 %"
     assert value is not None
     assert limit is not None
     row = result.find(case, "tacops numpy", "exact")
     assert row is not None
-    traffic = result.layer(case).traffic(EXACT) / result.bandwidth(case)
+    traffic = held.layer(case).traffic(EXACT) / held.bandwidth(case)
     assert limit / value == pytest.approx(row.seconds / traffic)
     case, value, limit = next(each for each in promises.step_over_peers(held) if each[1] is not None)
     step = result.find(case, "tacops torch", "step")
     assert step is not None
-    assert value / limit == pytest.approx(result.ceiling(step))  # type: ignore[operator]
+    assert value / limit == pytest.approx(held.ceiling(step))  # type: ignore[operator]
     assert list(promises.over_peers(result, 0.01)) == [("S1 at 1 %", None, None)]
 
 
@@ -229,7 +230,7 @@ def test_layers_among_products_of_pytorch(monkeypatch: pytest.MonkeyPatch) -> No
     assert not found.failed
     assert not found.beside_blas
     assert set(found.beside_openmp) == {"alone", "after", "timeout"}
-    assert "with OMP_WAIT_POLICY=passive." in " ".join(conditions(found))
+    assert "with OMP_WAIT_POLICY=passive." in " ".join(extras(found))
 
 
 def test_libraries_that_are_slow_are_left_out_of_other_shares(result: SpeedResult) -> None:

@@ -126,7 +126,7 @@ MUTANTS = {
         "in place", "u if t else membrane", "u if t else None", "bitwise-exact-collapse-given-ragged"
     ),
     "in place: compact spikes weigh nothing": Mutant(
-        "in place", "scratch.copy_(fired)", "scratch.zero_()", "bitwise-exact-compact"
+        "in place", "scratch.copy_(fired)", "scratch.zero_()", "bitwise-exact-compact-preserve"
     ),
 }
 
