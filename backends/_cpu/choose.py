@@ -36,6 +36,7 @@ __all__ = [
     "amounts",
     "can_tabulate",
     "costs",
+    "count_steps",
     "force",
     "forced",
     "is_large",
@@ -116,6 +117,12 @@ def run_layer(
 def is_large(frames: tuple[int, ...], weight: tuple[int, ...], window: Window) -> bool:
     """Whether a layer is looked at, of the shapes of its aggregated frames and of its weight; or its way is forced."""
     return _forced is not None or _products(shape_of(frames, weight, window)) >= LEAST
+
+
+def count_steps(frames: tuple[int, ...], weight: tuple[int, ...], window: Window) -> int:
+    """Currents of a layer, of the same shapes."""
+    shape = shape_of(frames, weight, window)
+    return shape.places * shape.width
 
 
 class Shape(NamedTuple):

@@ -1,7 +1,7 @@
 """PyTorch's layers on CPUs by the engine of NumPy's (``_cpu/``), where nothing is differentiated or traced, and Numba is there.
 
-Small layers keep PyTorch's products; their neurons, and `lif`, take the compiled loop. Threads are as many as PyTorch would
-take, and nothing that is set is changed.
+Small layers keep PyTorch's products; `lif` takes the compiled loop. Threads are as many as PyTorch would take, and nothing
+that is set is changed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def run_layer(
 ) -> tuple[Array, Array] | None:
     """`Backend.schedule`; None where the layer goes PyTorch's way."""
     shape = (len(frames) // conv.chunk_size, *frames.shape[1:])
-    if not choose.is_large(shape, tuple(conv.weight.shape), conv.window):
+    layer = shape, tuple(conv.weight.shape), conv.window
+    # PyTorch's threads would go on spinning after its products, in the way of the neurons' loop: up to four times as slow
+    if choose.count_steps(*layer) * repeat < COMPILE and not choose.is_large(*layer):
         return None
     weights = conv.aggregation or ()
     arrays = as_arrays(frames, conv.weight, conv.bias, membrane, step.decay, step.threshold, *weights)
@@ -43,8 +45,8 @@ def run_layer(
     chunk = np.array(sums, dtype=weight.dtype) if sums else None
     recipe = step._replace(decay=decay, threshold=threshold)
     with np.errstate(all="ignore"):
-        layer = x, chunk, weight, bias, conv.window, recipe, start, repeat
-        return _tensors(*choose.run_layer(*layer, torch.get_num_threads(), conv.due))
+        given = x, chunk, weight, bias, conv.window, recipe, start, repeat
+        return _tensors(*choose.run_layer(*given, torch.get_num_threads(), conv.due))
 
 
 def run_neurons(step: Recipe, currents: Array, membrane: Array | None, repeat: int) -> tuple[Array, Array] | None:

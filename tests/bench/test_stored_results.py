@@ -15,11 +15,11 @@ from tests.support import ROOT
 
 RESULTS = ROOT / "bench" / "results"
 PAGES = {
-    "xeon-emerald-rapids-2-cores": "docs/speed.md",
+    "epyc-zen5-2-cores": "docs/speed.md",
     "sparsity-epyc-zen5-2-cores": "docs/sparsity.md",
     "accuracy-epyc-zen5-2-cores": "docs/accuracy.md",
 }
-SHORT = ("xeon-emerald-rapids-2-cores.json.gz", "demo-epyc-zen5-2-cores.json")
+SHORT = ("epyc-zen5-2-cores.json.gz", "demo-epyc-zen5-2-cores.json")
 
 
 def test_stored_files_are_small() -> None:
