@@ -18,6 +18,7 @@ PAGES = {
     "epyc-zen5-2-cores": "docs/speed.md",
     "sparsity-epyc-zen5-2-cores": "docs/sparsity.md",
     "accuracy-epyc-zen5-2-cores": "docs/accuracy.md",
+    "accuracy-map-epyc-zen5-2-cores": "docs/accuracy.md",
 }
 SHORT = ("epyc-zen5-2-cores.json.gz", "demo-epyc-zen5-2-cores.json")
 
