@@ -1,7 +1,6 @@
 """PyTorch's layers on CPUs by the engine of NumPy's (``_cpu/``), where nothing is differentiated or traced, and Numba is there.
 
-Small layers keep PyTorch's products; `lif` takes the compiled loop. Threads are as many as PyTorch would take, and nothing
-that is set is changed.
+Small layers keep PyTorch's products. Threads are as many as PyTorch would take, and nothing that is set is changed.
 """
 
 from __future__ import annotations
