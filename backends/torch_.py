@@ -122,9 +122,9 @@ class TorchBackend(Backend):
             if found is not None:
                 return found
         elif recipe is not None and frames.dtype == torch.bool:
-            fused = run_fused(conv, recipe, frames, membrane_of(state), repeat)
-            if fused is not None:
-                return fused[0], (fused[1],)
+            found = run_fused(conv, recipe, frames, state, repeat)
+            if found is not None:
+                return found
         if recipe is not None and recipe.poison is None and not is_traced(frames):
             layer = engine.run_layer(conv, recipe, frames, membrane_of(state), repeat)
             if layer is not None:
@@ -133,10 +133,9 @@ class TorchBackend(Backend):
             conv.due.look()
         return super().schedule(conv, step, frames, state, repeat)
 
-    def round_rows(self, x: Array, factors: Array) -> Array:
-        """On CPUs by NumPy."""
-        found = engine.round_rows(x, factors)
-        return super().round_rows(x, factors) if found is None else found
+    def lends(self, values: Sequence[Any]) -> tuple[Any, Sequence[Any], Callable[[Array], Array]] | None:
+        """On CPUs NumPy's."""
+        return engine.lends(values)
 
     def rescale(self, x: Array, factor: Array) -> Array:
         """On CPUs by NumPy, in place."""

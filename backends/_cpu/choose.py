@@ -37,6 +37,7 @@ __all__ = [
     "can_tabulate",
     "costs",
     "count_steps",
+    "find_way",
     "force",
     "forced",
     "is_large",
@@ -105,7 +106,7 @@ def run_layer(
     On all cores, or on `threads` of them; events are checked as they are listed if that is `due`.
     """
     frames = Frames(x, aggregation)
-    way, events = _choose(frames, weight, window)
+    way, events = find_way(frames, weight, window)
     if way == "dense":
         if due is not None:
             due.look()
@@ -206,8 +207,8 @@ def can_tabulate(shape: Shape) -> bool:
     return shape.groups == 1 and shape.bits <= TABLE_BITS
 
 
-def _choose(frames: Frames, weight: Array, window: Window) -> tuple[Way, int]:
-    """The way, and about how many events there are."""
+def find_way(frames: Frames, weight: Array, window: Window) -> tuple[Way, int]:
+    """The way of a layer, and about how many events there are."""
     forced = _forced
     shape = shape_of(frames.shape, weight.shape, window)
     if forced == "dense" or (forced is None and _products(shape) < LEAST):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from .host import PLAIN, is_capturing, is_exported
 from .training import moves
@@ -12,7 +13,7 @@ from .training import moves
 if TYPE_CHECKING:
     from tacops._backend.protocol import Array
 
-__all__ = ["is_constant", "powers", "stamp"]
+__all__ = ["half", "is_constant", "powers", "stamp"]
 
 FLOATS = {torch.float32: (torch.int32, 127, 23), torch.float64: (torch.int64, 1023, 52)}
 """Of a dtype: integers of its width, the bias of its exponent, and the bits below that."""
@@ -31,6 +32,21 @@ def powers(like: Array, low: int, count: int) -> Array | None:
     first, step = (low + bias) << below, 1 << below
     numbers = torch.arange(first, first + count * step, step, dtype=integer, device=like.device)
     return numbers.view(like.dtype)[:, None]
+
+
+_HALVES = WeakTensorKeyDictionary()
+"""Weights as float16, and the stamps of those that they were made of, for as long as these live."""
+
+
+def half(weight: Array) -> Array:
+    """Weights as float16: those of frozen layers, which are the same array in every call, once."""
+    key = stamp(weight)
+    if key is None:
+        return weight.to(torch.float16)
+    found = _HALVES.get(weight)
+    if found is None or found[0] != key:
+        found = _HALVES[weight] = key, weight.to(torch.float16)
+    return found[1]
 
 
 def is_constant(x: Array) -> bool:

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from tacops._backend.steps import Recipe, Reset
+from tacops._backend.steps import Potential, Recipe, Reset, membrane_of
 from tacops._backend.window import Window
 
 from .._switches import TENSOR_CORES, wants_tensor_cores
 from .._triton import layout
 from . import kernels
+from .constants import half
 from .training import moves
 
 if TYPE_CHECKING:
-    from tacops._backend.protocol import Array, Synapses
+    from tacops._backend.protocol import Array, State, Synapses
 
 __all__ = ["describe_parts", "is_known", "is_worth_it", "layer", "learns", "run_fused"]
 
@@ -50,10 +51,10 @@ class Settings(NamedTuple):
     high: list[int]
     dilation: list[int]
 
-    def recipe(self, decay: Any, threshold: Any, poison: Any) -> Recipe:
+    def recipe(self, decay: Any, threshold: Any, poison: Any, unit: Any) -> Recipe:
         """The step."""
         decay, threshold = self.beta if decay is None else decay, self.theta if threshold is None else threshold
-        return Recipe(decay, threshold, Reset(self.reset), self.rounded, self.compact, poison)
+        return Recipe(decay, threshold, Reset(self.reset), self.rounded, self.compact, poison, unit=unit)
 
     @property
     def window(self) -> Window:
@@ -63,28 +64,32 @@ class Settings(NamedTuple):
 
 
 def run_fused(
-    conv: Synapses, step: Recipe, frames: Array, membrane: Array | None, repeat: int
-) -> tuple[Array, Array] | None:
+    conv: Synapses, step: Recipe, frames: Array, state: State | None, repeat: int
+) -> tuple[Array, State] | None:
     """`Backend.schedule` in one launch, after aggregation; None where the layer goes another way."""
     if not is_known(conv, step, frames):
         return None
-    given = conv.weight, conv.bias, membrane, step.decay, step.threshold, step.poison, frames
+    membrane = membrane_of(state)
+    given = conv.weight, conv.bias, membrane, step.decay, step.threshold, step.poison, step.unit, frames
     tensors = [x for x in given if isinstance(x, torch.Tensor)]
     if learns(tensors) or not kernels.takes(step, tensors):
         return None
     # sizes last: an exporter would hold its programs to what is asked of them
     if not is_worth_it(conv, frames) or not kernels.fuses(tensors, step.rounded):
         return None
-    frames, weight = conv.aggregate(frames), conv.weight.to(torch.float16) if step.rounded else conv.weight
+    frames, weight = conv.aggregate(frames), half(conv.weight) if step.rounded else conv.weight
     if kernels.is_direct(tensors):
-        return kernels.layer(step, frames, weight, conv.bias, conv.window, membrane, repeat)
-    window, arrays = conv.window, [x if isinstance(x, torch.Tensor) else None for x in given[3:6]]
+        return _with_state(step, *kernels.layer(step, frames, weight, conv.bias, conv.window, membrane, repeat))
+    window, arrays = conv.window, [x if isinstance(x, torch.Tensor) else None for x in given[3:7]]
     beta, theta = (x if isinstance(x, float) else 1.0 for x in given[3:5])
     low, high = [a for a, _ in window.padding], [b for _, b in window.padding]
     flags = repeat, int(step.reset), step.rounded, step.compact
     settings = Settings(beta, theta, *flags, list(window.stride), low, high, list(window.dilation))
-    spikes, after = layer(frames, weight, conv.bias, membrane, *arrays, *settings)
-    return spikes, after
+    return _with_state(step, *layer(frames, weight, conv.bias, membrane, *arrays, *settings))
+
+
+def _with_state(step: Recipe, spikes: Array, after: Array) -> tuple[Array, State]:
+    return spikes, (after,) if step.unit is None else Potential(after)
 
 
 def is_known(conv: Synapses, step: Recipe, frames: Array) -> bool:
@@ -96,7 +101,7 @@ def is_known(conv: Synapses, step: Recipe, frames: Array) -> bool:
     fits = conv.fits_half if step.rounded else _is_binary(conv, frames) and _is_switched_on()
     if not fits or weight.dtype != torch.float32 or frames.dtype not in _DTYPES:
         return False
-    parameters = [x for x in (step.decay, step.threshold) if not isinstance(x, float)]
+    parameters = [x for x in (step.decay, step.threshold, step.unit) if not (x is None or isinstance(x, float))]
     return dims <= 2 and conv.window.groups == 1 and all(x.ndim <= 1 for x in parameters)
 
 
@@ -128,7 +133,7 @@ def learns(tensors: list[Array]) -> bool:
 
 
 def _layer(frames: Array, weight: Array, bias: Any, membrane: Any, *given: Any) -> tuple[Array, Array]:
-    arrays, settings = [None if x is None else x.resolve_neg() for x in given[:3]], Settings(*given[3:])
+    arrays, settings = [None if x is None else x.resolve_neg() for x in given[:4]], Settings(*given[4:])
     step = settings.recipe(*arrays)
     x, w, b, start = (None if x is None else x.resolve_neg() for x in (frames, weight, bias, membrane))
     return kernels.layer(step, x, w, b, settings.window, start, settings.repeat)
@@ -139,7 +144,7 @@ layer: Any = torch.library.custom_op(
     _layer,
     mutates_args=(),
     schema="(Tensor frames, Tensor weight, Tensor? bias, Tensor? membrane, Tensor? decay, Tensor? threshold, Tensor? poison,"
-    " float beta, float theta, int repeat, int reset, bool rounded, bool compact, int[] stride, int[] low, int[] high,"
+    " Tensor? unit, float beta, float theta, int repeat, int reset, bool rounded, bool compact, int[] stride, int[] low, int[] high,"
     " int[] dilation)"
     " -> (Tensor, Tensor)",
 )
@@ -147,7 +152,7 @@ layer: Any = torch.library.custom_op(
 
 @layer.register_fake  # type: ignore[untyped-decorator]
 def _fake(frames: Array, weight: Array, *given: Any) -> tuple[Array, Array]:
-    settings = Settings(*given[5:])
+    settings = Settings(*given[6:])
     return layout.layer_results(frames, weight, settings.window, settings.repeat, settings.compact)
 
 

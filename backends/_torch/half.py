@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import array_api_compat.torch as xp
 import torch
 
-from tacops._backend.steps import membrane_of
-
 from .._unfold import conv_by_unfolding, sums_taps
 from . import kernels
+from .constants import half
 from .fused import learns, run_fused
 from .host import is_traced
 
@@ -29,9 +28,9 @@ def run_half(
 ) -> tuple[Array, State] | None:
     """`Backend.schedule` of synapses that fit float16; None where the layer goes another way."""
     if step.recipe is not None:
-        found = run_fused(conv, step.recipe, frames, membrane_of(state), repeat)
+        found = run_fused(conv, step.recipe, frames, state, repeat)
         if found is not None:
-            return found[0], (found[1],)
+            return found
     tensors = [x for x in (frames, conv.weight, conv.bias) if x is not None]
     if not has_products(frames.device) or conv.per_channel or any(map(is_traced, tensors)) or learns(tensors):
         return None
@@ -44,7 +43,7 @@ def run_half(
 
 def multiply(conv: Synapses, frames: Array) -> Array:
     """Currents (N, *S_out, C_out) of frames (N, *S, C_in), outside autocast, which would narrow float16 to bfloat16."""
-    x, weight = frames.to(torch.float16), conv.weight.to(torch.float16)
+    x, weight = frames.to(torch.float16), half(conv.weight)
     with torch.autocast(x.device.type, enabled=False):
         if conv.window.stride:
             return conv_by_unfolding(xp, x, weight, conv.bias, conv.window, product)

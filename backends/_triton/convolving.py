@@ -35,6 +35,7 @@ def conv_lif(
     decays,
     thresholds,
     poison,
+    units,
     spikes,
     membrane,
     count,
@@ -60,6 +61,7 @@ def conv_lif(
     threshold,
     decay_step,
     threshold_step,
+    unit_step,
     RESET: tl.constexpr,
     WHOLE: tl.constexpr,
     BIAS: tl.constexpr,
@@ -67,6 +69,7 @@ def conv_lif(
     DECAYS: tl.constexpr,
     THRESHOLDS: tl.constexpr,
     POISON: tl.constexpr,
+    UNITS: tl.constexpr,
     COMPACT: tl.constexpr,
     PADDED: tl.constexpr,
     BY_TAP: tl.constexpr,
@@ -86,10 +89,11 @@ def conv_lif(
         `by_channel` numbers apart.
     weights : pointer
         (filters, TAPS, CHANNELS), TAP_ROW taps in a row of the kernel; float16 if WHOLE, else float32.
-    bias, start, decays, thresholds, poison : pointer
-        Read where BIAS, STARTS, DECAYS, THRESHOLDS, POISON say so; else `decay` and `threshold` are the parameters.
+    bias, start, decays, thresholds, poison, units : pointer
+        Read where BIAS, STARTS, DECAYS, THRESHOLDS, POISON, UNITS say so; else `decay` and `threshold` are the parameters.
     spikes, membrane : pointer
-        Written: (count * repeat, positions, filters), as bytes where COMPACT, and (positions, filters).
+        Written: (count * repeat, positions, filters), as bytes where COMPACT, and (positions, filters), where UNITS as
+        potentials.
     WHOLE : bool
         All numbers are integers, and the decayed membrane is rounded; else frames are 0 or 1.
     positions : int
@@ -163,4 +167,6 @@ def conv_lif(
             else:
                 tl.store(spikes + at, spike(v, theta, bad), mask=inside)
             u = membrane_after(v, theta, bad, RESET, tl.float32)
+    if UNITS:
+        u = u * number(units, 1.0, unit_step, f.to(tl.int64), is_filter, True, tl.float32)[None, :] + bad
     tl.store(membrane + neuron, u, mask=inside)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tacops._backend.protocol import Array
     from tacops._backend.steps import Recipe
 
-__all__ = ["OPTIONS", "back", "forth", "of_neurons", "on"]
+__all__ = ["OPTIONS", "back", "forth", "of_neurons", "on", "parameter"]
 
 BLOCK = 512
 """Neurons of a program: of float32, one access of 128 bits for each of its threads. Not measured, for want of a GPU."""
@@ -85,7 +85,7 @@ def back(
     by = [torch.empty(frame.numel(), dtype=wide, device=kept.device) if asked else None for asked in parameters]
     number, inside, outside = constants(*surrogate)
     pointers, numbers, flags = of_neurons(step, frame)
-    unit, _, unit_step, units = _parameter(1.0 if step.unit is None else step.unit, frame)
+    unit, _, unit_step, units = parameter(1.0 if step.unit is None else step.unit, frame)
     alike = to_spikes is not None and to_spikes.numel() > 1 and not any(to_spikes.stride())
 
     def array(x: Array | None, reference: Array | None = None) -> Array:
@@ -132,8 +132,8 @@ def of_neurons(step: Recipe, frame: Array) -> tuple[dict[str, Array], dict[str, 
     threshold = step.threshold
     if isinstance(threshold, float) and frame.dtype.itemsize < 4:
         threshold = float(torch.tensor(threshold, dtype=frame.dtype, device="cpu"))  # as comparisons round it
-    decays, decay, decay_step, has_decays = _parameter(step.decay, frame)
-    thresholds, threshold, threshold_step, has_thresholds = _parameter(threshold, frame)
+    decays, decay, decay_step, has_decays = parameter(step.decay, frame)
+    thresholds, threshold, threshold_step, has_thresholds = parameter(threshold, frame)
     nothing = frame if step.poison is None else step.poison
     pointers = {"decays": frame, "thresholds": frame, "poison": nothing}
     pointers |= {name: x for name, x in (("decays", decays), ("thresholds", thresholds)) if x is not None}
@@ -158,7 +158,7 @@ def of_neurons(step: Recipe, frame: Array) -> tuple[dict[str, Array], dict[str, 
     return pointers, numbers, flags
 
 
-def _parameter(value: float | Array, frame: Array) -> tuple[Array | None, float, int, bool]:
+def parameter(value: float | Array, frame: Array) -> tuple[Array | None, float, int, bool]:
     """An array or None, else a number, how far the array's numbers lie apart, and whether there is one.
 
     Triton passes numbers in float32, so float64 goes by an array.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from .convolving import conv_lif
-from .launching import OPTIONS, of_neurons, on
+from .launching import OPTIONS, of_neurons, on, parameter
 from .layout import layer_results, output_space
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def layer(
     membrane: Array | None,
     repeat: int,
 ) -> tuple[Array, Array]:
-    """Spikes and the last membranes.
+    """Spikes and the last membranes; of a step with a `unit` as potentials.
 
     Parameters
     ----------
@@ -67,6 +67,7 @@ def layer(
     plane = _as_plane(frames, weight, window)
     spikes, after = layer_results(frames, weight, window, repeat, step.compact)
     pointers, numbers, flags = of_neurons(step, after)
+    unit, _, unit_step, units = parameter(1.0 if step.unit is None else step.unit, after)
     x = plane.frames.view(torch.int8) if plane.frames.dtype == torch.bool else plane.frames
     filters, channels = weight.shape[0], weight.shape[-1]
     (places, block), (depth, by_tap) = _block(x), _depth(x, math.prod(plane.kernel), step.rounded)
@@ -77,6 +78,7 @@ def layer(
             weights=weight.contiguous(),
             bias=after if bias is None else bias.contiguous(),
             start=after if membrane is None else membrane.contiguous(),
+            units=after if unit is None else unit,
             spikes=spikes.view(torch.int8) if step.compact else spikes,
             membrane=after,
             count=len(x),
@@ -94,9 +96,11 @@ def layer(
             dilation_x=plane.dilation[1],
             top=plane.before[0],
             left=plane.before[1],
+            unit_step=unit_step,
             WHOLE=step.rounded,
             BIAS=bias is not None,
             STARTS=membrane is not None,
+            UNITS=units,
             COMPACT=step.compact,
             PADDED=plane.padded,
             BY_TAP=by_tap,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .window import Array
@@ -51,6 +52,14 @@ class Exact(ABC):
     def reads_frames(self, frames: Array) -> bool:
         """Whether the values of `frames` are at hand (`read`), and `schedule` may be left to check them: `Synapses.due`."""
         return False
+
+    def lends(self, values: Sequence[Any]) -> tuple[Any, Sequence[Any], Callable[[Array], Array]] | None:
+        """Another backend, `values` with its arrays in place of one's own, and the way back for what it makes of them.
+
+        For what depends on parameters alone, many operations on few numbers, where those of the other one are sooner done;
+        None where they are not.
+        """
+        return None
 
     def round_rows(self, x: Array, factors: Array) -> Array:
         """`round_through` of ``x * factors``, one for each index of the first axis."""

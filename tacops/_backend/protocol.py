@@ -13,7 +13,7 @@ To add a library, subclass `Backend` in one file, put an instance in it and name
 * `conv`: a zero- to three-dimensional convolution, channels last, in full precision;
 * `from_numpy`, `to_numpy`: copies through host memory, for tests and benchmarks.
 
-**Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule`, `reads_frames`, `rescale`, `round_rows` (speed);
+**Optional**, with defaults below that are right for any library: `weighted_sum`, `on_grid`, `scan`, `schedule`, `reads_frames`, `rescale`, `round_rows`, `lends` (speed);
 `stop_gradient` (override it, and `gradient`, and set `differentiable` for surrogate gradients); `round_through`,
 `tangent`, `finite`, `unstack`, `constant` (gradients); `checkpoint`, `remat` (memory); `compile`, `compiles_fast`; `unavailable`,
 `unfit`, `is_eager`, `describe`, `read`, `synchronize`, `lazy`; `blockwise`, `run_blocks`, `beside` (arrays of arrays); `crossings`, `ambient` (the conformance checks); `check_time`, `undisturbed`, `blank`, `number`
@@ -186,7 +186,7 @@ class Backend(Devices, Exact):
         Returns
         -------
         spikes, state
-            As in `scan`.
+            As in `scan`; or the state as a `Potential`.
         """
         xp, frames = self.namespace(frames), conv.aggregate(frames)
         n, batch = frames.shape[:2]

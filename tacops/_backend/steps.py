@@ -11,10 +11,19 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 from .window import Array, Window
 
-__all__ = ["Due", "Recipe", "Reset", "State", "Step", "Synapses", "membrane_of"]
+__all__ = ["Due", "Potential", "Recipe", "Reset", "State", "Step", "Synapses", "membrane_of"]
 
 State: TypeAlias = tuple[Array, ...]
 """What neurons keep from step to step, each array of shape (B, ...): the membrane first. None is a state of zeros."""
+
+
+class Potential(NamedTuple):
+    """The state after a layer, where a schedule returns it as a potential: ``membrane * unit + poison`` of its step.
+
+    A kernel that has the last membrane at hand does both on the way, which would be launches of their own after it.
+    """
+
+    membrane: Array
 
 
 class Reset(IntEnum):

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from .._backend.protocol import Array, Backend, State
+from .._backend.steps import Potential
 from .aggregation import Weights, cast, decay_power, is_one, segments, widen
 from .blocks import whole_neurons
 from .checks import is_array
@@ -128,6 +129,7 @@ def _run_frames(layer: Layer, spikes: Array, state: State | None) -> tuple[Array
         part = spikes if stop - start == spikes.shape[0] else spikes[start:stop, ...]
         conv = _synapses(layer, drive, size)
         step = _step(backend, _of_chunk(backend, layer.time, layer.neurons, size), layer.how, scale)
+        state = scale.enter(backend, state) if isinstance(state, Potential) else state
         train, state = backend.schedule(conv, step, part, state, layer.time.steps(size))
         trains.append(train)
     if drive.due is not None:
@@ -217,6 +219,8 @@ def _step(backend: Backend, neurons: Neurons, how: How, scale: Scale) -> LIFStep
 
 def _left(backend: Backend, how: How, scale: Scale, spikes: Array, state: State) -> tuple[Array, State]:
     """The last state in potentials, and those that were kept."""
+    if isinstance(state, Potential):
+        return spikes, tuple(state)
     if how.trace and not (scale.units is None and scale.poison is None):
         kept = [scale.leave(backend, spikes[:, n, ...]) for n in range(1, spikes.shape[1])]
         spikes = backend.namespace(spikes).stack([spikes[:, 0, ...], *kept], axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import NamedTuple
 
 from .._backend.protocol import Array, Backend, State
@@ -109,6 +110,17 @@ def in_units(layer: Layer, grid: Grid, spikes: Array, scheduled: bool) -> tuple[
 
 
 def _round(layer: Layer, grid: Grid) -> _Rounded:
+    lent = layer.backend.lends(layer.values)
+    if lent is None:
+        return _round_here(layer, grid)
+    backend, values, back = lent
+    with backend.undisturbed():
+        there = _round_here(layer.at(backend, tuple(values), None), grid)
+    units = Units(*(back(getattr(there.units, each.name)) for each in fields(Units)))
+    return _Rounded(units, back(there.weight), back(there.threshold), there.poison, {})
+
+
+def _round_here(layer: Layer, grid: Grid) -> _Rounded:
     backend, weight, time = layer.backend, layer.weight, layer.time
     units = layer_units(backend, grid, weight, layer.bias, time.aggregation, time.chunk_size, layer.neurons.beta)
     threshold = backend.round_through(units.per_one * layer.neurons.threshold)

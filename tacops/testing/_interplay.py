@@ -50,7 +50,12 @@ def unread_inputs(backend: Backend) -> None:
         return on_host(backend, tacops.tac_linear(x, weight, chunk_size=1, reproducible=True))
 
     want, blind = run(backend, 1.0), copy(backend)
-    vars(blind).update(name=f"{backend.name}, unread", read=lambda array: None)
+    hidden: dict[str, Any] = {
+        "read": lambda array: None,
+        "reads_frames": lambda frames: False,
+        "lends": lambda values: None,
+    }
+    vars(blind).update(name=f"{backend.name}, unread", **hidden)
     with dispatched_to(blind):
         got, wrong = run(blind, 1.0), run(blind, 0.5)
     assert_train("values not read", got, want)

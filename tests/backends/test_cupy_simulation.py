@@ -86,6 +86,9 @@ def cost(call):
     call()
     return {name: count - before.get(name, 0) for name, count in traffic.items() if count > before.get(name, 0)}
 assert cost(lambda: tacops.conv_lif(spikes, weight, bias, padding=1)) == {"launches": 4, "products": 3}
+paid = cost(lambda: tacops.conv_lif(spikes, weight, bias, padding=1, reproducible=True))
+assert paid["operations"] <= 42, paid
+assert {name: paid[name] for name in paid if name != "operations"} == {"launches": 3, "products": 2}, paid
 # reproducible: as the layer is run, once its weights are whole numbers
 backend, window = get_backend("cupy"), Window((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
 whole, step = cupy.round(weight * 1000), LIFStep(get_backend("cupy"), 0.9, 1000.0, "subtract", rounded=True)

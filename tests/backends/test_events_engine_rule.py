@@ -24,7 +24,7 @@ pytest.importorskip("numba", reason="the engine's loops are not tried: Numba is 
 def way(x: Any, w: Any, window: Window, chunk: int = 1) -> choose.Way:
     """What the rule says of a layer."""
     frames = Frames(x, None if chunk == 1 else np.full(chunk, 1 / chunk, w.dtype))
-    return choose._choose(frames, w, window)[0]
+    return choose.find_way(frames, w, window)[0]
 
 
 def chosen(name: str, density: float, kind: Any = np.float32, chunk: int = 1) -> choose.Way:

@@ -31,8 +31,8 @@ def compiled(folder: Path, monkeypatch: pytest.MonkeyPatch, capability: int, cha
     monkeypatch.setattr(driver, "_active", launch)
     monkeypatch.setattr(layers, "BLOCK", layers.BLOCK_10 if capability == 100 else layers.BLOCK)
     row, start, poison = torch.ones(64), torch.zeros(4, 32, 32, 64), torch.zeros(())
-    plain = Recipe(0.9, row, Reset.SUBTRACT, whole, True, poison if whole else None)
-    step = Recipe(row, row, Reset.LATE, whole, False, poison) if full else plain
+    plain = Recipe(0.9, row, Reset.SUBTRACT, whole, True, poison if whole else None, unit=row if whole else None)
+    step = Recipe(row, row, Reset.LATE, whole, False, poison, unit=row if whole else None) if full else plain
     frames, weight = torch.zeros(16, 4, 32, 32, channels, dtype=kind), torch.zeros(64, 3, 3, channels)
     weight = weight.half() if whole else weight
     window = Window((1, 1), ((1, 1), (1, 1)), (1, 1), 1)

@@ -51,7 +51,7 @@ def check_parts(seed: int) -> None:
     top = (1 << 22) // conv.weight[0].numel()
     large = torch.from_numpy(np.random.default_rng(seed).integers(-top, top, conv.weight.shape, endpoint=True)).float()
     conv = replace(conv, weight=large if seed % 2 else conv.weight, aggregation=None, exact=False, fits_half=False)
-    step, spikes = replace(step, rounded=False, poison=None), frames != 0
+    step, spikes = replace(step, rounded=False, poison=None, unit=None), frames != 0
     currents = conv(spikes.reshape(-1, *spikes.shape[2:]))
     currents = currents.reshape(*spikes.shape[:2], *currents.shape[1:])
     want = Backend.scan(BACKEND, step, currents, state(membrane), repeat)

@@ -185,7 +185,7 @@ def test_opcheck(compact: bool, launches: Any) -> None:
     settings = fused.Settings(0.5, 1.0, 2, 1, True, compact, [2, 1], [1, 0], [0, 2], [1, 2])
     x, weight = torch.from_numpy(COUNTS), torch.randint(-9, 9, (5, 3, 2, 3)).to(torch.float16)
     row, start = torch.full((5,), 3.0), torch.zeros(2, 2, 4, 5)
-    torch.library.opcheck(fused.layer, (x, weight, row, start, None, row, torch.tensor(0.0), *settings))
+    torch.library.opcheck(fused.layer, (x, weight, row, start, None, row, torch.tensor(0.0), row, *settings))
 
 
 def in_float32(a: Any, b: Any) -> Any:

@@ -94,11 +94,30 @@ def _multiplying(dot: Any) -> Any:
     return multiplied
 
 
+def _weighed(builder: Any, launches: Any) -> dict[str, Any]:
+    """Loads and stores that count the bytes of what their masks let through."""
+
+    def counting(name: str, mask_at: int) -> Any:
+        access = getattr(builder, name)
+
+        def counted(self: Any, pointers: Any, *more: Any) -> Any:
+            size = pointers.get_element_ty().primitive_bitwidth // 8
+            launches.bytes += size * int(np.count_nonzero(np.broadcast_to(more[mask_at].data, pointers.data.shape)))
+            return access(self, pointers, *more)
+
+        return counted
+
+    return {
+        "create_masked_load": counting("create_masked_load", 0),
+        "create_masked_store": counting("create_masked_store", 1),
+    }
+
+
 @contextmanager
 def interpreted(
     replaced: tuple[str, str, str] | None = None, block: int = 128, tile: tuple[int, int] = (64, 32)
 ) -> Iterator[Any]:
-    """Let CPU tensors take the kernels' way; yields the launches of each kernel, by name.
+    """Let CPU tensors take the kernels' way; yields the launches of each kernel, by name, and the bytes that they move.
 
     A program has `block` neurons, and of a whole layer those of a `tile` of positions and filters.
     """
@@ -107,7 +126,7 @@ def interpreted(
 
     from tacops.backends._torch import kernels, operation
 
-    launches = SimpleNamespace(lif=0, lif_back=0, conv_lif=0)
+    launches = SimpleNamespace(lif=0, lif_back=0, conv_lif=0, bytes=0)
     with tempfile.TemporaryDirectory() as folder, triton.knobs.runtime.scope():
         triton.knobs.runtime.interpret = True
         modules = _modules(Path(folder), replaced)
@@ -135,6 +154,7 @@ def interpreted(
             patch.multiple(layers, BLOCK=tile, conv_lif=counted("conv_lif", layers)),
             patch.object(InterpreterBuilder, "create_fp_trunc", _rounding(InterpreterBuilder.cast_impl)),
             patch.object(InterpreterBuilder, "create_dot", _multiplying(InterpreterBuilder.create_dot)),
+            patch.multiple(InterpreterBuilder, **_weighed(InterpreterBuilder, launches)),
             np.errstate(all="ignore"),
         ):
             yield launches

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from tacops._backend.protocol import Backend, Window
+from tacops._backend.steps import Potential
 from tacops._core.neurons import LIFStep
 from tacops._core.synapses import Convolve
 from tacops.backends.torch_ import BACKEND
@@ -87,12 +89,14 @@ def draw(seed: int) -> tuple[Convolve, LIFStep, Any, Any, int]:
         compact=bool(rng.integers(2)),
     )
     bias = whole(-scale, scale, filters) if rng.random() < 0.5 else None
+    powers = 2.0 ** torch.from_numpy(rng.integers(-20, 4, filters)).float()
+    step = replace(step, unit=(None, powers, powers[0], powers[:1])[rng.integers(4)])
     conv = Convolve(BACKEND, window, weight, bias, aggregation, exact=True, fits_half=True)
     return conv, step, frames, membrane, repeat
 
 
 def check_layer(seed: int) -> None:
-    """`schedule`; the sign of a zero is left to `Scale.leave`."""
+    """`schedule`; the sign of a zero is left to `Scale.leave`, unless the kernel does what that would."""
     conv, step, frames, membrane, repeat = draw(seed)
     before = [x.clone() for x in (frames, conv.weight, membrane) if x is not None]
     summed = conv.aggregate(frames)
@@ -110,7 +114,11 @@ def check_layer(seed: int) -> None:
     want = Backend.scan(BACKEND, step, currents.reshape(len(summed), *shape), state(membrane), repeat)
     got = BACKEND.schedule(conv, step, frames, state(membrane), repeat)
     equal(got[0], want[0])
-    equal(got[1][0] + 0.0, want[1][0] + 0.0)
+    assert isinstance(got[1], Potential) == (step.unit is not None)
+    if step.unit is None:
+        equal(got[1][0] + 0.0, want[1][0] + 0.0)
+    else:
+        equal(got[1][0], want[1][0] * step.unit + (0.0 if step.poison is None else step.poison))
     for x, kept in zip((x for x in (frames, conv.weight, membrane) if x is not None), before, strict=True):
         equal(x, kept)
 
@@ -145,6 +153,9 @@ MUTANTS = {
     "decays a rest": _mutant("if not STARTS:", "if False:"),
     "one step for each current": _mutant("((far + t) * repeat + r)", "(far + t + r)"),
     "a compact tie does not fire": _mutant("(v >= theta).to", "(v > theta).to"),
+    "membranes stay in units": _mutant("    if UNITS:", "    if False:"),
+    "one unit for all": _mutant("unit_step=unit_step,", "unit_step=0,", "layers"),
+    "potentials without poison": _mutant("[None, :] + bad\n    tl.store(membrane", "[None, :]\n    tl.store(membrane"),
     "ignores poison": _mutant("tl.load(poison) if POISON", "0.0 if POISON"),
     "forgets the first membrane": _mutant("    if STARTS:", "    if False:"),
     "a membrane as it lies": _mutant("membrane.contiguous()", "membrane", "layers"),
