@@ -61,7 +61,7 @@ MOST_SITES = 1 << 31
 """Numbers of one frame that can be listed."""
 CROSSINGS = (
     *(((n, 4, 24, 24, 2), (32, 3, 3, 2), 1) for n in (25, 26)),
-    *(((n, 4, 16, 16, 16), (32, 3, 3, 16), 1) for n in (7, 8)),
+    *(((n, 3, 16, 16, 16), (64, 5, 5, 16), 1) for n in (2, 3)),
 )
 """Layers just below and above `LEAST`, as `Backend.crossings` has them: with a third of spikes tables are taken, and events."""
 _forced: Way | None = None
@@ -150,9 +150,9 @@ class Shape(NamedTuple):
 
 
 PRICES: dict[Way, tuple[float, ...]] = {
-    "dense": (0.023, 1.0, 0.7, 0.72, 0.037),
-    "events": (4.7, 0.85, 4.7, 2.0, 0.043, 0.2, 4.1, 0.72),
-    "tables": (2.0, 1.0, 0.06, 0.1),
+    "dense": (0.0077, 0.53, 0.31, 0.32, 0.015),
+    "events": (0.42, 10.0, 2.4, 7.0, 0.85, 0.008, 0.1, 0.57, 1.47),
+    "tables": (0.4, 0.3, 0.095, 0.05),
 }
 """Nanoseconds of one of `amounts`."""
 
@@ -161,22 +161,24 @@ def amounts(shape: Shape, density: float) -> dict[Way, tuple[float, ...]]:
     """What the synapses of a layer do by each way, as many numbers as it has `PRICES`; the neurons are the same.
 
     Dense: products; numbers unfolded tap by tap, and place by place; products of depth-wise layers, and of groups. Events: inputs
-    looked at one by one, and sixteen at once; runs of events that are looked up; runs of 64 output channels, and channels, that are
-    added; of layers with groups, currents that are begun, events that are added, and their channels. Tables: inputs; rows that
-    are added, and their channels; numbers of the table.
+    looked at; sixteens of them with an event, each of which the processor guesses wrong; runs of events that are looked up, and
+    those that are not empty, guessed wrong, too; runs of 64 output channels, and channels, that are added; of layers with groups,
+    currents that are begun, events that are added, and their channels. Tables: inputs; rows that are added, and their channels;
+    numbers of the table.
     """
     products = float(shape.places * shape.width * shape.depth)
     unfolded = float(shape.places * shape.depth * shape.groups)
     pairs = shape.inputs * density * shape.reach
     columns, runs = -(-shape.width // 16) * 16, float(shape.places * shape.lines)
-    listed = (float(shape.inputs), 0.0) if shape.channels < 16 else (0.0, float(shape.inputs))
+    listed = float(shape.inputs), shape.inputs / 16 * (1.0 - (1.0 - density) ** 16)
     if shape.groups == 1:
         dense = (products, unfolded, 0.0, 0.0, 0.0) if shape.channels < NARROW else (products, 0.0, unfolded, 0.0, 0.0)
-        events = (runs, pairs * -(-columns // 64), pairs * columns, 0.0, 0.0, 0.0)
+        live = runs * -math.expm1(-pairs / max(1.0, runs))
+        events = (runs, live, pairs * -(-columns // 64), pairs * columns, 0.0, 0.0, 0.0)
     else:
         alone = shape.groups == shape.channels == shape.width
         dense = (0.0, 0.0, 0.0, products, 0.0) if alone else (0.0, 0.0, unfolded, 0.0, products)
-        events = (0.0, 0.0, 0.0, float(shape.places * shape.width), pairs, pairs * shape.width / shape.groups)
+        events = (0.0, 0.0, 0.0, 0.0, float(shape.places * shape.width), pairs, pairs * shape.width / shape.groups)
     made = shape.lines * 2.0 ** min(shape.bits, 64) * columns
     return {"dense": dense, "events": (*listed, *events), "tables": (float(shape.inputs), runs, runs * columns, made)}
 
@@ -191,15 +193,25 @@ def costs(shape: Shape, density: float) -> dict[Way, float]:
 def limits(shape: Shape) -> tuple[float, float]:
     """The density below which events cost less than products, and that above which tables cost less than events.
 
-    Both are infinite where it is so at any density; costs are linear in it.
+    They are 0 where it is so at no density, and infinite where it is so at any.
     """
     start = costs(shape, 0.0)
-    slope = costs(shape, 1.0)["events"] - start["events"]
     most = MARGIN * start["dense"]
-    events = (most - start["events"]) / slope
+    below = _density_of(shape, most)
     if not can_tabulate(shape) or start["tables"] >= most:
-        return events, math.inf
-    return events, (start["tables"] - start["events"]) / slope
+        return below, math.inf
+    return below, _density_of(shape, start["tables"])
+
+
+def _density_of(shape: Shape, cost: float) -> float:
+    """The density at which events cost so much, which grows with it."""
+    low, high = 0.0, 1.0
+    if costs(shape, high)["events"] < cost:
+        return math.inf
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if costs(shape, middle)["events"] < cost else (low, middle)
+    return low
 
 
 def can_tabulate(shape: Shape) -> bool:

@@ -31,6 +31,9 @@ def _list_events(frame: Any, channels: int, starts: Any, sites: Any, values: Any
 
     Returns `PLAIN` if all values are 1, else `SCALED`.
     """
+    if channels < LANES:
+        kind: int = _list_narrow(frame, channels, starts, sites, values)
+        return kind
     plain, count, whole = True, 0, channels // LANES * LANES
     for place in range(starts.size - 1):
         starts[place] = count
@@ -52,6 +55,32 @@ def _list_events(frame: Any, channels: int, starts: Any, sites: Any, values: Any
             plain &= (value == 1) | (not live)
             count += live
     starts[starts.size - 1] = count
+    return PLAIN if plain else SCALED
+
+
+@_compile
+def _list_narrow(frame: Any, channels: int, starts: Any, sites: Any, values: Any) -> int:
+    """`_list_events` of few channels: of many places at once, which are told apart afterwards."""
+    plain, count, whole = True, 0, frame.size // LANES * LANES
+    for block in range(0, whole, LANES):
+        bits = live_bits(frame, block)
+        while bits:
+            sites[count] = block + first_bit(bits)
+            bits &= bits - 1
+            count += 1
+    for site in range(whole, frame.size):
+        sites[count] = site
+        count += frame[site] != 0
+    place = following = 0  # and the first site of that place
+    for e in range(count):
+        site = sites[e]
+        values[e] = frame[site]
+        plain &= frame[site] == 1
+        while following <= site:
+            starts[place] = e
+            place += 1
+            following += channels
+    starts[place:] = count
     return PLAIN if plain else SCALED
 
 
@@ -84,6 +113,16 @@ def _lines(depth: int, row: int, shape: Any, window: Any, scale: Any, lines: Any
             lines[count, 1] = scale[1] * (kd * kernel[1] + kh) - scale[2] * line
             count += 1
     return count
+
+
+@_compile
+def _live(lines: Any, count: int, starts: Any, size: int) -> int:
+    """Keep those of `lines` that have events; their number."""
+    kept = 0
+    for line in range(count):
+        lines[kept, 0], lines[kept, 1] = lines[line, 0], lines[line, 1]
+        kept += starts[lines[line, 0] + size] > starts[lines[line, 0]]
+    return kept
 
 
 @_compile
@@ -245,6 +284,8 @@ def run_frames(
             for line in range(out[0] * out[1]):
                 depth, y = divmod(line, out[1])
                 count = _lines(depth, y, shape, window, scale, lines)
+                if kind != CODED:
+                    count = _live(lines, count, starts, shape[2])
                 if kind == CODED:
                     _add(table, kind, coded, lines, count, (0, 0, 1, 1, 0, 0, places), bias, 0, row)
                 elif groups > 1:
