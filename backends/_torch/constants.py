@@ -35,15 +35,14 @@ def powers(like: Array, low: int, count: int) -> Array | None:
 
 
 _HALVES = WeakTensorKeyDictionary()
-"""Weights as float16, and the stamps of those that they were made of, for as long as these live."""
+"""Rounded weights as float16, and where they may be used, for as long as the rounded ones live."""
 
 
 def half(weight: Array) -> Array:
-    """Weights as float16: those of frozen layers, which are the same array in every call, once."""
-    key = stamp(weight)
-    if key is None:
+    """Rounded weights as float16: those of frozen layers, which are the same array in every call, once. Nobody writes to them."""
+    if not _lasts(weight):
         return weight.to(torch.float16)
-    found = _HALVES.get(weight)
+    key, found = _place(weight), _HALVES.get(weight)
     if found is None or found[0] != key:
         found = _HALVES[weight] = key, weight.to(torch.float16)
     return found[1]
@@ -62,8 +61,13 @@ def stamp(x: Array) -> Any:
     """
     if not _lasts(x) or not is_constant(x) or x.is_inference():
         return None
+    return x.data_ptr(), x._version, x.dtype, x.shape, x.stride(), *_place(x)
+
+
+def _place(x: Array) -> tuple[int, bool]:
+    """The stream that computes, and whether inference mode is on."""
     stream = torch.cuda.current_stream(x.device).cuda_stream if x.device.type == "cuda" else 0
-    return x.data_ptr(), x._version, x.dtype, x.shape, x.stride(), stream, torch.is_inference_mode_enabled()
+    return stream, torch.is_inference_mode_enabled()
 
 
 def _lasts(x: Array) -> bool:

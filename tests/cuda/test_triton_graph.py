@@ -313,6 +313,10 @@ def test_launches_of_frozen_layers(launches: Any, monkeypatch: pytest.MonkeyPatc
     assert len(first) > 40
     for _ in range(2):
         assert names() == ["layer"]
+    with torch.inference_mode():
+        assert len(names()) > 40  # what was made outside is not used inside
+        assert names() == ["layer"]
+    assert names() == first
     arrays["bias"].mul_(2)
     assert names() == first
     arrays["weight"] = arrays["weight"].clone()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -11,6 +12,10 @@ from typing import Any
 import pytest
 
 from tests.support.layer_frameworks import Need, made
+
+
+NETWORKS = ("norm", "window", "one number each", "late", "synapse", "learned", "pools", "mean pool", "scale")
+"""Those of ``exported.py``."""
 
 
 def flat(membrane: Any) -> list[Any]:
@@ -46,6 +51,7 @@ def exported_module(need: Need, request: pytest.FixtureRequest) -> tuple[Any, An
     from tests.layers import exported
 
     module, x = exported.Networks(request.param), exported.frames(exported.PERIOD, 3)
+    assert tuple(module.steps) == NETWORKS
     states = module.initial(x)
     with torch.no_grad():
         program = torch.export.export(module, (x, states), dynamic_shapes=exported.dynamic(states))
@@ -108,30 +114,35 @@ def test_onnx(exported_module: tuple[Any, Any, bool]) -> None:
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="AOTInductor needs a C++ compiler")
-def test_aot_inductor(need: Need, tmp_path: Path) -> None:
+@pytest.mark.parametrize("frozen", [False, True], ids=["trained", "frozen, reproducible"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_aot_inductor(need: Need, name: str, frozen: bool, tmp_path: Path) -> None:
     """A program compiled ahead of time, with any number of samples, is called chunk after chunk."""
-    framework = made(need, "torch")
+    if not (os.environ.get("TACOPS_SLOW") or (name == "late" and frozen)):
+        pytest.skip("takes up to a minute to compile; TACOPS_SLOW=1 in the environment tries it")
+    made(need, "torch")
     import torch
 
-    from tacops.backends.torch_layers import Step
+    from tests.layers import exported
 
-    layer = framework.layer("TACLinear", 4, 3, chunk_size=2, threshold=0.3).eval()
-    step, frames = Step(layer.frozen()), (torch.rand(6, 5, 4) < 0.4).float()
-    batch, state = torch.export.Dim("batch", min=2, max=64), step.initial(frames[:, :3])
-    example = frames[:2, :3].contiguous()  # else its strides, those of a larger batch, are part of the program
-    program = torch.export.export(step, (example, state), dynamic_shapes=({1: batch}, ({0: batch},)))
-    with warnings.catch_warnings():
+    module = exported.Networks(frozen)
+    step, kind = module.steps[name], dict(zip(module.steps, module.kinds, strict=True))[name]
+    batch, example, frames = torch.export.Dim("batch", min=2, max=64), exported.frames(2, 3)[kind], exported.frames(6, 5)[kind]
+    state = step.initial(example)
+    with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyTorch's compiler, about itself
+        shapes: Any = ({1: batch}, tuple({0: batch} for _ in state))
+        program = torch.export.export(step, (example, state), dynamic_shapes=shapes)
         path = torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "step.pt2"))
         compiled = torch._inductor.aoti_load_package(path)
+        want = step.net(frames)
     state, spikes = step.initial(frames), []
-    for chunk in frames.split(2):
+    for chunk in frames.split(exported.PERIOD):
         fired, state = compiled(chunk, state)
         spikes.append(fired)
-    want = step.net(frames)
-    assert 0 < want.spikes.mean() < 1
     torch.testing.assert_close(torch.cat(spikes), want.spikes, rtol=0, atol=0)
-    torch.testing.assert_close(state[0], want.membrane, rtol=0, atol=1e-6)
+    for got, array in zip(state, flat(want.membrane), strict=True):
+        torch.testing.assert_close(got, array, rtol=0, atol=0 if frozen else 1e-5)
 
 
 def test_wrong_steps(need: Need) -> None:
