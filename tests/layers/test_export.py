@@ -13,7 +13,6 @@ import pytest
 
 from tests.support.layer_frameworks import Need, made
 
-
 NETWORKS = ("norm", "window", "one number each", "late", "synapse", "learned", "pools", "mean pool", "scale")
 """Those of ``exported.py``."""
 
@@ -127,7 +126,11 @@ def test_aot_inductor(need: Need, name: str, frozen: bool, tmp_path: Path) -> No
 
     module = exported.Networks(frozen)
     step, kind = module.steps[name], dict(zip(module.steps, module.kinds, strict=True))[name]
-    batch, example, frames = torch.export.Dim("batch", min=2, max=64), exported.frames(2, 3)[kind], exported.frames(6, 5)[kind]
+    batch, example, frames = (
+        torch.export.Dim("batch", min=2, max=64),
+        exported.frames(2, 3)[kind],
+        exported.frames(6, 5)[kind],
+    )
     state = step.initial(example)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyTorch's compiler, about itself
