@@ -15,24 +15,19 @@ from .._cpu import choose
 from .._cpu.frames import Frames
 from .._cpu.neurons import COMPILE, compiled
 from .._cpu.tiles import all_on_grid, rescale_in_place, scan_tiles
-from ..numpy_ import BACKEND as NUMPY
 from .convolution import is_onednn_s
 from .host import as_arrays, is_watched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from tacops._backend.protocol import Array, Synapses
     from tacops._backend.steps import Recipe
 
-__all__ = ["lends", "on_grid", "rescale", "run_layer", "run_neurons"]
+__all__ = ["on_grid", "rescale", "run_layer", "run_neurons"]
 
 ONE_STEP = 1 << 20
 """Neurons of a single step from which the loop is taken: PyTorch's few operations on a small frame are sooner done."""
 FEW, OFTEN = 1 << 13, 8
 """Neurons of a frame up to which, and steps from which, NumPy's operations are sooner done than PyTorch's."""
-
-
 SILENT = 0.02
 """Share of events up to which the loops over them keep up with oneDNN's products in a layer with groups."""
 
@@ -107,12 +102,6 @@ def rescale(x: Array, factor: Array) -> bool:
     with np.errstate(all="ignore"):
         rescale_in_place(*arrays)
     return True
-
-
-def lends(values: Sequence[Any]) -> tuple[Any, Sequence[Any], Callable[[Any], Array]] | None:
-    """`Backend.lends`: NumPy's, for the same reason, and because its operations on few numbers take half the time."""
-    arrays = as_arrays(*values)
-    return None if arrays is None else (NUMPY, arrays, lambda x: torch.from_numpy(np.asarray(x)))
 
 
 def _tensors(*arrays: Array) -> tuple[Array, Array]:

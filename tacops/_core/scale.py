@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import NamedTuple
 
 from .._backend.protocol import Array, Backend, State
@@ -115,7 +115,7 @@ def _round(layer: Layer, grid: Grid) -> _Rounded:
         return _round_here(layer, grid)
     backend, values, back = lent
     with backend.undisturbed():
-        there = _round_here(layer.at(backend, tuple(values), None), grid)
+        there = _round_here(replace(layer.with_values(*values), backend=backend), grid)
     units = Units(*(back(getattr(there.units, each.name)) for each in fields(Units)))
     return _Rounded(units, back(there.weight), back(there.threshold), there.poison, {})
 
