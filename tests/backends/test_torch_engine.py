@@ -296,3 +296,27 @@ def test_gradients_may_be_off_in_one_thread(seen: list[Any]) -> None:
             thread.join()
     assert ends == [False, True]
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("groups", [64, 4])
+def test_layers_with_groups_go_by_onednn(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless they are nearly silent, or oneDNN is off, or in float64; the same spikes whichever way."""
+    ways: list[bool] = []
+    layer = choose.run_layer
+
+    def spy(*args: Any) -> Any:
+        ways.append(True)
+        return layer(*args)
+
+    monkeypatch.setattr(choose, "run_layer", spy)
+    rng = np.random.default_rng(0)
+    w = rng.normal(0, 0.4, (64, 3, 3, 64 // groups)).astype(np.float32)
+    given: dict[str, Any] = {"padding": 1, "groups": groups, "reproducible": True}
+    for density, dtype, on, engines in ((0.1, "f4", True, 0), (0.1, "f4", False, 1), (0.001, "f4", True, 1), (0.1, "f8", True, 1)):  # fmt: skip
+        x = rng.random((16, 8, 20, 24, 64)) < density
+        want = tacops.conv_lif(x, w.astype(dtype), **given)
+        ways.clear()
+        with torch.backends.mkldnn.flags(enabled=on):
+            got = tacops.conv_lif(torch.from_numpy(x), torch.from_numpy(w.astype(dtype)), **given)
+        assert len(ways) == engines
+        assert_same(SpikeTrain(got.spikes.numpy(), got.membrane.numpy()), want)
