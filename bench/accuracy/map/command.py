@@ -17,7 +17,7 @@ from bench.accuracy.map.conditions import MAPS, Map
 from bench.accuracy.map.report import print_map
 from bench.accuracy.map.result import MapResult, as_json, from_dict
 from bench.accuracy.map.stages import Point, confirm, screen, shortened, stored, together
-from bench.accuracy.map.train import BATCH, Samples, train
+from bench.accuracy.map.train import BATCH, Samples, train, versions_of
 from bench.shared.files import check_output
 from bench.shared.machine import load, machine
 from bench.shared.plots import plot_files
@@ -26,6 +26,8 @@ from bench.shared.store import CheckpointError, Store, differences, fingerprint
 
 REVISION = 1
 """Raised whenever a change of this code changes results: older checkpoints are then refused."""
+SILENCE = 20.0
+"""Seconds between two lines about one training."""
 Records = dict[Point, list[dict[str, Any]]]
 
 
@@ -35,12 +37,14 @@ def main(args: argparse.Namespace, versions: dict[str, str]) -> int:
     check_output(args.json)
     beside = stem(args.json) if args.json else Path("accuracy-map")
     store = Store(args.work or beside.with_name(f"{beside.name}{'-quick' * args.quick}-checkpoints"))
-    check_output(store.path("any"), *(plot_files(args.plot, *(f"-{name}" for name in args.map)) if args.plot else []))
-    if args.plot:
-        from bench.accuracy.map.plot import save_map  # what it needs is missed now, not when all is measured
+    check_output(store.path("any"))
     settings: dict[str, Any] = {"batch": BATCH, "quick": args.quick, "versions": versions, "revision": REVISION}
     try:
         earlier = read_earlier(args.earlier, settings) if args.earlier else MapResult(settings, {}, {})
+        if args.plot:  # what it needs is missed now, not when all is measured
+            from bench.accuracy.map.plot import save_map
+
+            check_output(*plot_files(args.plot, *(f"-{name}" for name in {**earlier.maps, **dict.fromkeys(args.map)})))
         trained = Trainings(store, settings, console, earlier, 60 * args.minutes if args.minutes else math.inf)
         maps = {name: trained.map(name, shortened(MAPS[name]) if args.quick else MAPS[name]) for name in args.map}
     except CheckpointError as error:
@@ -91,6 +95,7 @@ class Trainings:
         self.processors: list[str] = list(earlier.settings.get("processors", []))
         """That trained: an interrupted run may go on elsewhere."""
         self._samples: dict[tuple[str, int], Samples] = {}
+        self._told = time.perf_counter()
 
     def map(self, name: str, part: Map) -> Records:
         """The screen, factors together, and fresh seeds for what looks like a gain."""
@@ -101,38 +106,49 @@ class Trainings:
         return found if self.left[name] else found | self.points(name, part, confirm(found))
 
     def points(self, name: str, part: Map, points: Iterable[Point]) -> Records:
-        """Train each point with each of its seeds."""
-        plan, found = list(points), {}
+        """Train each point with each of its seeds, as long as there is time; the first always."""
+        plan, found = list(points), Records()
+        self.left[name] = len(plan)
         for n, point in enumerate(plan):
-            if n and time.perf_counter() > self.until:
-                break
-            self.console.print(
-                f"{name}, {point.stage} {n + 1} of {len(plan)}: {point.factor}, {point.label(part.middle)}",
-                highlight=False,
-            )
-            found[point] = [self.one(name, point, seed) for seed in point.seeds]
-        self.left[name] = len(plan) - len(found)
+            words = f"{name}, {point.stage} {n + 1} of {len(plan)}: {point.factor}, {point.label(part.middle)}"
+            for seed in point.seeds:
+                if found and time.perf_counter() > self.until:
+                    return found
+                self.console.print(f"{words}, seed {seed}", highlight=False)
+                found.setdefault(point, []).append(self.one(name, point, seed))
+            self.left[name] -= 1
         return found
 
     def one(self, name: str, point: Point, seed: int) -> dict[str, Any]:
         """One seed of a point."""
         about = stored(point)
-        settings = {**self.settings, "condition": about["condition"], "modes": point.modes, "seed": seed}
+        trained_by = versions_of(point.condition)
+        settings = {**self.settings, "condition": about["condition"], "modes": point.modes, "seed": seed, **trained_by}
         key = f"{name}-{point.stage}-{fingerprint({**about['condition'], 'modes': point.modes})[:12]}-{seed}"
         earlier = self.earlier.get((name, point, seed))
         if earlier is not None:
+            if changes := "; ".join(differences({key: earlier.get(key) for key in trained_by}, trained_by)):
+                raise CheckpointError(
+                    f"a training of {name} was made by another version ({changes}); start without --from"
+                )
             return dict(earlier)
         record = self.store.load(key, settings)
         if record is None:
             began, busy = time.perf_counter(), load()
-            modes = train(self.samples(point), point.condition, ("exact", *point.modes), seed)
-            record = {"seed": seed, **modes, "load": busy, "seconds": time.perf_counter() - began}
+            modes = train(self.samples(point), point.condition, ("exact", *point.modes), seed, self.tell)
+            record = {"seed": seed, **modes, **trained_by, "load": busy, "seconds": time.perf_counter() - began}
             record["processor"] = machine()["processor"]
             self.store.save(key, settings, record)
         self.seconds += record["seconds"]
         if record["processor"] not in self.processors:
             self.processors.append(record["processor"])
         return record
+
+    def tell(self, text: str) -> None:
+        """Say where a long training is, but not more often than a reader wants to know."""
+        if time.perf_counter() - self._told > SILENCE:
+            self._told = time.perf_counter()
+            self.console.print(f"  {text}", highlight=False)
 
     def samples(self, point: Point) -> Samples:
         """The data of a condition; the last set is kept."""

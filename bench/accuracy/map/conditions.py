@@ -43,6 +43,8 @@ class Condition:
     slope: float = 5.0
     everywhere: bool = False
     """Collapse in every layer, not only in the first."""
+    library: Literal["jax", "torch"] = "jax"
+    """What trains: PyTorch is sooner with large networks, JAX with small ones."""
 
     def changes(self, other: Condition) -> dict[str, Any]:
         """Where this condition differs from another.
@@ -123,8 +125,8 @@ MAPS = {
         "images as rate codes",
     ),
     "large": Map(
-        Condition(training=60_000, tested=10_000, epochs=6, width=32, kernel=5, norm=True),
-        {"data set": ({"data": "mnist"},)},
+        Condition(training=60_000, tested=10_000, epochs=5, width=32, kernel=5, norm=True, library="torch"),
+        {"data set": ({"data": "mnist", "epochs": 2},)},
         ("collapse2", "collapse4", "collapse8", "collapse16", "preserve4"),
         "all training images, a larger network",
         seeds=3,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 import tacops
@@ -18,6 +18,19 @@ Statistics = dict[str, tuple[Any, Any]]
 """Mean and variance of each normalised layer's currents, by channel."""
 EPSILON = 1e-5
 THRESHOLD = 1.0
+
+
+Norm = Callable[[Any, Any, Any, tuple[Any, Any] | None], tuple[Any, tuple[Any, Any]]]
+"""Batch normalisation over all axes but the last, as `batch_norm`; a library may have its own."""
+
+
+def batch_norm(
+    current: Any, gain: Any, bias: Any, statistics: tuple[Any, Any] | None = None
+) -> tuple[Any, tuple[Any, Any]]:
+    """``gain (current - mean) / sqrt(variance + EPSILON) + bias``, and the mean and variance: the current's, or those given."""
+    xp, axes = array_namespace(current), tuple(range(current.ndim - 1))
+    mean, variance = statistics or (xp.mean(current, axis=axes), xp.var(current, axis=axes))
+    return gain * (current - mean) / xp.sqrt(variance + EPSILON) + bias, (mean, variance)
 
 
 def shapes(condition: Condition, frame: tuple[int, int, int], classes: int) -> dict[str, tuple[int, ...]]:
@@ -63,23 +76,32 @@ def logits(
     mode: Mode,
     statistics: Statistics | None = None,
     derivative: Any = None,
+    norm: Norm = batch_norm,
 ) -> tuple[Any, Statistics]:
     """Class scores (B, classes) of spikes (T, B, H, W, C), and the statistics of these frames.
 
     Without `statistics` each normalised layer uses those of the frames themselves, as in training.
     """
+    xp = array_namespace(frames)
     spikes, found = frames, {}
     for n in range(condition.depth):
         here = mode if n == 0 or mode.kind == "preserve" or condition.everywhere else EXACT
         given = None if statistics is None else statistics.get(str(n))
-        spikes, own = _layer(weights, n, spikes, condition, here, given, derivative)
+        spikes, own = _layer(weights, n, spikes, condition, here, given, derivative, norm)
         if own is not None:
             found[str(n)] = own
-    return _read_out(weights, jnp.reshape(spikes, (*spikes.shape[:2], -1)), condition, derivative), found
+    return _read_out(weights, xp.reshape(spikes, (*spikes.shape[:2], -1)), condition, derivative), found
 
 
 def _layer(
-    weights: Mapping[str, Any], n: int, frames: Any, condition: Condition, mode: Mode, given: Any, derivative: Any
+    weights: Mapping[str, Any],
+    n: int,
+    frames: Any,
+    condition: Condition,
+    mode: Mode,
+    given: Any,
+    derivative: Any,
+    norm: Norm,
 ) -> tuple[Any, Any]:
     """Spikes of hidden layer n, and what they were normalised by."""
     place: dict[str, Any] = {"stride": 2 if n < 2 else 1, "padding": condition.kernel // 2}
@@ -90,25 +112,25 @@ def _layer(
     # a norm belongs to a frame: with weights that sum to A, a chunk's current is normalised as current / A
     K, beta = min(mode.chunk_size, frames.shape[0]), condition.beta
     rule, total = ("decay", sum(beta**k for k in range(K))) if mode.kind == "collapse" else ("normalized_decay", 1.0)
-    frames = frames.astype(weight.dtype)
+    frames = array_namespace(frames).astype(frames, weight.dtype)
     current = tacops.conv(tacops.aggregate(frames, K, aggregation=rule, beta=beta), weight, **place) / total
-    axes = tuple(range(current.ndim - 1))
-    mean, variance = given or (jnp.mean(current, axes), jnp.var(current, axes))
-    normalised = weights[f"gain{n}"] * (current - mean) / jnp.sqrt(variance + EPSILON) + bias
+    normalised, own = norm(current, weights[f"gain{n}"], bias, given)
     options = {"beta": beta**K} if mode.kind == "collapse" else {"repeat": K}
-    return tacops.lif(total * normalised, **{**neurons, **options}).spikes, (mean, variance)
+    return tacops.lif(total * normalised, **{**neurons, **options}).spikes, own
 
 
 def _read_out(weights: Mapping[str, Any], spikes: Any, condition: Condition, derivative: Any) -> Any:
     """Class scores of spikes (T', B, inputs)."""
-    steps, weight, bias = spikes.shape[0], weights["readout"].T, weights["bias"]
+    xp, steps, weight, bias = array_namespace(spikes), spikes.shape[0], weights["readout"].T, weights["bias"]
     if condition.readout == "rate":
-        return jnp.mean(spikes, 0) @ weight + bias
+        return xp.mean(spikes, axis=0) @ weight + bias
     if condition.readout == "last":
         return spikes[-1] @ weight + bias
     if condition.readout == "membrane":
         # u_t = sum_{s <= t} beta^(t - s) (W x_s + b): its mean over t takes frame s with these weights
         shares = np.array([sum(condition.beta**t for t in range(steps - s)) for s in range(steps)]) / steps
-        return jnp.tensordot(jnp.asarray(shares, spikes.dtype), spikes, 1) @ weight + float(shares.sum()) * bias
+        return (
+            xp.tensordot(xp.asarray(shares, dtype=spikes.dtype), spikes, axes=1) @ weight + float(shares.sum()) * bias
+        )
     current = spikes @ weight + bias
-    return jnp.sum(tacops.lif(current, beta=condition.beta, threshold=THRESHOLD, surrogate=derivative).spikes, 0)
+    return xp.sum(tacops.lif(current, beta=condition.beta, threshold=THRESHOLD, surrogate=derivative).spikes, axis=0)

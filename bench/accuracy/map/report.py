@@ -34,7 +34,8 @@ def tables(result: MapResult, name: str) -> Iterator[tuple[str, Sequence[str], l
     modes = middle.modes
     head = ("factor", "condition", "exact, %", *(VARIANTS[mode].label for mode in modes))
     rows = [_row(result, name, point, modes) for point in found if point.stage != "confirm"]
-    yield f"Gain over exact, points: {title}, {len(middle.seeds)} seeds", head, rows
+    seeds = sorted({len(records) for point, records in found.items() if point.stage != "confirm"})
+    yield f"Gain over exact, points: {title}, {' or '.join(map(str, seeds))} seeds", head, rows
     confirmed = [point for point in found if point.stage == "confirm"]
     if confirmed:
         rows = [_confirmed(result, name, point) for point in confirmed]
@@ -83,11 +84,14 @@ def conditions(result: MapResult) -> list[str]:
     count = sum(
         len(records) * (1 + len(point.modes)) for found in result.maps.values() for point, records in found.items()
     )
+    every = [record for found in result.maps.values() for records in found.values() for record in records]
+    other = sorted({f"PyTorch {record['torch']}" for record in every if "torch" in record})
+    versions = [f"JAX {settings['versions']['jax']}", *other, f"tacops {settings['versions']['tacops']}"]
     tested = sorted({point.condition.tested for found in result.maps.values() for point in found})
     return [
         (
             f"{count:,} trainings in {settings['seconds'] / 3600:.1f} hours on {', '.join(settings['processors'])}; "
-            f"{' or '.join(f'{size:,}' for size in tested)} test samples; JAX {settings['versions']['jax']}, tacops {settings['versions']['tacops']}."
+            f"{' or '.join(f'{size:,}' for size in tested)} test samples; {', '.join(versions)}."
         ),
         *(
             f"{name}: {count} conditions of this stage were not trained; --from goes on with them."

@@ -37,6 +37,7 @@ WORDS = {
     "surrogate": "surrogate {}",
     "slope": "slope {}",
     "everywhere": "collapse in every layer",
+    "library": "trained by {}",
 }
 """How a change of each condition is called."""
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any, Protocol
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from numpy.typing import NDArray
 
 from bench.accuracy.map import network
@@ -55,7 +53,35 @@ class Samples:
         return spikes
 
 
-def train(samples: Samples, condition: Condition, names: Sequence[str], seed: int) -> dict[str, Any]:
+class Training(Protocol):
+    """A network in training."""
+
+    def step(self, frames: Spikes, labels: NDArray[np.int32]) -> Any:
+        """Take one step of Adam, and return the batch's mean loss; a library may compute it later."""
+
+    def settle(self, frames: Spikes) -> None:
+        """Normalise by the statistics of these frames from now on."""
+
+    def classify(self, frames: Spikes) -> NDArray[Any]:
+        """The most likely class of each sample."""
+
+
+Start = Callable[[Condition, Mode, int, Mapping[str, NDArray[np.float32]]], Training]
+"""Begin a training of so many steps from these weights."""
+
+
+def versions_of(condition: Condition) -> dict[str, str]:
+    """Versions of what trains, beside what every condition needs."""
+    return {} if condition.library == "jax" else {condition.library: version(condition.library)}
+
+
+def train(
+    samples: Samples,
+    condition: Condition,
+    names: Sequence[str],
+    seed: int,
+    tell: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
     """Train and test modes with one seed; all see the same weights, batches and spikes.
 
     Returns
@@ -67,36 +93,36 @@ def train(samples: Samples, condition: Condition, names: Sequence[str], seed: in
     right: dict[str, NDArray[np.bool_]] = {}
     found: dict[str, Any] = {}
     for name in names:
-        right[name], loss = _one(samples, condition, VARIANTS[name].mode, seed)
+        right[name], loss = _one(samples, condition, VARIANTS[name].mode, seed, tell)
         record = {"accuracy": float(right[name].mean()), "loss": loss}
         record["gain"] = record["accuracy"] - found["exact"]["accuracy"] if found else 0.0
         record["differs"] = float((right[name] != right["exact"]).mean())
         found[name] = record
+        tell(f"{VARIANTS[name].label}: {record['accuracy']:.2%} right")
     return found
 
 
-def _one(samples: Samples, condition: Condition, mode: Mode, seed: int) -> tuple[NDArray[np.bool_], float]:
+def _one(
+    samples: Samples, condition: Condition, mode: Mode, seed: int, tell: Callable[[str], None]
+) -> tuple[NDArray[np.bool_], float]:
     """Which test samples one mode gets right, and its last epoch's mean loss."""
-    classes, tested = CLASSES[condition.data], condition.tested
+    start: Start = import_module(f"bench.accuracy.map.with_{condition.library}").start
     frame = (*samples.train.shape[-2:], 1) if samples.train.ndim == 3 else samples.train.shape[2:]
-    compiled = _compiled(condition, mode)
-    weights: Any = {
-        name: jnp.asarray(array) for name, array in network.initial(condition, frame, classes, seed).items()
-    }
-    state = compiled.optimiser.init(weights)
+    weights = network.initial(condition, frame, CLASSES[condition.data], seed)
+    training = start(condition, mode, condition.epochs * (condition.training // BATCH), weights)
     losses: list[Any] = []
     for epoch in range(condition.epochs):
-        losses = []
-        for frames, labels in _batches(samples, condition, seed, epoch):
-            weights, state, loss = compiled.step(weights, state, frames, labels)
-            losses.append(loss)
-    first = samples.frames(samples.train[: min(SETTLING, condition.training)], condition, [2, seed])
-    statistics = compiled.settle(weights, first) if condition.norm else None
+        losses = [training.step(*batch) for batch in _batches(samples, condition, seed, epoch)]
+        tell(f"{mode.label}, epoch {epoch + 1} of {condition.epochs}: loss {np.mean(losses):.3f}")
+    if condition.norm:
+        first = samples.train[: min(SETTLING, condition.training)]
+        training.settle(samples.frames(first, condition, [2, seed]))
+    tested = condition.tested
     parts = [
-        compiled.classify(weights, samples.frames(part, condition, [TEST_CODE, n]), statistics)
+        training.classify(samples.frames(part, condition, [TEST_CODE, n]))
         for n, part in enumerate(np.array_split(samples.test[:tested], -(-tested // TEST_BATCH)))
     ]
-    return np.concatenate([np.asarray(part) for part in parts]) == samples.test_labels[:tested], float(np.mean(losses))
+    return np.concatenate(parts) == samples.test_labels[:tested], float(np.mean(losses))
 
 
 def _batches(
@@ -107,38 +133,3 @@ def _batches(
     for n in range(condition.training // BATCH):
         part = order[n * BATCH : (n + 1) * BATCH]
         yield samples.frames(samples.train[part], condition, [4, seed, epoch, n]), samples.labels[part]
-
-
-class _Compiled(NamedTuple):
-    """What one mode runs under a condition; the seeds share it."""
-
-    optimiser: Any
-    step: Any
-    settle: Any
-    """The norm's statistics of training samples."""
-    classify: Any
-
-
-@lru_cache(maxsize=8)
-def _compiled(condition: Condition, mode: Mode) -> _Compiled:
-    steps = condition.epochs * (condition.training // BATCH)
-    optimiser = optax.adam(optax.cosine_decay_schedule(condition.learning_rate, steps))
-    derivative = network.surrogate(condition)
-    run = partial(network.logits, condition=condition, mode=mode)
-
-    def loss(weights: Any, frames: Any, labels: Any) -> Any:
-        scores, _ = run(weights, frames, derivative=derivative)
-        return optax.softmax_cross_entropy_with_integer_labels(scores, labels).mean()
-
-    def step(weights: Any, state: Any, frames: Any, labels: Any) -> Any:
-        value, gradient = jax.value_and_grad(loss)(weights, frames, labels)
-        updates, state = optimiser.update(gradient, state)
-        return optax.apply_updates(weights, updates), state, value
-
-    def settle(weights: Any, frames: Any) -> Any:
-        return run(weights, frames)[1]
-
-    def classify(weights: Any, frames: Any, statistics: Any) -> Any:
-        return jnp.argmax(run(weights, frames, statistics=statistics)[0], axis=-1)
-
-    return _Compiled(optimiser, jax.jit(step), jax.jit(settle), jax.jit(classify))
