@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from bench.accuracy.map.conditions import MAPS
+from bench.accuracy.map.conditions import MAPS, Condition
 from bench.accuracy.map.result import Gain, MapResult
-from bench.accuracy.map.stages import CONFIRMED, Point
+from bench.accuracy.map.stages import CONFIRMED, Point, words
 from bench.accuracy.modes import VARIANTS
 from bench.shared.tables import print_table
 
@@ -21,8 +21,8 @@ def print_map(console: Console, result: MapResult) -> None:
     """Print all tables."""
     for name in result.maps:
         for title, head, rows in tables(result, name):
-            words = ("factor", "condition", "mode", "fresh seeds say")
-            print_table(console, title, head, rows, words=words, bracketed=head)
+            left = ("factor", "condition", "mode", "fresh seeds say")
+            print_table(console, title, head, rows, words=left, bracketed=head)
     for line in conditions(result):
         console.print(escape(line), highlight=False)
 
@@ -45,13 +45,17 @@ def tables(result: MapResult, name: str) -> Iterator[tuple[str, Sequence[str], l
 def _row(result: MapResult, name: str, point: Point, modes: Sequence[str]) -> tuple[str, ...]:
     shown = points if MAPS[name].searched else interval  # what fresh seeds confirm has its intervals there
     gains = (shown(result.gain(name, point, mode)) if mode in point.modes else "" for mode in modes)
-    return (point.factor, point.label(result.middle(name)), f"{100 * result.exact(name, point):.1f}", *gains)
+    middle = result.middle(name)
+    label = point.label(middle)
+    if point.condition == middle and not MAPS[name].searched:  # a map with a middle of its own
+        label = words(middle.changes(Condition()))
+    return (point.factor, label, f"{100 * result.exact(name, point):.1f}", *gains)
 
 
 def _confirmed(result: MapResult, name: str, point: Point) -> tuple[str, ...]:
     gain = result.gain(name, point, point.modes[0])
-    words = (point.factor, point.label(result.middle(name)), VARIANTS[point.modes[0]].label)
-    return (*words, f"{100 * result.exact(name, point):.1f}", interval(gain), gain.word)
+    labels = (point.factor, point.label(result.middle(name)), VARIANTS[point.modes[0]].label)
+    return (*labels, f"{100 * result.exact(name, point):.1f}", interval(gain), gain.word)
 
 
 def points(gain: Gain) -> str:
