@@ -80,6 +80,7 @@ EXTRAS = {
     "scipy": "sparsity",
     "numba": "numba",
     "jax": "jax",
+    "torch": "torch",
     "flax": "flax",
     "threadpoolctl": "bench",
 }

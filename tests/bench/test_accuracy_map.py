@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -300,6 +301,20 @@ def test_a_picture_that_cannot_be_written_is_seen_before_hours_of_training(
     run = ["accuracy", "--map", "motion", "--from", str(earlier), "--work", str(tmp_path / "work"), "--plot", stem]
     assert main(run) == 2  # it draws the earlier result's other maps again
     assert "map-codes.svg" in capsys.readouterr().err
+
+
+def test_a_library_that_trains_is_missed_before_hours_of_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(library: str) -> str:
+        raise PackageNotFoundError(library)
+
+    monkeypatch.setattr(train, "version", missing)
+    monkeypatch.setattr(command, "train", lambda *_: pytest.fail("it trained"))
+    assert main(["accuracy", "--map", "codes", "large", "--work", str(tmp_path)]) == 2
+    printed = capsys.readouterr().err
+    assert "python -m bench accuracy: needs torch" in printed
+    assert "try: pip install -e '.[torch]'" in printed
 
 
 @pytest.mark.usefixtures("tiny")

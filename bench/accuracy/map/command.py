@@ -38,6 +38,9 @@ def main(args: argparse.Namespace, versions: dict[str, str]) -> int:
     beside = stem(args.json) if args.json else Path("accuracy-map")
     store = Store(args.work or beside.with_name(f"{beside.name}{'-quick' * args.quick}-checkpoints"))
     check_output(store.path("any"))
+    for name in args.map:
+        for _, condition in MAPS[name].conditions():
+            versions_of(condition)  # a library that is missing is missed now, too
     settings: dict[str, Any] = {"batch": BATCH, "quick": args.quick, "versions": versions, "revision": REVISION}
     try:
         earlier = read_earlier(args.earlier, settings) if args.earlier else MapResult(settings, {}, {})
