@@ -1,7 +1,4 @@
-"""The map's trainings in PyTorch, whose convolutions and neurons take less than half of JAX's time on CPUs.
-
-One step of `MAPS["large"]`'s exact network on two cores: 188 ms, in JAX 494.
-"""
+"""The map's trainings in PyTorch, which trains large networks sooner than JAX on CPUs: see the training steps of docs/speed.md."""
 
 from __future__ import annotations
 
@@ -61,7 +58,7 @@ def start(condition: Condition, mode: Mode, steps: int, weights: Mapping[str, ND
 def batch_norm(
     current: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor, statistics: Any
 ) -> tuple[torch.Tensor, Any]:
-    """As `network.batch_norm`, by PyTorch's, with which a step takes a quarter less time."""
+    """As `network.batch_norm`, by PyTorch's own, which is one operation."""
     flat = current.reshape(-1, current.shape[-1])
     mean, variance = statistics or (torch.zeros_like(bias), torch.ones_like(bias))
     out = functional.batch_norm(flat, mean, variance, gain, bias, statistics is None, 1.0, network.EPSILON)
