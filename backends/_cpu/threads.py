@@ -28,12 +28,15 @@ __all__ = ["aside", "lost_in_fork", "run_here", "share_out"]
 T = TypeVar("T")
 
 LOOK = 0.5
-"""Seconds after which somebody who waits looks whether the other is still there."""
+"""Seconds after which somebody who waits looks whether the other is still there: whether this process was forked."""
 
 _lock = RLock()
 _calls: SimpleQueue[_Call[Any] | None] = SimpleQueue()
 _helpers: list[Thread] = []
 _asides: set[Thread] = set()
+_forks = 0
+"""Forks between the process that was started and this one. A thread's own word, `is_alive`, does not do: interrupted, it can
+declare one dead that runs (https://github.com/python/cpython/issues/89437)."""
 _lost = False
 
 
@@ -77,7 +80,7 @@ class _Call(Generic[T]):
     """The shares of a call, and who is at work on them."""
 
     def __init__(self, run: Callable[[T], None], shares: Sequence[Sequence[T]]):
-        self.run, self.left, self.over = run, deque(shares), False
+        self.run, self.left, self.over, self.forks = run, deque(shares), False, _forks
         self.busy: dict[Thread, Sequence[T] | None] = {}
         """Helpers that have come, each with the share that it is at: entered before it takes one, so none is overlooked."""
         self.errors: list[BaseException] = []
@@ -129,8 +132,8 @@ class _Call(Generic[T]):
 
     def _replace(self) -> None:
         """Run the shares of helpers that are no more: a signal's handler may have forked in the middle of this call."""
-        for helper, share in list(self.busy.items()):
-            if not helper.is_alive():
+        if self.forks != _forks:
+            for helper, share in list(self.busy.items()):
                 self._run(share or ())
                 self.busy.pop(helper, None)
 
@@ -161,6 +164,7 @@ def _serve(calls: SimpleQueue[_Call[Any] | None]) -> None:
         while (call := calls.get()) is not None:
             call.help(me)
             del call  # and with it the arrays
+        calls.put(None)  # for the next: an interrupt in `_ready` may have left one that nobody counts
     finally:
         if me in _helpers:
             _helpers.remove(me)
@@ -174,6 +178,7 @@ def aside(function: Callable[..., T], *args: Any) -> T:
     if current_thread() in _asides:
         return function(*args)
     results: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
+    forks = _forks
 
     def work() -> None:
         try:
@@ -194,7 +199,7 @@ def aside(function: Callable[..., T], *args: Any) -> T:
         try:
             good, value = results.get(timeout=LOOK)
         except Empty:
-            if thread.is_alive() or not results.empty():  # it may have ended between the two looks
+            if forks == _forks:
                 continue
             msg = "tacops: the process was forked by a signal's handler in the middle of a call that was compiling"
             raise RuntimeError(msg) from None
@@ -210,8 +215,8 @@ def lost_in_fork() -> bool:
 
 def _after_fork() -> None:
     """In a forked child, which has none of these threads, and in which a lock may be taken by one of them."""
-    global _lock, _calls, _lost
-    _lock, _calls = RLock(), SimpleQueue()
+    global _lock, _calls, _forks, _lost
+    _lock, _calls, _forks = RLock(), SimpleQueue(), _forks + 1
     _helpers.clear()
     _lost = _lost or bool(_asides)  # one that was never started, for an exception struck, only costs speed
     _asides.clear()
@@ -221,8 +226,7 @@ def _after_fork() -> None:
 def _close() -> None:
     """End the helpers: a thread that comes back from compiled code when the interpreter is gone can end the process badly."""
     helpers = list(_helpers)
-    for _ in helpers:
-        _calls.put(None)
+    _calls.put(None)
     for helper in helpers:
         helper.join()
 

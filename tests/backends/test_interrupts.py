@@ -130,13 +130,12 @@ def test_an_interrupt_while_loops_are_loaded(when: float, tmp_path: Path) -> Non
 
         signal.signal(signal.SIGALRM, interrupt)
         current = rng.random((4, 64, 64, 64)).astype(np.float32)
-        signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1]))
+        signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1]), 1.0)  # again: Python drops one that strikes a finaliser
         try:
             while True:  # until it strikes
                 tacops.lif(current, beta=0.5)
         except KeyboardInterrupt:
-            pass
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)
         got = tacops.lif(current, beta=0.5)
         from tacops.backends._cpu import neurons
         assert neurons.compiled() is not None
@@ -145,6 +144,32 @@ def test_an_interrupt_while_loops_are_loaded(when: float, tmp_path: Path) -> Non
         """,
         str(when),
         str(tmp_path),
+    )
+
+
+def test_an_interrupt_while_a_helper_is_started() -> None:
+    """The helper runs, and nobody counts it: at its end the process must not wait for another in its place."""
+    run_script(
+        """
+        start = threading.Thread.start
+
+        def strike(thread):
+            start(thread)
+            if thread.name == "tacops-0":
+                raise KeyboardInterrupt
+
+        threading.Thread.start = strike
+        try:
+            layer()
+        except KeyboardInterrupt:
+            pass
+        else:
+            sys.exit("not struck")
+        threading.Thread.start = start
+        layer()
+        names = [thread.name for thread in threading.enumerate()]
+        assert len(_threads._helpers) == 1 and names.count("tacops-0") == 2, names
+        """
     )
 
 
