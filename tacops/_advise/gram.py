@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial, reduce
+from functools import lru_cache, partial, reduce
 from operator import add
 from typing import Any
 
 from .._backend.dispatch import get_backend
 from .._backend.protocol import Array, Backend
 from .motion import displaced_products, padded
+from .products import gram_matrix
 
 __all__ = ["LONGEST", "POOLS", "SIDE", "Plan", "grams", "namespace_of"]
 
@@ -67,7 +68,8 @@ def grams(backend: Backend, spikes: Array, plan: Plan) -> tuple[Any, Any, Any]:
     displaced : numpy.ndarray, shape (D, n, L, L), float32
         Scalar products of single pixels' c_s and displaced c_t: `displaced_products`. D is 0 where frames are grouped.
     """
-    parts, measure = _parts(backend.namespace(spikes), spikes, plan), _measure(backend, plan.group == 1)
+    parts = _parts(backend.namespace(spikes), spikes, plan)
+    measure = _measure(backend, _space(spikes, plan), plan.group == 1)
     host = [[backend.to_numpy(array) for array in measure(part)] for part in parts]
     np = namespace_of(host[0][0])
     gram = np.concatenate([np.stack(part[:3]) for part in host], axis=1).astype(np.float64)
@@ -76,12 +78,9 @@ def grams(backend: Backend, spikes: Array, plan: Plan) -> tuple[Any, Any, Any]:
 
 
 def _parts(xp: Any, spikes: Array, plan: Plan) -> Iterator[Array]:
-    """Float32 frames (L, m, *S, C) of a few samples at a time."""
+    """Float32 frames (L, m, *S, C) of a few samples at a time, copied; `padded` if they are not grouped."""
     T = plan.frames - plan.frames % plan.group
-    rows, *rest = spikes.shape[2:]
-    if plan.rows is not None:
-        rows = len(plan.rows) * SIDE[len(rest)]
-    together = max(1, WORK // (T * rows * math.prod(rest)))
+    together = max(1, WORK // (T * math.prod(_space(spikes, plan)) * spikes.shape[-1]))
     for first in range(0, len(plan.samples), together):
         samples, starts = (part[first : first + together] for part in (plan.samples, plan.starts))
         b, start, m = samples[0], starts[0], len(samples)
@@ -90,10 +89,19 @@ def _parts(xp: Any, spikes: Array, plan: Plan) -> Iterator[Array]:
         else:
             pairs = zip(samples, starts, strict=True)
             frames = [_rows(xp, spikes[start : start + T, b : b + 1, ...], plan) for b, start in pairs]
-        x = xp.astype(frames[0] if len(frames) == 1 else xp.concat(frames, axis=1), xp.float32)
+        x = frames[0] if len(frames) == 1 else xp.concat(frames, axis=1)
         if plan.group > 1:
-            x = xp.sum(xp.reshape(x, (T // plan.group, plan.group, *x.shape[1:])), axis=1)
-        yield x
+            x = xp.reshape(xp.astype(x, xp.float32), (T // plan.group, plan.group, *x.shape[1:]))
+            yield xp.sum(x, axis=1)
+        else:
+            wide = padded(xp, x)
+            yield wide if wide is not x and wide.dtype == xp.float32 else xp.astype(wide, xp.float32)
+
+
+def _space(spikes: Array, plan: Plan) -> tuple[int, ...]:
+    """Height and so on of what is looked at."""
+    rows, *rest = spikes.shape[2:-1]
+    return (rows if plan.rows is None else len(plan.rows) * SIDE[1 + len(rest)], *rest)
 
 
 def _rows(xp: Any, x: Array, plan: Plan) -> Array:
@@ -103,40 +111,52 @@ def _rows(xp: Any, x: Array, plan: Plan) -> Array:
     return xp.concat([x[:, :, row : row + side, ...] for row in plan.rows], axis=2)
 
 
-@cache
-def _measure(backend: Backend, displace: bool) -> Callable[[Array], list[Array]]:
+@lru_cache(64)
+def _measure(backend: Backend, space: tuple[int, ...], displace: bool) -> Callable[[Array], list[Array]]:
     """`_grams`, compiled where that is usual: else each of its operations would be compiled by itself."""
-    function = partial(_grams, backend, displace)
+    function = partial(_grams, backend, space, displace)
     return backend.compile(function) if backend.compiles_fast else function
 
 
-def _grams(backend: Backend, displace: bool, x: Array) -> list[Array]:
-    """(L, m, *S, C) to three arrays (m, L + 1, L + 1), one (m,) and one (D, m, L, L)."""
+def _grams(backend: Backend, space: tuple[int, ...], displace: bool, x: Array) -> list[Array]:
+    """Frames (L, m, *S, C) to three arrays (m, L + 1, L + 1), one (m,) and one (D, m, L, L).
+
+    Parameters
+    ----------
+    backend : Backend
+    space : tuple of int
+        Height and so on.
+    displace : bool
+        Whether frames are to be displaced: they are `padded` then.
+    x : array
+        To be overwritten. On a CPU half of the cost would be memory that the system must hand out, so few arrays of this
+        size are made.
+    """
     xp = backend.namespace(x)
-    T, m = x.shape[:2]
-    pixels = tuple(range(1, x.ndim - 1))
-    energy = xp.sum(x * x, axis=0) / T
+    T = x.shape[0]
+    pixels = tuple(range(2, x.ndim))
+    energy = xp.sum(x * x, axis=0, keepdims=True) / T
     active = xp.sum(xp.astype(energy > 0.0, xp.float32), axis=pixels, keepdims=True)
     mean = xp.sum(energy, axis=pixels, keepdims=True) / xp.maximum(active, xp.ones_like(active))
     scale = energy + mean
     scale = xp.where(scale > 0.0, scale, xp.ones_like(scale))
-    y = x * scale**-0.5
-    middle = xp.sum(y, axis=0) / T
-    spread = xp.maximum(energy / scale - middle * middle, xp.zeros_like(energy)) * T
-    together = _pool(xp, xp.reshape(spread, (1, *spread.shape)))[0, ...]
-    noise = (xp.sum(together * together, axis=pixels) - xp.sum(spread * spread, axis=pixels)) * (2.0 / max(T - 1, 1))
-    neighbourhood = _pool(xp, y)
-    frame = xp.sum(neighbourhood, axis=tuple(range(2, x.ndim - 1)))
-    found, displaced = [], None
-    for pooled in (padded(xp, y) if displace else y, neighbourhood, frame):
-        rows = xp.permute_dims(xp.reshape(pooled, (T, m, -1)), (1, 0, 2))
-        middle = xp.sum(rows, axis=1, keepdims=True) / T
-        centred = rows - middle
-        if displaced is None:
-            displaced = displaced_products(xp, centred, x.shape[2:-1] if displace else (), x.shape[-1])
-        rows = xp.concat([centred, middle], axis=1)
-        found.append(rows @ xp.permute_dims(rows, (0, 2, 1)))
-    return [*found, noise, displaced]
+    x *= scale**-0.5
+    middle = xp.sum(x, axis=0, keepdims=True) / T
+    x -= middle
+    inside = (slice(None), slice(None), *(slice(n) for n in space), ...)
+    spread = xp.maximum(energy / scale - middle * middle, xp.zeros_like(energy))[inside] * T
+    together = _pool(xp, spread)
+    noise = xp.sum(together * together, axis=pixels) - xp.sum(spread * spread, axis=pixels)
+    neighbourhoods = [_pool(xp, part[inside]) for part in (x, middle)]
+    frames = [_whole(xp, part) for part in neighbourhoods]
+    rows = [[_by_sample(xp, part) for part in pair] for pair in ((x, middle), neighbourhoods, frames)]
+    displaced = displaced_products(xp, rows[0][0], space if displace else (), x.shape[-1])
+    return [*(gram_matrix(xp, *pair) for pair in rows), noise[0, :] * (2.0 / max(T - 1, 1)), displaced]
+
+
+def _by_sample(xp: Any, frames: Array) -> Array:
+    """Frames (L, m, ...) to rows (m, L, N)."""
+    return xp.permute_dims(xp.reshape(frames, (*frames.shape[:2], -1)), (1, 0, 2))
 
 
 def _pool(xp: Any, y: Array) -> Array:
@@ -152,6 +172,13 @@ def _pool(xp: Any, y: Array) -> Array:
         y = xp.reshape(y, tuple(shape))
         before = (slice(None),) * (axis + 1)
         y = reduce(add, [y[(*before, i, ...)] for i in range(side)])  # faster than sum over a short axis
+    return y
+
+
+def _whole(xp: Any, y: Array) -> Array:
+    """Sum over all spatial axes, one by one: faster than at once, where the last axis is short."""
+    for _ in range(y.ndim - 3):
+        y = xp.sum(y, axis=2)
     return y
 
 

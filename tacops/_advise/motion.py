@@ -15,6 +15,8 @@ from itertools import product
 from typing import Any
 
 from .._backend.protocol import Array
+from .orders import Orders, following
+from .products import products
 
 __all__ = ["RADIUS", "Agreement", "agreement", "displaced_products", "displacements", "padded"]
 
@@ -65,7 +67,7 @@ def displaced_products(xp: Any, rows: Array, shape: Sequence[int], channels: int
     found = []
     for d in displacements(shape):
         offset = sum(n * stride for n, stride in zip(d, strides, strict=True))
-        found.append(rows[..., : rows.shape[2] - offset] @ xp.permute_dims(rows[..., offset:], (0, 2, 1)))
+        found.append(products(xp, rows[..., : rows.shape[2] - offset], rows[..., offset:]))
     if not found:
         return xp.zeros_like(rows[None, :, :, :1])[:0, ...]
     return xp.stack(found) * (channels / kept)
@@ -76,7 +78,7 @@ class Agreement:
     """How well frames agree with displaced ones, of every order and every sample."""
 
     table: Any
-    """(orders, n): sum over displacements of the squares of agreement above its mean, in standard deviations."""
+    """(n, orders): sum over displacements of the squares of agreement above its mean, in standard deviations."""
     excess: Any
     """(n,): mean product of frames that follow each other, displaced the best way, above what the best way gives in another order."""
     spread: Any
@@ -88,16 +90,15 @@ class Agreement:
     """
 
 
-def agreement(np: Any, displaced: Any, order: Any) -> Agreement | None:
-    """Compare the order given, which is the first one, with others.
+def agreement(np: Any, displaced: Any, orders: Orders) -> Agreement | None:
+    """Compare the order observed, which is the first one, with others.
 
     Parameters
     ----------
     np : namespace
         NumPy.
     displaced : numpy.ndarray, shape (D, n, T, T)
-    order : numpy.ndarray, shape (orders, T)
-        The place of every frame, as sums over consecutive frames take it.
+    orders : Orders
 
     Returns
     -------
@@ -107,17 +108,15 @@ def agreement(np: Any, displaced: Any, order: Any) -> Agreement | None:
     half, n, T, _ = displaced.shape
     if half == 0:
         return None
-    steps = np.zeros((len(order), T * T), np.float32)
-    frame = np.argsort(order, axis=1)  # in every place
-    np.put_along_axis(steps, frame[:, :-1] * T + frame[:, 1:], 1.0, axis=1)
     both = np.concatenate([displaced, displaced.swapaxes(2, 3)]).reshape(2 * half * n, T * T)
-    sums = (steps @ both.astype(np.float32).T).reshape(len(order), 2 * half, n)
-    above = sums - sums.mean(axis=0)
-    variance = (above**2).mean(axis=0)
+    sums = (both.astype(np.float32) @ following(np, orders).T).reshape(2 * half, n, len(orders.places))
+    above = sums - sums.mean(axis=2, keepdims=True)
+    variance = (above**2).mean(axis=2)
     scale = np.sqrt(variance + variance.mean(axis=1, keepdims=True))  # one sample of few spikes can't drown the others
-    table = (np.maximum(above / np.where(scale > 0, scale, np.inf), 0) ** 2).sum(axis=1, dtype=np.float64)
-    best = above.max(axis=1) / (T - 1)
-    excess = (best[0] - best.mean(axis=0)).astype(np.float64)
+    score = np.maximum(above / np.where(scale > 0, scale, np.inf)[..., None], 0)
+    table = (score**2).sum(axis=0, dtype=np.float64)
+    best = above.max(axis=0) / (T - 1)
+    excess = (best[:, 0] - best.mean(axis=1)).astype(np.float64)
     same = displaced.diagonal(axis1=2, axis2=3).sum(axis=2)
     same = (same / T - (displaced.sum(axis=(2, 3)) - same) / (T * (T - 1))).sum(axis=1).max()
     return Agreement(table, excess, np.sqrt(variance.mean(axis=0)) / (T - 1), bool(excess.sum() > same))

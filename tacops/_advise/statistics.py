@@ -16,11 +16,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations
 from typing import Any
 
 from .gram import namespace_of
 from .motion import Agreement, agreement
+from .orders import mix, orders_of, sums_of_squares
 
 __all__ = ["Losses", "Motion", "Outcome", "block_lengths", "chunk_losses", "permutation_test"]
 
@@ -98,44 +98,41 @@ def permutation_test(
     """
     np = namespace_of(gram)
     n, T = gram.shape[1:3]
-    order = _orders(np, T, draws, seed)
-    # (lengths, orders, S, n), and of a ramp (lengths, orders, 1, 1); order 0 is the one observed
-    table, ramp = _variances(np, (gram, _ramp(np, T)), lengths, order)
-    complete = len(order) == math.factorial(T)
-    total = table[..., 0] if n == 1 else _mix(np, table, draws, complete, seed)
-    roots, each = np.cbrt(total), np.cbrt(table)
-    signed, center, spread = _scores(np, roots)
+    orders = orders_of(np, T, tuple(lengths), draws, seed)
+    table = sums_of_squares(np, orders, gram)  # the first order is the one observed
+    total = mix(np, table, draws, orders.complete, seed)
+    signed, center, spread = _scores(np, total)
     score = np.abs(signed)
-    worst, individual = score.max(axis=(0, 2)), np.abs(_scores(np, each)[0]).max(axis=(0, 2))
-    seen = agreement(np, displaced, order)
+    worst, individual = score.max(axis=(0, 1)), np.abs(_scores(np, table)[0]).max(axis=(0, 1))
+    seen = agreement(np, displaced, orders)
     if seen is not None:
-        moved = seen.table[:, 0] if n == 1 else _mix(np, seen.table[None, :, None], draws, complete, seed)[0, :, 0]
-        (moving,), *law = _scores(np, np.cbrt(moved)[None])
+        moved = mix(np, seen.table, draws, orders.complete, seed)
+        moving, *law = _scores(np, moved)
         blocks, worst = worst, np.maximum(worst, moving)
-        individual = np.maximum(individual, _scores(np, np.cbrt(seen.table)[None])[0][0])
+        individual = np.maximum(individual, _scores(np, seen.table)[0])
     allowed = np.sort(worst)[math.ceil((1 - significance) * len(worst)) - 1]
     K = np.array(lengths)[:, None]
     mean = K * (T - K) * (T - K + 1) * np.einsum("snii->s", gram) / (T * (T - 1))
     safe = np.where(mean > 0, mean, np.nan)
     low, high = (np.maximum(center + sign * allowed * spread, 0) ** 3 for sign in (-1, 1))
-    drift = _least_drift(np, high - mean, total.std(axis=1), ramp[..., 0], n)
-    strongest = np.unravel_index(int(np.argmax(score[:, 0])), score[:, 0].shape)
+    drift = _least_drift(np, high - mean, total.std(axis=2), orders.ramp, n)
+    strongest = np.unravel_index(int(np.argmax(score[..., 0])), score.shape[:2])
     return Outcome(
         list(lengths),
-        (total[:, 0] / safe).tolist(),
+        (total[..., 0] / safe).tolist(),
         np.stack([low / safe, high / safe], axis=-1).tolist(),
         drift.min(axis=0).tolist(),
         None if seen is not None and moving[0] > blocks[0] else (int(strongest[0]), int(strongest[1])),
         bool((score[:, 0, 0] > allowed).any()),
         float((worst >= worst[0] - TIE).mean()),
-        (individual >= individual[0] - TIE).mean(axis=0).tolist(),
+        (individual >= individual[:, :1] - TIE).mean(axis=1).tolist(),
         None if seen is None else _motion(np, seen, moved, allowed, law, seen.fine and bool(moving[0] > allowed)),
     )
 
 
 def _motion(np: Any, seen: Agreement, moved: Any, allowed: float, law: Sequence[Any], fine: bool) -> Motion:
     """What the displaced frames say, from the distribution over orders of their agreement."""
-    center, spread = (float(part[0]) for part in law)
+    center, spread = map(float, law)
     mean, limit = float(moved.mean()), (center + float(allowed) * spread) ** 3
     # one displacement of z standard deviations in all samples adds about n (z^2 + 1/2) / 2 squares
     deviations = math.sqrt(max(2 * (limit - mean) / seen.excess.shape[0] - 0.5, 0.25))
@@ -147,96 +144,27 @@ TIE = 1e-3
 """Scores closer than this are equal: orders that give the same blocks do so up to rounding."""
 
 
-def _orders(np: Any, T: int, draws: int, seed: int) -> Any:
-    """All orders of at most six frames, else the one observed and `draws` random ones: (orders, T)."""
-    if T <= 6:
-        return np.array(list(permutations(range(T))))
-    order = np.random.default_rng([seed, T]).permuted(np.tile(np.arange(T), (draws + 1, 1)), axis=1)
-    order[0] = np.arange(T)
-    return order
-
-
-def _together(np: Any, lengths: Sequence[int], order: Any) -> Any:
-    """In how many blocks two frames lie in every order, pair by pair: float32 (lengths, orders, pairs)."""
-    T = order.shape[1]
-    first, second = np.triu_indices(T)
-    pairs = (order[:, first] * T + order[:, second]).reshape(-1)
-    windows = np.stack([_windows(np, T, K) for K in lengths])
-    return np.take(windows, pairs, axis=1).reshape(len(lengths), len(order), -1)
-
-
-PAIRS = 2**24
-"""Pairs of frames, times lengths and orders, that are looked at at once."""
-
-
-def _variances(np: Any, grams: Sequence[Any], lengths: Sequence[int], order: Any) -> list[Any]:
-    """Sums of squares of every Gram matrix for every order: (lengths, orders, S, n), by matrix products."""
-    T = order.shape[1]
-    first, second = np.triu_indices(T)
-    weight = np.where(first == second, 1.0, 2.0)
-    flat = [(gram[:, :, first, second] * weight).reshape(-1, len(first)).astype(np.float32) for gram in grams]
-    step = max(1, PAIRS // (len(lengths) * len(first)))
-    parts = []
-    for start in range(0, len(order), step):
-        together = _together(np, lengths, order[start : start + step])
-        parts.append([together.reshape(-1, len(first)) @ rows.T for rows in flat])
-    tables = []
-    for gram, found in zip(grams, zip(*parts, strict=True), strict=True):
-        shaped = [part.reshape(len(lengths), -1, *gram.shape[:2]) for part in found]
-        tables.append(np.maximum(np.concatenate(shaped, axis=1), 0).astype(np.float64))
-    return tables
-
-
-def _ramp(np: Any, T: int) -> Any:
-    """Gram matrix (1, 1, T, T) of a linear drift of variance 1."""
-    ramp = np.linspace(-1, 1, T) * math.sqrt(3 * (T - 1) / (T + 1))
-    return (ramp[:, None] * ramp)[None, None]
-
-
-def _windows(np: Any, T: int, K: int) -> Any:
-    """In how many windows of K consecutive frames two frames lie: float32 (T * T,)."""
-    start = np.arange(T - K + 1)[:, None]
-    frame = np.arange(T)
-    inside = ((start <= frame) & (frame < start + K)).astype(np.float32)
-    return (inside.T @ inside).reshape(-1)
-
-
-def _mix(np: Any, table: Any, draws: int, complete: bool, seed: int) -> Any:
-    """Sum over samples, each with an order of its own: the observed ones, then `draws` random choices.
-
-    If the table is complete, orders are drawn from it with replacement, which makes the test exact. Else every sample gets
-    the table's random orders in a sequence of its own: they serve all samples, as if they had been drawn for each.
-    """
-    rng, n = np.random.default_rng([seed, draws, table.shape[3]]), table.shape[3]
-    pick = np.zeros((draws + 1, n), np.int64)
-    if complete:
-        pick[1:] = rng.integers(0, table.shape[1], (draws, n))
-    else:
-        pick[1:] = 1 + rng.permuted(np.tile(np.arange(draws)[:, None], (1, n)), axis=0)
-    lengths, orders, scales, _ = table.shape
-    rows = np.ascontiguousarray(table.transpose(3, 1, 0, 2)).reshape(n * orders, lengths * scales)
-    total = rows[pick + orders * np.arange(n)].sum(axis=1)
-    return total.reshape(draws + 1, lengths, scales).transpose(1, 0, 2)
-
-
 def _least_drift(np: Any, excess: Any, spread: Any, values: Any, n: int) -> Any:
     """Variance of the linear drift whose sums of squares exceed their mean over orders by `excess`: (lengths, S).
 
     A drift also widens the distribution over orders. With g the excess and q the spread over orders of a drift of
     variance 1, and E and s those of the noise: ``a g = E sqrt(1 + a^2 q^2 / (n s^2))``, solved for a. `values` are the drift's
-    sums of squares: (lengths, orders, 1).
+    sums of squares: (lengths, orders).
     """
-    gain, own = values[:, 0] - values.mean(axis=1), values.std(axis=1)
+    gain, own = values[:, :1] - values.mean(axis=1, keepdims=True), values.std(axis=1, keepdims=True)
     safe = np.where(spread > 0, spread, np.inf)
     square = gain**2 - excess**2 * own**2 / (n * safe**2)
     return np.where(square > 0, excess / np.sqrt(np.where(square > 0, square, 1)), np.inf)
 
 
-def _scores(np: Any, roots: Any) -> tuple[Any, Any, Any]:
-    """Departure from the mean over draws in standard deviations, and the two; zero where nothing varies."""
-    center, spread = roots.mean(axis=1), roots.std(axis=1)
+def _scores(np: Any, squares: Any) -> tuple[Any, Any, Any]:
+    """Departure of cube roots from their mean over draws, in standard deviations (zero where nothing varies); and the two."""
+    roots = np.cbrt(squares)
+    center = roots.mean(axis=-1)
+    departure = roots - center[..., None]
+    spread = np.sqrt((departure**2).mean(axis=-1))
     safe = np.where(spread > 1e-6 * np.abs(center), spread, np.inf)
-    return (roots - center[:, None]) / safe[:, None], center, spread
+    return departure / safe[..., None], center, spread
 
 
 @dataclass(frozen=True)
@@ -295,4 +223,7 @@ def _loss(lags: Sequence[float], K: int) -> float:
 
 
 def _lag_means(np: Any, gram: Any) -> list[float]:
-    return [float(np.diagonal(gram, lag).mean()) for lag in range(gram.shape[0])]
+    """Mean of every diagonal of a symmetric matrix, from the main one up."""
+    frame = np.arange(len(gram))
+    lags = np.abs(frame[:, None] - frame).reshape(-1)
+    return (np.bincount(lags, gram.reshape(-1)) / np.bincount(lags)).tolist()  # type: ignore[no-any-return]

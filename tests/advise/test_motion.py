@@ -15,6 +15,7 @@ from bench.spikes import advise as simulation
 from bench.spikes.motions import MOTIONS, motion_power, moving_points, translated
 from tacops._advise.advise import advise
 from tacops._advise.motion import RADIUS, agreement, displaced_products, displacements, padded
+from tacops._advise.orders import orders_of
 from tacops._cli.advise import add_arguments, main
 from tests.support.advise_inputs import T, bernoulli, rng
 
@@ -111,7 +112,7 @@ def test_displaced_products_are_what_the_docstring_says(shape: tuple[int, ...]) 
 
 def test_excess_is_the_energy_that_moves() -> None:
     """Nothing where nothing moves, however many displacements there are to choose from; else the energy of what does."""
-    order = np.stack([np.arange(T), *(rng(n).permutation(T) for n in range(199))])
+    order = orders_of(np, T, (2,), 199, 0)
     found = {}
     for moving in (False, True):
         x = moving_points(rng(1), translated(0, 1), batch=40) if moving else bernoulli(np.full((40, 24, 24, 1), 0.05))

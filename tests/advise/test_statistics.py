@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from bench.spikes import advise as simulation
-from tacops._advise import statistics
+from tacops._advise import orders
 from tacops._advise.advise import advise
 from tacops._advise.gram import Plan, grams
+from tacops._advise.products import gram_matrix, products
 from tacops._advise.statistics import Outcome, block_lengths, chunk_losses, permutation_test
 from tacops.backends import get_backend
 from tests.support.advise_inputs import Spikes, T, bernoulli, moving, rng
@@ -120,6 +121,16 @@ def test_error_of_the_loss_is_its_spread() -> None:
     assert abs(np.mean([f.by_length[8] for f in found])) < 4 * spread / math.sqrt(300)
 
 
+@pytest.mark.parametrize(("rows", "size"), [(1, 5), (2, 3000), (7, 20011), (16, 4096)])
+def test_scalar_products_in_pieces(rows: int, size: int) -> None:
+    """Of rows of any length, whose last piece is shorter."""
+    a, b = rng().normal(size=(2, 3, rows, size)).astype(np.float32)
+    assert products(np, a, b) == pytest.approx(np.einsum("msn,mtn->mst", a, b, dtype=np.float64), abs=1e-2)
+    both = np.concatenate([a, b[:, :1]], axis=1)
+    want = np.einsum("msn,mtn->mst", both, both, dtype=np.float64)
+    assert gram_matrix(np, a, b[:, :1]) == pytest.approx(want, rel=1e-5, abs=1e-2)
+
+
 def test_block_lengths() -> None:
     assert block_lengths(3, 1) == [2]
     assert block_lengths(16, 8) == [2, 3, 4, 6, 8]
@@ -179,7 +190,8 @@ def test_orders_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     gram, _, displaced = measured(bernoulli(rng().random((3, 8, 8, 1)) * 0.4))
     arguments: Any = (gram[:, :, :-1, :-1], displaced, [2, 3, 4, 8], 199, 0.01, 0)
     whole = permutation_test(*arguments)
-    monkeypatch.setattr(statistics, "PAIRS", 7 * 4 * T * (T + 1) // 2)
+    monkeypatch.setattr(orders, "KEPT", 0)
+    monkeypatch.setattr(orders, "PAIRS", 7 * 4 * T * (T + 1) // 2)
     parts = permutation_test(*arguments)
     np.testing.assert_allclose(parts.dispersion, whole.dispersion, rtol=1e-6)
     np.testing.assert_allclose(parts.band, whole.band, rtol=1e-5)
