@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from bench.shared.files import DAMAGE, OutputError, check_figure, check_output, write_whole
 from bench.shared.machine import machine
 from bench.shared.results import ResultError, fault, read_content
+from bench.spikes import advise_cost
 from bench.spikes.motions import DENSITIES, SPEEDS, MotionPower, motion_power
 from tacops._advise.advise import advise
 
@@ -178,6 +179,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all counts into this file")
     parser.add_argument("--plot", type=Path, metavar="OUT", help="draw all into this .svg or .png file")
     parser.add_argument("--redraw", type=Path, metavar="FILE", help="simulate nothing: draw what --json wrote")
+    parser.add_argument(
+        "--cost",
+        type=int,
+        nargs="?",
+        const=51,
+        metavar="ROUNDS",
+        help="simulate nothing: time advise beside one exact layer (default 51 rounds), on a machine that is idle otherwise",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -192,6 +201,11 @@ def main(args: argparse.Namespace) -> int:
     if args.plot and not (args.draws or args.power_draws or args.motion_draws):
         print("python -m bench advise: --plot needs draws of something", file=sys.stderr)
         return 2
+    if args.cost is not None:
+        if args.plot or args.cost < 1:
+            print("python -m bench advise: --cost takes at least 1 round, and draws nothing", file=sys.stderr)
+            return 2
+        return advise_cost.run(args.cost, args.json)
     started = time.perf_counter()
     alarms = simulate_false_alarms(args.draws, args.seed) if args.draws else []
     powers = simulate_power(args.power_draws, args.seed) if args.power_draws else []

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
@@ -28,11 +29,12 @@ NUMBERS = 2**16
 """Of samples with more numbers only every so many-th channel is displaced: all channels move alike."""
 
 
-def displacements(shape: Sequence[int]) -> list[tuple[int, ...]]:
+@lru_cache(64)
+def displacements(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     """Half of all displacements within frames of this shape, none if it is empty; the others are their opposites."""
     radius = RADIUS[len(shape)]
     axes = [range(-min(radius, n - 1), min(radius, n - 1) + 1) for n in shape]
-    return [d for d in product(*axes) if d > (0,) * len(shape)]
+    return tuple(d for d in product(*axes) if d > (0,) * len(shape))
 
 
 def padded(xp: Any, y: Array) -> Array:
@@ -65,7 +67,7 @@ def displaced_products(xp: Any, rows: Array, shape: Sequence[int], channels: int
     for n in reversed(shape[1:]):
         strides.insert(0, strides[0] * (n + min(radius, n - 1)))
     found = []
-    for d in displacements(shape):
+    for d in displacements(tuple(shape)):
         offset = sum(n * stride for n, stride in zip(d, strides, strict=True))
         found.append(products(xp, rows[..., : rows.shape[2] - offset], rows[..., offset:]))
     if not found:
@@ -109,12 +111,12 @@ def agreement(np: Any, displaced: Any, orders: Orders) -> Agreement | None:
     if half == 0:
         return None
     both = np.concatenate([displaced, displaced.swapaxes(2, 3)]).reshape(2 * half * n, T * T)
-    sums = (both.astype(np.float32) @ following(np, orders).T).reshape(2 * half, n, len(orders.places))
+    sums = (both.astype(np.float32, copy=False) @ following(np, orders).T).reshape(2 * half, n, len(orders.places))
     above = sums - sums.mean(axis=2, keepdims=True)
     variance = (above**2).mean(axis=2)
     scale = np.sqrt(variance + variance.mean(axis=1, keepdims=True))  # one sample of few spikes can't drown the others
     score = np.maximum(above / np.where(scale > 0, scale, np.inf)[..., None], 0)
-    table = (score**2).sum(axis=0, dtype=np.float64)
+    table = (score**2).sum(axis=0)
     best = above.max(axis=0) / (T - 1)
     excess = (best[:, 0] - best.mean(axis=1)).astype(np.float64)
     same = displaced.diagonal(axis1=2, axis2=3).sum(axis=2)

@@ -51,10 +51,10 @@ def orders_of(np: Any, T: int, lengths: tuple[int, ...], draws: int, seed: int) 
 
 def _orders(np: Any, T: int, lengths: tuple[int, ...], draws: int, seed: int, keep: bool) -> Orders:
     places = _places(np, T, draws, seed)
-    kept = (_follows(np, places), _together(np, lengths, places)) if keep else (None, None)
-    orders = Orders(places, lengths, len(places) == math.factorial(T), *kept, ramp=None)
+    follows, together = (_follows(np, places), _together(np, lengths, places)) if keep else (None, None)
+    orders = Orders(places, lengths, len(places) == math.factorial(T), follows, together, None)
     slope = np.linspace(-1, 1, T) * math.sqrt(3 * (T - 1) / (T + 1))
-    ramp = sums_of_squares(np, orders, (slope[:, None] * slope)[None, None])[:, 0, 0]
+    ramp = sums_of_squares(np, orders, (slope[:, None] * slope)[None, None])[:, 0, 0].astype(np.float64)
     return replace(orders, ramp=ramp)
 
 
@@ -80,14 +80,14 @@ def _follows(np: Any, places: Any) -> Any:
 
 
 def sums_of_squares(np: Any, orders: Orders, gram: Any) -> Any:
-    """Sums of squares over blocks of consecutive frames, from Gram matrices (S, n, T, T): (lengths, S, n, orders)."""
+    """Sums of squares over blocks of consecutive frames, from Gram matrices (S, n, T, T): float32 (lengths, S, n, orders)."""
     S, n, T, _ = gram.shape
     first, second = _pairs(np, T)
     rows = gram[:, :, first, second] * np.where(first == second, 1.0, 2.0)
     columns = rows.reshape(S * n, len(first)).astype(np.float32).T
     parts = [part.reshape(-1, len(first)) @ columns for part in _parts(np, orders)]
     sums = np.concatenate([part.reshape(len(orders.lengths), -1, S * n) for part in parts], axis=1)
-    sums = np.maximum(sums, 0).transpose(0, 2, 1).astype(np.float64, order="C")
+    sums = np.ascontiguousarray(np.maximum(sums, 0).transpose(0, 2, 1))
     return sums.reshape(len(orders.lengths), S, n, len(orders.places))
 
 
@@ -141,14 +141,14 @@ def mix(np: Any, table: Any, draws: int, complete: bool, seed: int) -> Any:
 
     Returns
     -------
-    numpy.ndarray, shape (..., draws + 1)
+    numpy.ndarray, shape (..., draws + 1), float64
         For one sample, (..., orders).
     """
     *before, n, orders = table.shape
     if n == 1:
-        return table[..., 0, :]
+        return table[..., 0, :].astype(np.float64)
     picks = _picks(np, n, orders, draws, complete, seed)
-    return np.take(table.reshape(*before, n * orders), picks, axis=-1).sum(axis=-2)
+    return np.take(table.reshape(*before, n * orders), picks, axis=-1).sum(axis=-2, dtype=np.float64)
 
 
 @lru_cache(4)

@@ -99,45 +99,44 @@ def permutation_test(
     np = namespace_of(gram)
     n, T = gram.shape[1:3]
     orders = orders_of(np, T, tuple(lengths), draws, seed)
-    table = sums_of_squares(np, orders, gram)  # the first order is the one observed
-    total = mix(np, table, draws, orders.complete, seed)
-    signed, center, spread = _scores(np, total)
-    score = np.abs(signed)
-    worst, individual = score.max(axis=(0, 1)), np.abs(_scores(np, table)[0]).max(axis=(0, 1))
-    seen = agreement(np, displaced, orders)
+    # a row for every length and scale, and one for motion; the first order is the one observed
+    table = sums_of_squares(np, orders, gram).reshape(-1, n, len(orders.places))
+    blocks, seen = len(table), agreement(np, displaced, orders)
     if seen is not None:
-        moved = mix(np, seen.table, draws, orders.complete, seed)
-        moving, *law = _scores(np, moved)
-        blocks, worst = worst, np.maximum(worst, moving)
-        individual = np.maximum(individual, _scores(np, seen.table)[0])
+        table = np.concatenate([table, seen.table[None]])
+    total = mix(np, table, draws, orders.complete, seed)
+    score, center, spread = _scores(np, total, blocks)
+    worst, individual = score.max(axis=0), _scores(np, table, blocks)[0].max(axis=0)
     allowed = np.sort(worst)[math.ceil((1 - significance) * len(worst)) - 1]
+    low, high = (np.maximum(center + sign * allowed * spread, 0) ** 3 for sign in (-1, 1))
+    shape = len(lengths), len(gram)
     K = np.array(lengths)[:, None]
     mean = K * (T - K) * (T - K + 1) * np.einsum("snii->s", gram) / (T * (T - 1))
     safe = np.where(mean > 0, mean, np.nan)
-    low, high = (np.maximum(center + sign * allowed * spread, 0) ** 3 for sign in (-1, 1))
-    drift = _least_drift(np, high - mean, total.std(axis=2), orders.ramp, n)
-    strongest = np.unravel_index(int(np.argmax(score[..., 0])), score.shape[:2])
+    drift = _least_drift(
+        np, high[:blocks].reshape(shape) - mean, total[:blocks].std(axis=1).reshape(shape), orders.ramp, n
+    )
+    strongest = int(np.argmax(score[:, 0]))
     return Outcome(
         list(lengths),
-        (total[..., 0] / safe).tolist(),
-        np.stack([low / safe, high / safe], axis=-1).tolist(),
+        (total[:blocks, 0].reshape(shape) / safe).tolist(),
+        np.stack([part[:blocks].reshape(shape) / safe for part in (low, high)], axis=-1).tolist(),
         drift.min(axis=0).tolist(),
-        None if seen is not None and moving[0] > blocks[0] else (int(strongest[0]), int(strongest[1])),
-        bool((score[:, 0, 0] > allowed).any()),
+        None if strongest == blocks else divmod(strongest, len(gram)),
+        bool((score[: blocks : len(gram), 0] > allowed).any()),
         float((worst >= worst[0] - TIE).mean()),
         (individual >= individual[:, :1] - TIE).mean(axis=1).tolist(),
-        None if seen is None else _motion(np, seen, moved, allowed, law, seen.fine and bool(moving[0] > allowed)),
+        None if seen is None else _motion(seen, total[-1], float(high[-1]), bool(score[-1, 0] > allowed)),
     )
 
 
-def _motion(np: Any, seen: Agreement, moved: Any, allowed: float, law: Sequence[Any], fine: bool) -> Motion:
+def _motion(seen: Agreement, moved: Any, limit: float, significant: bool) -> Motion:
     """What the displaced frames say, from the distribution over orders of their agreement."""
-    center, spread = map(float, law)
-    mean, limit = float(moved.mean()), (center + float(allowed) * spread) ** 3
+    mean = float(moved.mean())
     # one displacement of z standard deviations in all samples adds about n (z^2 + 1/2) / 2 squares
     deviations = math.sqrt(max(2 * (limit - mean) / seen.excess.shape[0] - 0.5, 0.25))
     ratio = (float(moved[0]) / mean, limit / mean) if mean > 0 else (math.nan, math.nan)
-    return Motion(*ratio, fine, seen.excess, deviations * seen.spread)
+    return Motion(*ratio, seen.fine and significant, seen.excess, deviations * seen.spread)
 
 
 TIE = 1e-3
@@ -157,14 +156,19 @@ def _least_drift(np: Any, excess: Any, spread: Any, values: Any, n: int) -> Any:
     return np.where(square > 0, excess / np.sqrt(np.where(square > 0, square, 1)), np.inf)
 
 
-def _scores(np: Any, squares: Any) -> tuple[Any, Any, Any]:
-    """Departure of cube roots from their mean over draws, in standard deviations (zero where nothing varies); and the two."""
+def _scores(np: Any, squares: Any, blocks: int) -> tuple[Any, Any, Any]:
+    """Departure of cube roots from their mean over draws, in standard deviations (zero where nothing varies); and the two.
+
+    Either way of sums over `blocks`, the first rows; only upwards of the others.
+    """
     roots = np.cbrt(squares)
     center = roots.mean(axis=-1)
     departure = roots - center[..., None]
     spread = np.sqrt((departure**2).mean(axis=-1))
     safe = np.where(spread > 1e-6 * np.abs(center), spread, np.inf)
-    return departure / safe[..., None], center, spread
+    score = departure / safe[..., None]
+    np.abs(score[:blocks], out=score[:blocks])
+    return score, center, spread
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,7 @@ HOST = (
     "_layers/mapping.py",
     "_values.py",
     "_advise/gram.py",
+    "_advise/orders.py",
     "_advise/rule.py",
     "_advise/statistics.py",
 )
