@@ -117,8 +117,12 @@ class Advice:
         for pool, row in self.dispersion.items():
             rows[f"dispersion of {LABELS[pool]}"] = [self._cell(pool, K, row[K]) if K in row else "" for K in columns]
         if self.losses:
-            rows["signal lost in a chunk"] = [_percent(self.losses[K]) if K in self.losses else "" for K in columns]
+            rows["signal lost in a chunk"] = [self._loss(K) for K in columns]
         return [f"{name:>29} " + "".join(f"{cell:>7}" for cell in cells) for name, cells in rows.items()]
+
+    def _loss(self, K: int) -> str:
+        loss = self.losses.get(K)
+        return "" if loss is None else "-" if math.isnan(loss) else _percent(loss)
 
     def _cell(self, pool: str, K: int, value: float) -> str:
         """A dispersion, starred where it leaves the band."""

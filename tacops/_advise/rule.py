@@ -9,7 +9,7 @@ from typing import Any
 
 from .advice import Advice
 from .gram import POOLS, Plan, namespace_of
-from .statistics import Outcome, block_lengths, chunk_losses, permutation_test
+from .statistics import ROUNDING, Outcome, block_lengths, chunk_losses, permutation_test
 
 __all__ = ["Evidence", "Question", "decide", "gather_evidence"]
 
@@ -159,7 +159,7 @@ def _detectable(outcome: Outcome, gram: Any) -> float:
     middle = float(gram[1, :, L, L].sum())
     noise = float(gram[1].diagonal(axis1=1, axis2=2)[:, :L].sum()) / (L * (L - 1))
     signal = middle - noise  # products of different frames hold no noise
-    return outcome.drift[1] / signal if signal > 0 else math.inf
+    return outcome.drift[1] / signal if signal > ROUNDING * middle else math.inf
 
 
 def _detectable_motion(outcome: Outcome, gram: Any) -> float:
@@ -168,8 +168,9 @@ def _detectable_motion(outcome: Outcome, gram: Any) -> float:
         return math.inf
     L = gram.shape[2] - 1
     noise = float(gram[0].diagonal(axis1=1, axis2=2)[:, :L].sum()) / (L * (L - 1))
-    steady, least = float(gram[0, :, L, L].sum()) - noise, float(outcome.motion.least.sum())
-    return least / (steady + least) if steady > 0 and least > 0 else math.inf
+    middle, least = float(gram[0, :, L, L].sum()), float(outcome.motion.least.sum())
+    steady = middle - noise
+    return least / (steady + least) if steady > ROUNDING * middle and least > 0 else math.inf
 
 
 def _enough(T: int, seen: Evidence, ask: Question) -> tuple[int, int] | tuple[None, None]:

@@ -22,7 +22,7 @@ from .gram import namespace_of
 from .motion import Agreement, agreement
 from .orders import mix, orders_of, sums_of_squares
 
-__all__ = ["Losses", "Motion", "Outcome", "block_lengths", "chunk_losses", "permutation_test"]
+__all__ = ["ROUNDING", "Losses", "Motion", "Outcome", "block_lengths", "chunk_losses", "permutation_test"]
 
 
 def block_lengths(T: int, longest: int) -> list[int]:
@@ -183,6 +183,10 @@ class Losses:
     """Each sample's own for one chunk of all frames; NaN where it can't be measured."""
 
 
+ROUNDING = 1e-6
+"""Share of the spikes' energy that float32's rounding may leave where there is none."""
+
+
 def chunk_losses(gram: Any, noise: Any, lengths: Sequence[int], *, pixels: bool, moving: Any = None) -> Losses:
     """Measure what a chunk of K frames loses.
 
@@ -206,11 +210,12 @@ def chunk_losses(gram: Any, noise: Any, lengths: Sequence[int], *, pixels: bool,
     lags, single = _lag_means(np, pairs.sum(axis=0)), _lag_means(np, raw[0].sum(axis=0))
     together = lags[0] > 1e-3 * single[0]  # else there are no neighbours that spike
     others = (raw[0].sum(axis=(1, 2)) - np.einsum("nii->n", raw[0])) / (T * (T - 1))  # frames that differ: no noise
+    nothing = ROUNDING * single[0]
     single[0] = max(*single[1 : T // 2 + 1], 2 * single[1] - single[2])
     if moving is not None:
         single[0] = max(single[0], float((others + moving).sum()))
     pixels = pixels or moving is not None
-    wanted = [part for part, use in ((lags, together), (single, pixels or not together)) if use and part[0] > 0]
+    wanted = [part for part, use in ((lags, together), (single, pixels or not together)) if use and part[0] > nothing]
     if not wanted:
         return Losses(dict.fromkeys(lengths, math.nan), math.nan, [math.nan] * gram.shape[1])
     energy = np.einsum("nii->n", pairs) if together else np.zeros(gram.shape[1])

@@ -220,6 +220,16 @@ def test_silent(shape: tuple[int, ...]) -> None:
     assert math.isnan(advice.p_value)
 
 
+def test_spikes_that_never_come_again() -> None:
+    """Each channel fires once: frames have nothing in common, and what rounding leaves of that is no signal."""
+    spikes = np.zeros((5, 1, 1, 1, 3), np.float32)
+    spikes[[3, 2, 4], 0, 0, 0, [0, 1, 2]] = 1
+    advice = advise(spikes)
+    assert advice.mode is None
+    assert math.isnan(advice.effect_size)
+    assert "nan" not in str(advice)
+
+
 def test_constant_pairs_collapse() -> None:
     """Two equal frames need no test."""
     advice = advise(np.broadcast_to(rng().random((1, 3, 7)), (2, 3, 7)))
