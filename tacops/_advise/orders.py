@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations
 from typing import Any
@@ -34,8 +34,6 @@ class Orders:
     """(orders, T * T): `_follows`, if it is kept, or None."""
     together: Any
     """(lengths, orders, pairs): `_together`, if it is kept, or None."""
-    ramp: Any
-    """(lengths, orders): `sums_of_squares` of a linear drift of variance 1."""
 
 
 @lru_cache(4)
@@ -51,11 +49,8 @@ def orders_of(np: Any, T: int, lengths: tuple[int, ...], draws: int, seed: int) 
 
 def _orders(np: Any, T: int, lengths: tuple[int, ...], draws: int, seed: int, keep: bool) -> Orders:
     places = _places(np, T, draws, seed)
-    follows, together = (_follows(np, places), _together(np, lengths, places)) if keep else (None, None)
-    orders = Orders(places, lengths, len(places) == math.factorial(T), follows, together, None)
-    slope = np.linspace(-1, 1, T) * math.sqrt(3 * (T - 1) / (T + 1))
-    ramp = sums_of_squares(np, orders, (slope[:, None] * slope)[None, None])[:, 0, 0].astype(np.float64)
-    return replace(orders, ramp=ramp)
+    kept = (_follows(np, places), _together(np, lengths, places)) if keep else (None, None)
+    return Orders(places, lengths, len(places) == math.factorial(T), *kept)
 
 
 def _places(np: Any, T: int, draws: int, seed: int) -> Any:
@@ -79,16 +74,33 @@ def _follows(np: Any, places: Any) -> Any:
     return follows
 
 
-def sums_of_squares(np: Any, orders: Orders, gram: Any) -> Any:
-    """Sums of squares over blocks of consecutive frames, from Gram matrices (S, n, T, T): float32 (lengths, S, n, orders)."""
+def sums_of_squares(np: Any, orders: Orders, gram: Any) -> tuple[Any, Any]:
+    """Sums of squares over blocks of consecutive frames, for every order.
+
+    Parameters
+    ----------
+    np : namespace
+        NumPy.
+    orders : Orders
+    gram : numpy.ndarray, shape (S, n, T, T)
+        Gram matrices.
+
+    Returns
+    -------
+    numpy.ndarray, shape (lengths, S, n, orders), float32
+    numpy.ndarray, shape (lengths, orders), float32
+        The same of a linear drift of variance 1.
+    """
     S, n, T, _ = gram.shape
     first, second = _pairs(np, T)
-    rows = gram[:, :, first, second] * np.where(first == second, 1.0, 2.0)
-    columns = rows.reshape(S * n, len(first)).astype(np.float32).T
+    slope = np.linspace(-1, 1, T) * math.sqrt(3 * (T - 1) / (T + 1))
+    rows = np.concatenate([gram[:, :, first, second].reshape(S * n, -1), (slope[first] * slope[second])[None]])
+    columns = (rows * np.where(first == second, 1.0, 2.0)).astype(np.float32).T
     parts = [part.reshape(-1, len(first)) @ columns for part in _parts(np, orders)]
-    sums = np.concatenate([part.reshape(len(orders.lengths), -1, S * n) for part in parts], axis=1)
-    sums = np.ascontiguousarray(np.maximum(sums, 0).transpose(0, 2, 1))
-    return sums.reshape(len(orders.lengths), S, n, len(orders.places))
+    sums = np.concatenate([part.reshape(len(orders.lengths), -1, S * n + 1) for part in parts], axis=1)
+    sums = np.maximum(sums, 0).transpose(0, 2, 1)
+    table = np.ascontiguousarray(sums[:, :-1]).reshape(len(orders.lengths), S, n, len(orders.places))
+    return table, sums[:, -1]
 
 
 def _parts(np: Any, orders: Orders) -> Iterator[Any]:

@@ -100,7 +100,8 @@ def permutation_test(
     n, T = gram.shape[1:3]
     orders = orders_of(np, T, tuple(lengths), draws, seed)
     # a row for every length and scale, and one for motion; the first order is the one observed
-    table = sums_of_squares(np, orders, gram).reshape(-1, n, len(orders.places))
+    table, ramp = sums_of_squares(np, orders, gram)
+    table = table.reshape(-1, n, len(orders.places))
     blocks, seen = len(table), agreement(np, displaced, orders)
     if seen is not None:
         table = np.concatenate([table, seen.table[None]])
@@ -113,9 +114,7 @@ def permutation_test(
     K = np.array(lengths)[:, None]
     mean = K * (T - K) * (T - K + 1) * np.einsum("snii->s", gram) / (T * (T - 1))
     safe = np.where(mean > 0, mean, np.nan)
-    drift = _least_drift(
-        np, high[:blocks].reshape(shape) - mean, total[:blocks].std(axis=1).reshape(shape), orders.ramp, n
-    )
+    drift = _least_drift(np, high[:blocks].reshape(shape) - mean, total[:blocks].std(axis=1).reshape(shape), ramp, n)
     strongest = int(np.argmax(score[:, 0]))
     return Outcome(
         list(lengths),

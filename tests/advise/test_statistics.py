@@ -186,13 +186,18 @@ def test_memory_of_long_windows() -> None:
 
 
 def test_orders_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many are looked at at once, the outcome is the same."""
+    """However many are looked at at once, the outcome is the same, and none is looked at twice."""
     gram, _, displaced = measured(bernoulli(rng().random((3, 8, 8, 1)) * 0.4))
     arguments: Any = (gram[:, :, :-1, :-1], displaced, [2, 3, 4, 8], 199, 0.01, 0)
     whole = permutation_test(*arguments)
     monkeypatch.setattr(orders, "KEPT", 0)
     monkeypatch.setattr(orders, "PAIRS", 7 * 4 * T * (T + 1) // 2)
+    looked = []
+    together = orders._together
+    monkeypatch.setattr(orders, "_together", lambda *given: looked.append(len(given[2])) or together(*given))
     parts = permutation_test(*arguments)
+    assert len(looked) > 1
+    assert sum(looked) == 200
     np.testing.assert_allclose(parts.dispersion, whole.dispersion, rtol=1e-6)
     np.testing.assert_allclose(parts.band, whole.band, rtol=1e-5)
     np.testing.assert_allclose(parts.drift, whole.drift, rtol=1e-5)
