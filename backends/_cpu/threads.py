@@ -37,7 +37,7 @@ _asides: set[Thread] = set()
 _forks = 0
 """Forks between the process that was started and this one. A thread's own word, `is_alive`, does not do: interrupted, it can
 declare one dead that runs (https://github.com/python/cpython/issues/89437)."""
-_lost = False
+_lost = _closed = False
 
 
 def run_here(run: Callable[[T], None], share: Iterable[T]) -> None:
@@ -80,9 +80,10 @@ class _Call(Generic[T]):
     """The shares of a call, and who is at work on them."""
 
     def __init__(self, run: Callable[[T], None], shares: Sequence[Sequence[T]]):
-        self.run, self.left, self.over, self.forks = run, deque(shares), False, _forks
-        self.busy: dict[Thread, Sequence[T] | None] = {}
-        """Helpers that have come, each with the share that it is at: entered before it takes one, so none is overlooked."""
+        self.run, self.left, self.over = run, deque(shares), False
+        self.busy: dict[Thread, tuple[int, Sequence[T]]] = {}
+        """Helpers that have come, each with the process's number of forks and the share that it is at: entered before it takes
+        one, so none is overlooked."""
         self.errors: list[BaseException] = []
         self.ended: SimpleQueue[None] = SimpleQueue()
 
@@ -102,10 +103,10 @@ class _Call(Generic[T]):
 
     def help(self, me: Thread) -> None:
         """A helper's part."""
-        self.busy[me] = None
+        self.busy[me] = _forks, ()
         try:
             for share in iter(self._next, None):
-                self.busy[me] = share
+                self.busy[me] = _forks, share
                 self._run(share)
         except BaseException as error:  # noqa: BLE001 (raised in the caller)
             self.errors.append(error)
@@ -132,9 +133,9 @@ class _Call(Generic[T]):
 
     def _replace(self) -> None:
         """Run the shares of helpers that are no more: a signal's handler may have forked in the middle of this call."""
-        if self.forks != _forks:
-            for helper, share in list(self.busy.items()):
-                self._run(share or ())
+        for helper, (forks, share) in list(self.busy.items()):
+            if forks != _forks:
+                self._run(share)
                 self.busy.pop(helper, None)
 
 
@@ -142,7 +143,7 @@ def _ready(count: int) -> list[Thread]:
     """All helpers, `count` or more where the system gives them."""
     if count <= len(_helpers):
         return _helpers if count else []
-    if sys.is_finalizing():  # threads stand still already
+    if _closed or sys.is_finalizing():  # threads stand still already, or nobody would end them
         return []
     with _lock:
         for n in range(len(_helpers), count):
@@ -225,7 +226,8 @@ def _after_fork() -> None:
 @atexit.register
 def _close() -> None:
     """End the helpers: a thread that comes back from compiled code when the interpreter is gone can end the process badly."""
-    helpers = list(_helpers)
+    global _closed
+    _closed, helpers = True, list(_helpers)
     _calls.put(None)
     for helper in helpers:
         helper.join()

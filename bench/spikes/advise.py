@@ -25,6 +25,8 @@ from tacops._advise.advise import advise
 Spikes = NDArray[Any]
 Generator = np.random.Generator
 LEVELS = (0.01, 0.05)
+DEFAULTS = (1000, 100, 50, 0)
+"""Draws of stationary codes, of changing ones, of moving dots; the seed."""
 
 # T, batch, height = width, greatest rate of a pixel
 SIZES = (
@@ -172,10 +174,18 @@ def power(T: int, batch: int, side: int, rate: float, change: float, draws: int,
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("--draws", type=int, default=1000, help="draws of every stationary code (default 1000)")
-    parser.add_argument("--power-draws", type=int, default=100, help="draws of every changing code (default 100)")
-    parser.add_argument("--motion-draws", type=int, default=50, help="draws of moving dots of every kind (default 50)")
-    parser.add_argument("--seed", type=int, default=0)
+    draws, power_draws, motion_draws, seed = DEFAULTS
+    parser.add_argument("--draws", type=int, default=draws, help=f"draws of every stationary code (default {draws})")
+    parser.add_argument(
+        "--power-draws", type=int, default=power_draws, help=f"draws of every changing code (default {power_draws})"
+    )
+    parser.add_argument(
+        "--motion-draws",
+        type=int,
+        default=motion_draws,
+        help=f"draws of moving dots of every kind (default {motion_draws})",
+    )
+    parser.add_argument("--seed", type=int, default=seed)
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all counts into this file")
     parser.add_argument("--plot", type=Path, metavar="OUT", help="draw all into this .svg or .png file")
     parser.add_argument("--redraw", type=Path, metavar="FILE", help="simulate nothing: draw what --json wrote")
@@ -193,6 +203,12 @@ def main(args: argparse.Namespace) -> int:
     """Simulate, print the tables; 1 if there are more false alarms than binomial error allows."""
     check_output(args.json)
     check_figure(args.plot)
+    if args.cost is not None:
+        simulation = (args.draws, args.power_draws, args.motion_draws, args.seed) != DEFAULTS
+        if args.plot or args.redraw or simulation or args.cost < 1:
+            print("python -m bench advise: --cost takes at least 1 round, and no option but --json", file=sys.stderr)
+            return 2
+        return advise_cost.run(args.cost, args.json)
     if args.redraw:
         if args.json:
             print("python -m bench advise: --redraw simulates nothing that --json could write", file=sys.stderr)
@@ -201,11 +217,6 @@ def main(args: argparse.Namespace) -> int:
     if args.plot and not (args.draws or args.power_draws or args.motion_draws):
         print("python -m bench advise: --plot needs draws of something", file=sys.stderr)
         return 2
-    if args.cost is not None:
-        if args.plot or args.cost < 1:
-            print("python -m bench advise: --cost takes at least 1 round, and draws nothing", file=sys.stderr)
-            return 2
-        return advise_cost.run(args.cost, args.json)
     started = time.perf_counter()
     alarms = simulate_false_alarms(args.draws, args.seed) if args.draws else []
     powers = simulate_power(args.power_draws, args.seed) if args.power_draws else []

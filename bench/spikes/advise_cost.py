@@ -45,6 +45,8 @@ def run(rounds: int, json_file: Path | None) -> int:
 def measure(rounds: int) -> dict[str, Any]:
     """Time in a process of its own, whose BLAS has one thread."""
     settings = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    root = str(Path(__file__).parents[2])
+    settings["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH", "")])])
     child = [sys.executable, "-m", "bench.spikes.advise_cost", str(rounds)]
     here = machine()
     if warning := busy(here):

@@ -106,7 +106,8 @@ class Advice:
         for lag, value in self.motion.items():
             star = "*" if value > self.motion_limit[lag] else " "
             apart = f"{lag} frame{'s' * (lag > 1)} apart"
-            lines.append(f"{'agreement of displaced frames':>29} {value:>6.2f}{star} ({apart})")
+            shown = "-" if math.isnan(value) else f"{value:.2f}"
+            lines.append(f"{'agreement of displaced frames':>29} {shown:>6}{star} ({apart})")
         if any("*" in line for line in lines):
             lines.append("* outside of what one rate gives; 1 is expected")
         return "\n".join(lines)

@@ -72,9 +72,26 @@ def grams(backend: Backend, spikes: Array, plan: Plan) -> tuple[Any, Any, Any]:
     measure = _measure(backend, _space(spikes, plan), plan.group == 1)
     host = [[backend.to_numpy(array) for array in measure(part)] for part in parts]
     np = namespace_of(host[0][0])
-    gram = np.concatenate([np.stack(part[:3]) for part in host], axis=1).astype(np.float64)
+    gram = _centre(np, np.concatenate([np.stack(part[:3]) for part in host], axis=1).astype(np.float64))
     noise = np.concatenate([part[3] for part in host]).astype(np.float64)
     return gram, noise, np.concatenate([part[4] for part in host], axis=1)
+
+
+LEAST = 1e-12
+"""Share of the mean frame's energy that rounding may leave where sums of pixels don't vary."""
+
+
+def _centre(np: Any, gram: Any) -> Any:
+    """Centre frames in double precision: pixels are centred, but their sums have a part in common by rounding."""
+    frames, last = gram[:, :, :-1, :-1], gram[:, :, -1, :-1]
+    frames = frames - frames.mean(axis=2, keepdims=True)
+    frames -= frames.mean(axis=3, keepdims=True)
+    last = last - last.mean(axis=2, keepdims=True)
+    energy = np.einsum("snii->sn", frames) / frames.shape[2]
+    varies = energy > LEAST * gram[:, :, -1, -1]
+    gram[:, :, :-1, :-1] = frames * varies[:, :, None, None]
+    gram[:, :, -1, :-1] = gram[:, :, :-1, -1] = last * varies[:, :, None]
+    return gram
 
 
 def _parts(xp: Any, spikes: Array, plan: Plan) -> Iterator[Array]:

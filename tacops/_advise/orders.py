@@ -16,8 +16,8 @@ __all__ = ["Orders", "following", "mix", "orders_of", "sums_of_squares"]
 
 PAIRS = 2**24
 """Pairs of frames, times lengths and orders, that are looked at at once."""
-KEPT = 2**20
-"""The same, up to which what follows from orders is kept: 4 MiB."""
+KEPT = 2**21
+"""Numbers that follow from orders, up to which they are kept: 8 MiB."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ def _kept(np: Any, T: int, lengths: tuple[int, ...], draws: int, seed: int) -> O
 
 def orders_of(np: Any, T: int, lengths: tuple[int, ...], draws: int, seed: int) -> Orders:
     """All orders of at most six frames, else the one observed and `draws` random ones."""
-    few = len(lengths) * T * (T + 1) // 2 * (math.factorial(T) if T <= 6 else draws + 1) <= KEPT
+    count = math.factorial(T) if T <= 6 else draws + 1
+    few = count * (len(lengths) * T * (T + 1) // 2 + T * T) <= KEPT
     return _kept(np, T, lengths, draws, seed) if few else _orders(np, T, lengths, draws, seed, False)
 
 
@@ -100,7 +101,7 @@ def sums_of_squares(np: Any, orders: Orders, gram: Any) -> tuple[Any, Any]:
     sums = np.concatenate([part.reshape(len(orders.lengths), -1, S * n + 1) for part in parts], axis=1)
     sums = np.maximum(sums, 0).transpose(0, 2, 1)
     table = np.ascontiguousarray(sums[:, :-1]).reshape(len(orders.lengths), S, n, len(orders.places))
-    return table, sums[:, -1]
+    return table, sums[:, -1].copy()  # a view would keep all sums
 
 
 def _parts(np: Any, orders: Orders) -> Iterator[Any]:
@@ -159,11 +160,11 @@ def mix(np: Any, table: Any, draws: int, complete: bool, seed: int) -> Any:
     *before, n, orders = table.shape
     if n == 1:
         return table[..., 0, :].astype(np.float64)
-    picks = _picks(np, n, orders, draws, complete, seed)
+    few = n * (draws + 1) <= KEPT // 16
+    picks = (_kept_picks if few else _picks)(np, n, orders, draws, complete, seed)
     return np.take(table.reshape(*before, n * orders), picks, axis=-1).sum(axis=-2, dtype=np.float64)
 
 
-@lru_cache(4)
 def _picks(np: Any, n: int, orders: int, draws: int, complete: bool, seed: int) -> Any:
     """Columns of a table (..., n * orders): (n, draws + 1)."""
     rng, pick = np.random.default_rng([seed, draws, n]), np.zeros((draws + 1, n), np.int64)
@@ -172,3 +173,6 @@ def _picks(np: Any, n: int, orders: int, draws: int, complete: bool, seed: int) 
     else:
         pick[1:] = 1 + rng.permuted(np.tile(np.arange(draws)[:, None], (1, n)), axis=0)
     return np.ascontiguousarray((pick + orders * np.arange(n)).T)
+
+
+_kept_picks = lru_cache(4)(_picks)

@@ -119,8 +119,7 @@ def _losses(
         moving = outcome.motion.excess if outcome.motion is not None and outcome.motion.fine else None
         wanted = {*block_lengths(L, longest), *([L] if plan is plans[-1] else [plans[-1].group])}
         part = chunk_losses(gram, noise, sorted(wanted), pixels=outcome.pixels, moving=moving)
-        inner = losses.get(plan.group, 0.0)  # what a group of frames has lost already
-        inner = 0.0 if math.isnan(inner) else inner  # windows without spikes
+        inner = losses.get(plan.group, 0.0)  # what a group of frames has lost already; NaN if that can't be measured
         for K, loss in part.by_length.items():
             whole = plan is plans[-1] and K == L  # a rest of frames that fill no group is left out
             length = T if whole else plan.group * K
@@ -239,7 +238,7 @@ def _chunk(losses: Mapping[int, float], change: float, ask: Question) -> int:
     if math.isnan(change):
         return best
     for K, loss in sorted(losses.items()):
-        if loss > max(ask.max_loss, (1 - ask.keep) * change):
+        if not loss <= max(ask.max_loss, (1 - ask.keep) * change):  # nor one that can't be measured
             break
         best = K
     return best

@@ -152,13 +152,14 @@ def _least_drift(np: Any, excess: Any, spread: Any, values: Any, n: int) -> Any:
     gain, own = values[:, :1] - values.mean(axis=1, keepdims=True), values.std(axis=1, keepdims=True)
     safe = np.where(spread > 0, spread, np.inf)
     square = gain**2 - excess**2 * own**2 / (n * safe**2)
-    return np.where(square > 0, excess / np.sqrt(np.where(square > 0, square, 1)), np.inf)
+    shows = square > ROUNDING * gain**2
+    return np.where(shows, excess / np.sqrt(np.where(shows, square, 1)), np.inf)
 
 
 def _scores(np: Any, squares: Any, blocks: int) -> tuple[Any, Any, Any]:
-    """Departure of cube roots from their mean over draws, in standard deviations (zero where nothing varies); and the two.
+    """Departure of cube roots from their mean over draws, in standard deviations; that mean; the standard deviation.
 
-    Either way of sums over `blocks`, the first rows; only upwards of the others.
+    Either way of sums over `blocks`, the first rows; only upwards of the others. Zero where nothing varies.
     """
     roots = np.cbrt(squares)
     center = roots.mean(axis=-1)

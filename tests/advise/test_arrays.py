@@ -54,6 +54,17 @@ def test_same_answer_on_every_library(backend: Backend, images: Floats) -> None:
             assert got.dispersion[pool] == pytest.approx(row, rel=1e-3)
 
 
+def test_sums_that_do_not_vary(backend: Backend) -> None:
+    """Pixels that move around within a neighbourhood leave its sum as it is; what rounding makes of that is not tested."""
+    picture = rng(11).random((4, 4, 4, 2)) < 0.2
+    spikes = np.stack([np.roll(picture, t, axis=2) for t in range(4)]).astype(np.float32)
+    advice = advise(backend.from_numpy(spikes))
+    assert advice.p_value == advise(spikes).p_value
+    assert not np.isnan(list(advice.dispersion["pixel"].values())).any()
+    for pool in ("neighbourhood", "frame"):
+        assert np.isnan(list(advice.dispersion[pool].values())).all()
+
+
 def test_answer_depends_neither_on_memory_layout_nor_on_units(images: Floats) -> None:
     spikes = drawn(moving(images))
     want = advise(spikes)

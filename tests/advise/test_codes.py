@@ -230,6 +230,18 @@ def test_spikes_that_never_come_again() -> None:
     assert "nan" not in str(advice)
 
 
+def test_a_loss_that_cannot_be_measured_allows_no_chunk() -> None:
+    """Every pixel spikes once in 32 frames, at the same time in the next 32: windows hold no spike twice, groups of frames do."""
+    when = rng().integers(0, 32, (8, 1, 64))
+    spikes = np.zeros((64, 8, 1, 64), np.float32)
+    for start in (0, 32):
+        np.put_along_axis(spikes, (when + start)[None], 1, axis=0)
+    advice = advise(spikes)
+    assert (advice.mode, advice.chunk_size) == ("preserve", 1)
+    assert "too few to say how fast" in advice.reason
+    assert "nan" not in str(advice)
+
+
 def test_constant_pairs_collapse() -> None:
     """Two equal frames need no test."""
     advice = advise(np.broadcast_to(rng().random((1, 3, 7)), (2, 3, 7)))

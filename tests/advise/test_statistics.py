@@ -185,6 +185,16 @@ def test_memory_of_long_windows() -> None:
     assert all(low <= value <= high for value, (low, high) in shown)
 
 
+def test_little_is_kept() -> None:
+    """Of many samples or orders nothing stays in memory."""
+    orders._kept.cache_clear()
+    orders._kept_picks.cache_clear()
+    advise(bernoulli(np.full((600, 2, 2, 1), 0.3)), max_samples=600, significance=0.0005)
+    assert orders._kept.cache_info().currsize == orders._kept_picks.cache_info().currsize == 0
+    advise(bernoulli(np.full((6, 2, 2, 1), 0.3)))
+    assert orders._kept.cache_info().currsize == orders._kept_picks.cache_info().currsize == 1
+
+
 def test_orders_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many are looked at at once, the outcome is the same, and none is looked at twice."""
     gram, _, displaced = measured(bernoulli(rng().random((3, 8, 8, 1)) * 0.4))
@@ -192,9 +202,13 @@ def test_orders_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = permutation_test(*arguments)
     monkeypatch.setattr(orders, "KEPT", 0)
     monkeypatch.setattr(orders, "PAIRS", 7 * 4 * T * (T + 1) // 2)
-    looked = []
-    together = orders._together
-    monkeypatch.setattr(orders, "_together", lambda *given: looked.append(len(given[2])) or together(*given))
+    looked, together = list[int](), orders._together
+
+    def look(np_: Any, lengths: Any, places: Any) -> Any:
+        looked.append(len(places))
+        return together(np_, lengths, places)
+
+    monkeypatch.setattr(orders, "_together", look)
     parts = permutation_test(*arguments)
     assert len(looked) > 1
     assert sum(looked) == 200

@@ -173,6 +173,20 @@ def test_an_interrupt_while_a_helper_is_started() -> None:
     )
 
 
+def test_layers_after_the_helpers_have_ended() -> None:
+    """As from a function that the interpreter calls at its end: no helper is started that nobody would end, nothing piles up."""
+    run_script(
+        """
+        want = layer()
+        _threads._close()
+        for _ in range(3):
+            equal(layer(), want)
+        assert not _threads._helpers
+        assert _threads._calls.qsize() == 1, _threads._calls.qsize()
+        """
+    )
+
+
 def test_a_handler_that_runs_layers_itself() -> None:
     """A signal's handler runs in the middle of a call of the same thread: neither may write into the other's buffers."""
     run_script(

@@ -116,6 +116,37 @@ def test_a_fork_in_the_middle_of_a_call() -> None:
 
 
 @forks
+def test_helpers_that_a_child_starts_in_the_middle_of_a_call() -> None:
+    """Where a signal's handler forks, and runs a layer in the child, the call that it struck goes on there with live helpers."""
+    run_script(
+        """
+        from tacops.backends._cpu.blas import OneBlasThread
+
+        hold, parent, runs = OneBlasThread.hold, os.getpid(), []
+
+        def strike(self):
+            hold(self)
+            OneBlasThread.hold = hold
+            if os.fork() == 0:
+                _threads.share_out(lambda tile: time.sleep(0.05), [[0], [1]])
+
+        def slow(tile):
+            runs.append(tile)
+            time.sleep({"a": 0.1, "b": 3 * _threads.LOOK}[tile])
+            runs.append(tile)
+
+        OneBlasThread.hold = strike
+        _threads.share_out(slow, [["a"], ["b"]])
+        good = sorted(runs) == ["a", "a", "b", "b"]
+        if os.getpid() != parent:
+            os._exit(not good)
+        assert good, runs
+        assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+        """
+    )
+
+
+@forks
 def test_a_fork_while_loops_are_compiled(tmp_path: Path) -> None:
     """The thread that loads or compiles is not in the child: what it was at is never finished there."""
     pytest.importorskip("numba")

@@ -31,7 +31,18 @@ def test_the_command_times_and_stores(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert table(found) in capfd.readouterr().out
 
 
-@pytest.mark.parametrize("options", [("--cost", "0"), ("--cost", "--plot", "x.svg")])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("0",),
+        ("1", "--plot", "x.svg"),
+        ("1", "--redraw", "docs/advise.json"),
+        ("1", "--draws", "5"),
+        ("1", "--seed", "1"),
+    ],
+)
 def test_what_cost_refuses(options: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["advise", *options]) == 2
-    assert capsys.readouterr().err == "python -m bench advise: --cost takes at least 1 round, and draws nothing\n"
+    assert main(["advise", "--cost", *options]) == 2
+    assert (
+        capsys.readouterr().err == "python -m bench advise: --cost takes at least 1 round, and no option but --json\n"
+    )
