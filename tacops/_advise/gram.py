@@ -162,9 +162,10 @@ def _grams(backend: Backend, space: tuple[int, ...], displace: bool, x: Array) -
     x -= middle
     inside = (slice(None), slice(None), *(slice(n) for n in space), ...)
     spread = xp.maximum(energy / scale - middle * middle, xp.zeros_like(energy))[inside] * T
-    together = _pool(xp, spread)
+    pooled = _pool(xp, xp.concat([middle[inside], spread], axis=0))
+    together = pooled[1:, ...]
     noise = xp.sum(together * together, axis=pixels) - xp.sum(spread * spread, axis=pixels)
-    neighbourhoods = [_pool(xp, part[inside]) for part in (x, middle)]
+    neighbourhoods = [_pool(xp, x[inside]), pooled[:1, ...]]
     frames = [_whole(xp, part) for part in neighbourhoods]
     rows = [[_by_sample(xp, part) for part in pair] for pair in ((x, middle), neighbourhoods, frames)]
     displaced = displaced_products(xp, rows[0][0], space if displace else (), x.shape[-1])

@@ -34,8 +34,11 @@ def products(xp: Any, a: Array, b: Array) -> Array:
 def gram_matrix(xp: Any, rows: Array, last: Array) -> Array:
     """Scalar products of rows (m, L, N) with each other, and with one more (m, 1, N): (m, L + 1, L + 1).
 
-    By halves: of a matrix and itself NumPy makes a product of a kind that has no kernel for small ones.
+    Of long rows by halves: of a matrix and itself NumPy makes a product of a kind that has no kernel for small ones.
     """
+    if rows.shape[2] <= SHORTEST:
+        rows = xp.concat([rows, last], axis=1)
+        return rows @ xp.permute_dims(rows, (0, 2, 1))
     half = rows.shape[1] // 2
     parts = [rows[:, :half, :], rows[:, half:, :]] if half else [rows]
     inner = xp.concat([products(xp, part, rows) for part in parts], axis=1)
