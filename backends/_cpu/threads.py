@@ -179,7 +179,6 @@ def aside(function: Callable[..., T], *args: Any) -> T:
     if current_thread() in _asides:
         return function(*args)
     results: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
-    forks = _forks
 
     def work() -> None:
         try:
@@ -191,6 +190,7 @@ def aside(function: Callable[..., T], *args: Any) -> T:
 
     thread = Thread(target=work, name="tacops-aside", daemon=True)
     _asides.add(thread)  # before it begins: a fork must not fall between
+    forks = _forks
     try:
         thread.start()
     except RuntimeError:  # no more threads

@@ -193,7 +193,7 @@ def chunk_losses(gram: Any, noise: Any, lengths: Sequence[int], *, pixels: bool,
     Parameters
     ----------
     gram, noise : numpy.ndarray, shapes (3, n, L + 1, L + 1) and (n,)
-        As `grams` returns them, at least one sample with spikes.
+        As `grams` returns them.
     lengths : sequence of int
         The numbers K.
     pixels : bool
@@ -210,6 +210,8 @@ def chunk_losses(gram: Any, noise: Any, lengths: Sequence[int], *, pixels: bool,
     lags, single = _lag_means(np, pairs.sum(axis=0)), _lag_means(np, raw[0].sum(axis=0))
     together = lags[0] > 1e-3 * single[0]  # else there are no neighbours that spike
     others = (raw[0].sum(axis=(1, 2)) - np.einsum("nii->n", raw[0])) / (T * (T - 1))  # frames that differ: no noise
+    if single[0] <= 0:  # windows that hold no spikes lose none
+        return Losses(dict.fromkeys(lengths, 0.0), math.nan, [math.nan] * gram.shape[1])
     nothing = ROUNDING * single[0]
     single[0] = max(*single[1 : T // 2 + 1], 2 * single[1] - single[2])
     if moving is not None:

@@ -242,6 +242,17 @@ def test_a_loss_that_cannot_be_measured_allows_no_chunk() -> None:
     assert "nan" not in str(advice)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_recordings_that_begin_in_silence(seed: int) -> None:
+    """Of single frames only a window is looked at: where it holds no spikes, groups of frames say how fast the rate changes."""
+    rate = 0.3 * np.kron(rng(1).random((1, 6, 6)) < 0.3, np.ones((4, 4)))[..., None]
+    spikes = np.zeros((400, 1, 24, 24, 1), np.float32)
+    spikes[300:] = drawn(np.stack([np.roll(rate, t // 8, axis=2) for t in range(100)]))
+    advice = advise(spikes, seed=seed)
+    assert advice.mode == "preserve"
+    assert 20 < (advice.chunk_size or 0) < 100
+
+
 def test_constant_pairs_collapse() -> None:
     """Two equal frames need no test."""
     advice = advise(np.broadcast_to(rng().random((1, 3, 7)), (2, 3, 7)))
